@@ -1,0 +1,179 @@
+//! Decoded things, kept as long as they are useful: one budget in bytes for the whole process.
+//!
+//! The cache knows nothing of what it holds. A key names its owner (an opened container), a space inside it (segments,
+//! index blocks) and a place; a value tells its weight. For each key there is one loader at a time: whoever asks
+//! meanwhile waits for that one result, and other keys are not held up. A loader that fails leaves nothing behind, and
+//! the next one who asks tries again.
+//!
+//! The eviction is S3-FIFO (`quick_cache`): a scan through a large file does not push out what is used often.
+
+use crate::error::Result;
+use quick_cache::sync::{Cache as Inner, DefaultLifecycle, GuardResult};
+use quick_cache::{DefaultHashBuilder, Weighter};
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Names one cached thing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// From [`Cache::new_owner`].
+    pub owner: u64,
+    /// What kind of thing of that owner.
+    pub space: u8,
+    /// Which one.
+    pub at: u64,
+}
+
+/// Something that can be cached.
+pub trait Cached: Any + Send + Sync {
+    /// Bytes of memory it keeps occupied.
+    fn weight(&self) -> usize;
+}
+
+impl Cached for Vec<u8> {
+    fn weight(&self) -> usize {
+        self.capacity()
+    }
+}
+
+#[derive(Clone)]
+struct Slot {
+    value: Arc<dyn Any + Send + Sync>,
+    weight: u64,
+}
+
+#[derive(Clone)]
+struct Weigh;
+
+impl Weighter<Key, Slot> for Weigh {
+    fn weight(&self, _: &Key, slot: &Slot) -> u64 {
+        slot.weight
+    }
+}
+
+/// What an entry costs besides its value: key, pointers and the bookkeeping of the map.
+const ENTRY_OVERHEAD: u64 = 160;
+
+/// Items that the map is prepared for: one for so many bytes of budget.
+const TYPICAL_ITEM: u64 = 128 * 1024;
+
+/// The cache. Cheap to share through an [`Arc`]; made once per process.
+pub struct Cache {
+    inner: Inner<Key, Slot, Weigh>,
+    owners: AtomicU64,
+}
+
+impl Cache {
+    /// A cache of so many bytes.
+    pub fn new(budget: u64) -> Arc<Self> {
+        let items = (budget / TYPICAL_ITEM).max(64) as usize;
+        let options = quick_cache::OptionsBuilder::new()
+            .estimated_items_capacity(items)
+            .weight_capacity(budget)
+            // Every shard evicts on its own: few shards keep a budget of few large items exact.
+            .shards(if budget < 64 << 20 { 1 } else { 4 })
+            .build()
+            .expect("both capacities are given");
+        let inner = Inner::with_options(options, Weigh, DefaultHashBuilder::default(), DefaultLifecycle::default());
+        Arc::new(Self { inner, owners: AtomicU64::new(1) })
+    }
+
+    /// A number for the keys of something newly opened.
+    pub fn new_owner(&self) -> u64 {
+        self.owners.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The value of a key, loaded by the caller or by whoever is already at it.
+    pub fn get_or_load<T: Cached>(&self, key: Key, load: impl FnOnce() -> Result<T>) -> Result<Arc<T>> {
+        let guard = match self.inner.get_value_or_guard(&key, None) {
+            GuardResult::Value(slot) => return Ok(typed(slot)),
+            GuardResult::Guard(guard) => guard,
+            GuardResult::Timeout => unreachable!("no timeout is given"),
+        };
+        let value = Arc::new(load()?);
+        let weight = value.weight() as u64 + ENTRY_OVERHEAD;
+        // Refused only when the key was removed meanwhile: the value is right all the same.
+        let _ = guard.insert(Slot { value: value.clone(), weight });
+        Ok(value)
+    }
+
+    /// The value of a key, if it is there; does not wait for a loader.
+    pub fn get<T: Cached>(&self, key: Key) -> Option<Arc<T>> {
+        self.inner.get(&key).map(typed)
+    }
+
+    /// Whether a key is there, without counting as a use of it.
+    pub fn contains(&self, key: Key) -> bool {
+        self.inner.peek(&key).is_some()
+    }
+
+    /// Bytes in use.
+    pub fn used(&self) -> u64 {
+        self.inner.weight()
+    }
+
+    /// The budget in bytes.
+    pub fn budget(&self) -> u64 {
+        self.inner.capacity()
+    }
+}
+
+fn typed<T: Cached>(slot: Slot) -> Arc<T> {
+    slot.value.downcast().expect("each space of an owner holds one type")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{Error, Kind};
+    use std::sync::Barrier;
+    use std::sync::atomic::AtomicUsize;
+
+    fn key(at: u64) -> Key {
+        Key { owner: 1, space: 0, at }
+    }
+
+    #[test]
+    fn the_budget_holds_whatever_is_loaded() {
+        let cache = Cache::new(1 << 20);
+        for at in 0..1000 {
+            cache.get_or_load(key(at), || Ok(vec![0u8; 10_000])).unwrap();
+            assert!(cache.used() <= 1 << 20);
+        }
+    }
+
+    #[test]
+    fn many_who_ask_at_once_share_one_load() {
+        let (cache, loads, start) = (Cache::new(1 << 20), AtomicUsize::new(0), Barrier::new(8));
+        std::thread::scope(|s| {
+            for _ in 0..8 {
+                s.spawn(|| {
+                    start.wait();
+                    let load = || {
+                        loads.fetch_add(1, Ordering::Relaxed);
+                        std::thread::sleep(std::time::Duration::from_millis(30));
+                        Ok(vec![7u8; 100])
+                    };
+                    assert_eq!(*cache.get_or_load(key(1), load).unwrap(), vec![7u8; 100]);
+                });
+            }
+        });
+        assert_eq!(loads.into_inner(), 1);
+    }
+
+    #[test]
+    fn a_failed_load_is_told_and_tried_again() {
+        let cache = Cache::new(1 << 20);
+        let failed = cache.get_or_load::<Vec<u8>>(key(1), || Err(Error::new(Kind::Io, "disk gone")));
+        assert_eq!(failed.unwrap_err().kind(), Kind::Io);
+        assert_eq!(*cache.get_or_load(key(1), || Ok(vec![1u8])).unwrap(), vec![1u8]);
+    }
+
+    #[test]
+    fn what_is_larger_than_the_budget_is_served_and_not_kept() {
+        let cache = Cache::new(1 << 16);
+        assert_eq!(cache.get_or_load(key(1), || Ok(vec![0u8; 1 << 20])).unwrap().len(), 1 << 20);
+        assert!(cache.used() <= 1 << 16);
+    }
+}

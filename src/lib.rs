@@ -1,0 +1,37 @@
+//! `stmount`: archives as ordinary folders.
+//!
+//! Two nouns carry everything. [`source::ReadAt`] is whatever has bytes, [`tree::Tree`] whatever has names. A format turns
+//! bytes into a tree (*open*) and a tree into bytes (*pack*); the file system shows a tree to a kernel.
+//!
+//! ```text
+//!  5  doors for people    bin/stmount.rs   cli/           arguments -> plain options; the only place that prints
+//!  4  uses                mount/           jobs/          a kernel, or one piece of work, on a tree
+//!  3  the file system     vfs/             open.rs        nodes and handles; location -> Volume
+//!  2  suppliers           formats/{st,folder}             bytes -> tree, tree -> bytes
+//!  1  the two nouns       source/          tree/          ReadAt, Store; Tree, Attr, Name
+//!  0  stones              error  cache  pool  codec/      no I/O, no names, no clock
+//! ```
+//!
+//! Nothing imports upward, and the rooms of one floor do not know each other; `tests/architecture.rs` keeps it so.
+//!
+//! A read goes down five steps and comes back once:
+//!
+//! ```text
+//!  kernel READ(ino, 128 KiB at 7 MiB)
+//!   mount/fuse    decode the request, call, reply           knows: fuser
+//!   vfs           handle -> its ReadAt; paces read-ahead    knows: handles
+//!   formats/st    extent -> segment by binary search        knows: its tables
+//!   cache         hit -> a slice; miss -> one loader        knows: keys and bytes
+//!   source        pread                                     knows: a file
+//! ```
+
+#![deny(unsafe_code)]
+
+pub mod cache;
+pub mod error;
+pub mod pool;
+
+pub mod source;
+pub mod tree;
+
+pub mod formats;

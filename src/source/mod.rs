@@ -1,0 +1,57 @@
+//! Floor 1, the first noun: whatever has bytes.
+//!
+//! [`ReadAt`] is a local file, a part of one, a member of an archive, bytes in memory. [`Store`] is one that also takes
+//! bytes. Offsets are absolute, there is no cursor, and any number of threads may read at once.
+
+mod file;
+mod memory;
+
+pub use file::FileSource;
+pub use memory::Memory;
+
+use crate::error::{Error, Kind, Result};
+use std::ops::Range;
+
+/// Bytes that can be read at any offset, by any number of threads.
+pub trait ReadAt: Send + Sync {
+    /// The length in bytes.
+    fn len(&self) -> Result<u64>;
+
+    fn is_empty(&self) -> Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Reads up to `into.len()` bytes at `at`; fewer only at the end, 0 at or behind it.
+    fn read_at(&self, at: u64, into: &mut [u8]) -> Result<usize>;
+
+    /// Says that this range is going to be read soon. Whoever can prepare it does so, without blocking the caller.
+    fn will_read(&self, _range: Range<u64>) {}
+
+    /// The next range at or after `at` that holds data, or `None` when only a hole (or nothing) follows.
+    /// What is between two such ranges reads as zeros and needs no space.
+    fn next_data(&self, at: u64) -> Result<Option<Range<u64>>> {
+        let len = self.len()?;
+        Ok((at < len).then_some(at..len))
+    }
+
+    /// Reads exactly `into.len()` bytes, or says that the source is too short.
+    fn read_exact_at(&self, at: u64, into: &mut [u8]) -> Result<()> {
+        let got = self.read_at(at, into)?;
+        if got == into.len() {
+            return Ok(());
+        }
+        let want = into.len();
+        Err(Error::new(
+            Kind::Damaged,
+            format!("the file ends at {}, {want} bytes were expected at {at}", at + got as u64),
+        ))
+    }
+}
+
+/// Bytes that can be written as well: what a container in place and a journal need.
+pub trait Store: ReadAt {
+    fn write_at(&self, at: u64, bytes: &[u8]) -> Result<()>;
+    fn set_len(&self, len: u64) -> Result<()>;
+    /// Returns when everything written so far is on the medium.
+    fn sync(&self) -> Result<()>;
+}

@@ -1,0 +1,128 @@
+//! What stat(2) tells of a node.
+
+/// The kind of a node. The numbers are `S_IFMT >> 12` of POSIX, and those of `d_type` in a directory entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Kind {
+    Fifo = 1,
+    CharDevice = 2,
+    Directory = 4,
+    BlockDevice = 6,
+    File = 8,
+    Symlink = 10,
+    Socket = 12,
+}
+
+impl Kind {
+    pub fn from_code(code: u64) -> Option<Self> {
+        Some(match code {
+            1 => Self::Fifo,
+            2 => Self::CharDevice,
+            4 => Self::Directory,
+            6 => Self::BlockDevice,
+            8 => Self::File,
+            10 => Self::Symlink,
+            12 => Self::Socket,
+            _ => return None,
+        })
+    }
+
+    /// The kind bits of a `st_mode`.
+    pub fn from_mode(mode: u32) -> Option<Self> {
+        Self::from_code(u64::from(mode >> 12 & 0xf))
+    }
+
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// The kind bits as `st_mode` has them.
+    pub fn mode_bits(self) -> u32 {
+        u32::from(self.code()) << 12
+    }
+
+    pub fn is_device(self) -> bool {
+        matches!(self, Self::CharDevice | Self::BlockDevice)
+    }
+}
+
+/// Seconds and nanoseconds since 1970-01-01 UTC. Nanoseconds count forward, also before 1970.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Time {
+    pub secs: i64,
+    pub nanos: u32,
+}
+
+impl Time {
+    pub fn now() -> Self {
+        std::time::SystemTime::now().into()
+    }
+}
+
+impl From<std::time::SystemTime> for Time {
+    fn from(t: std::time::SystemTime) -> Self {
+        match t.duration_since(std::time::UNIX_EPOCH) {
+            Ok(d) => Self { secs: d.as_secs() as i64, nanos: d.subsec_nanos() },
+            Err(e) => {
+                let d = e.duration();
+                let (secs, nanos) = (-(d.as_secs() as i64), d.subsec_nanos());
+                if nanos == 0 { Self { secs, nanos } } else { Self { secs: secs - 1, nanos: 1_000_000_000 - nanos } }
+            }
+        }
+    }
+}
+
+/// Attributes of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attr {
+    pub kind: Kind,
+    /// Permission bits with setuid, setgid and sticky: `0o7777` at most.
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    /// Bytes of a file, length of the target of a link, 0 of everything else.
+    pub size: u64,
+    /// Names that lead here; for a directory 2 plus its subdirectories where the tree counts them, else 1.
+    pub nlink: u32,
+    /// Device number of a device node, see [`device`]; 0 of everything else.
+    pub rdev: u64,
+    pub mtime: Time,
+    /// Time of the last change of attributes; trees that do not keep it give `mtime`.
+    pub ctime: Time,
+    /// Bytes that are data and not holes, for `st_blocks`.
+    pub allocated: u64,
+}
+
+/// User and group by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Owner {
+    pub user: Option<String>,
+    pub group: Option<String>,
+}
+
+/// Device numbers travel as `major << 32 | minor`, which is what no operating system uses and each can be made from.
+pub mod device {
+    pub fn join(major: u32, minor: u32) -> u64 {
+        u64::from(major) << 32 | u64::from(minor)
+    }
+
+    pub fn major(device: u64) -> u32 {
+        (device >> 32) as u32
+    }
+
+    pub fn minor(device: u64) -> u32 {
+        device as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, UNIX_EPOCH};
+
+    #[test]
+    fn times_before_1970_keep_their_nanoseconds() {
+        assert_eq!(Time::from(UNIX_EPOCH - Duration::new(1, 250)), Time { secs: -2, nanos: 999_999_750 });
+        assert_eq!(Time::from(UNIX_EPOCH + Duration::new(5, 7)), Time { secs: 5, nanos: 7 });
+    }
+}
