@@ -1,6 +1,8 @@
 //! Floor 2: the formats. Each opens bytes as a [`Tree`] and, where it can, packs a tree into bytes. A format knows neither
 //! kernel nor network nor terminal.
 
+pub mod st;
+
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
 use crate::source::ReadAt;
@@ -92,7 +94,7 @@ impl Watch for Unwatched {}
 pub const HEAD: usize = 64 * 1024;
 
 /// All formats that open bytes, in the order in which they are asked.
-pub const FORMATS: &[&dyn Format] = &[];
+pub const FORMATS: &[&dyn Format] = &[&st::St];
 
 /// Opens bytes with the first format that recognises them.
 pub fn open(access: Access) -> Result<Volume> {
