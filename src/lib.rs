@@ -35,3 +35,5 @@ pub mod source;
 pub mod tree;
 
 pub mod formats;
+
+pub mod jobs;
