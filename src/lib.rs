@@ -36,3 +36,7 @@ pub mod source;
 pub mod tree;
 
 pub mod formats;
+
+pub mod open;
+
+pub mod jobs;

@@ -2,6 +2,7 @@
 //! kernel nor network nor terminal.
 
 pub mod st;
+pub mod folder;
 
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
