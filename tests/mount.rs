@@ -171,7 +171,7 @@ fn extended_attributes_are_listed_and_read() {
 #[test]
 fn holes_are_found_and_read_as_zeros() {
     let mut source = Odd::new(1 << 20, |_| Ok(()));
-    source.data = vec![65_536..131_072];
+    source.data.push(65_536..131_072);
     let mut tree = MemTree::default();
     tree.source(ROOT, b"sparse", Arc::new(source));
     let place = mounted(tree, "");
@@ -447,8 +447,8 @@ fn odd_paths_as_mount_point_and_source_work_and_show() {
         fs::create_dir(&point).unwrap();
         let mut tree = MemTree::default();
         tree.file(ROOT, b"f", b"here");
-        let mut options = Options::default();
-        options.fsname = Some(dir.path().join(OsStr::from_bytes(name)).with_extension("st").into());
+        let source = dir.path().join(OsStr::from_bytes(name)).with_extension("st");
+        let options = Options { fsname: Some(source.into()), ..Options::default() };
         let mounted = mount::mount(Arc::new(tree), &point, &options).unwrap();
         assert_eq!(fs::read(point.join("f")).unwrap(), b"here");
         let shown = fs::read("/proc/self/mountinfo").unwrap();
