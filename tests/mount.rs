@@ -397,6 +397,24 @@ fn a_living_tree_mounts_and_reads_as_well() {
 }
 
 #[test]
+fn other_users_get_in_only_when_allowed_and_then_modes_count() {
+    for (options, public, private) in [("", false, false), ("allow_other", true, false), ("allow_root", false, false)] {
+        let mut tree = MemTree::default();
+        tree.file(ROOT, b"public", b"x");
+        let node = tree.file(ROOT, b"private", b"x");
+        tree.attr_mut(node).mode = 0o600;
+        let place = mounted(tree, options);
+        fs::set_permissions(place.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let reads = |name: &str| {
+            let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups", "cat"];
+            Command::new("setpriv").args(nobody).arg(place.path(name)).output().unwrap().status.success()
+        };
+        assert_eq!((reads("public"), reads("private")), (public, private), "{options:?}");
+        assert!(fs::read(place.path("private")).is_ok());
+    }
+}
+
+#[test]
 fn an_unmount_from_outside_ends_the_waiting() {
     let mut place = mounted(MemTree::default(), "");
     let mounted = place.mounted.take().unwrap();

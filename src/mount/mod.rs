@@ -33,7 +33,8 @@ use std::thread::{self, JoinHandle};
 /// What a kernel reads ahead of a sequential reader, unless told otherwise: the largest request it sends.
 const READ_AHEAD: u64 = 1 << 20;
 
-/// Mounts a tree, read-only. When this returns, the mount exists and can be read.
+/// Mounts a tree, read-only. When this returns, the mount exists and can be read. Threads of this process serve it, so a
+/// process that wants to go to the background does that first.
 ///
 /// # Errors
 /// `BadMountPoint` when there is no directory to mount on or one of ours is mounted there; `MountFailed` when the kernel
