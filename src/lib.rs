@@ -38,5 +38,7 @@ pub mod tree;
 pub mod formats;
 
 pub mod open;
+pub mod vfs;
 
 pub mod jobs;
+pub mod mount;
