@@ -35,10 +35,3 @@ pub mod source;
 pub mod tree;
 
 pub mod formats;
-
-pub mod open;
-
-pub mod jobs;
-pub mod mount;
-
-pub mod cli;

@@ -1,6 +1,0 @@
-//! Stand-in.
-pub mod busy;
-pub mod fuse;
-pub mod options;
-pub mod place;
-pub mod session;
