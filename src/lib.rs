@@ -35,3 +35,7 @@ pub mod source;
 pub mod tree;
 
 pub mod formats;
+
+pub mod vfs;
+
+pub mod mount;

@@ -1,0 +1,504 @@
+//! The requests of a FUSE kernel: decode, call, reply. What they mean is the business of [`crate::vfs`].
+
+use super::crew::Crew;
+use super::errno::errno;
+use crate::error::{Error, Kind as ErrorKind};
+use crate::tree::{Attr, Kind, Time, device};
+use crate::vfs::{DirEntry, ROOT, Stat, Vfs};
+use fuser::{
+    AccessFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
+    IoctlFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs,
+    ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+};
+use std::cell::RefCell;
+use std::ffi::OsStr;
+use std::io;
+use std::ops::ControlFlow;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// How long a kernel may believe what cannot change: longer than a mount lives.
+const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
+/// And what can.
+const A_MOMENT: Duration = Duration::from_secs(1);
+/// Largest request of a kernel, in bytes.
+const MAX_REQUEST: u32 = 1 << 20;
+/// Reads a kernel sends ahead without waiting: 64 of 1 MiB keep several sequential readers going.
+const MAX_BACKGROUND: u16 = 64;
+
+/// `FS_IOC_GETFLAGS` with a `long` of 64 and of 32 bits.
+const GETFLAGS: [u32; 2] = [0x8008_6601, 0x8004_6601];
+/// `FS_CASEFOLD_FL`: Wine looks for it, and then leaves the search for the right case to us.
+const CASEFOLD: u32 = 0x4000_0000;
+
+/// The blocks of stat(2), in bytes.
+const SECTOR: u64 = 512;
+const BLOCK: u32 = crate::vfs::BLOCK as u32;
+
+/// A [`Vfs`] as `fuser` wants it.
+pub struct Frontend {
+    vfs: Arc<Vfs>,
+    crew: Crew,
+    ttl: Duration,
+    /// The kernel goes without open and opendir when they are answered with ENOSYS.
+    no_open: bool,
+    no_opendir: bool,
+}
+
+impl Frontend {
+    /// `takers`: the number of threads that will take requests.
+    pub fn new(vfs: Vfs, takers: usize) -> Self {
+        let ttl = if vfs.is_frozen() { FOR_EVER } else { A_MOMENT };
+        Self { vfs: Arc::new(vfs), crew: Crew::new(takers), ttl, no_open: false, no_opendir: false }
+    }
+
+    fn serve(&self, request: impl FnOnce(&Vfs) + Send + 'static) {
+        let vfs = self.vfs.clone();
+        self.crew.run(move || request(&vfs));
+    }
+
+    fn cached(&self, flags: FopenFlags) -> FopenFlags {
+        if self.vfs.is_frozen() { flags } else { FopenFlags::empty() }
+    }
+}
+
+fn ask(config: &mut KernelConfig, capability: InitFlags) -> bool {
+    config.add_capabilities(capability).is_ok()
+}
+
+/// The errno of an error, which is also told to the log when it is about the data.
+fn told(e: &Error, ino: INodeNo) -> Errno {
+    match e.kind() {
+        ErrorKind::NotFound | ErrorKind::Denied | ErrorKind::NotADirectory | ErrorKind::IsADirectory => {}
+        _ => log::warn!("inode {}: {e}", ino.0),
+    }
+    errno(e.kind())
+}
+
+impl Filesystem for Frontend {
+    fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        // Every one of these is a gain that an older kernel does without.
+        ask(config, InitFlags::FUSE_DO_READDIRPLUS);
+        ask(config, InitFlags::FUSE_READDIRPLUS_AUTO);
+        ask(config, InitFlags::FUSE_PARALLEL_DIROPS);
+        ask(config, InitFlags::FUSE_ASYNC_READ);
+        ask(config, InitFlags::FUSE_HAS_IOCTL_DIR);
+        if self.vfs.is_frozen() {
+            ask(config, InitFlags::FUSE_CACHE_SYMLINKS);
+            ask(config, InitFlags::FUSE_EXPLICIT_INVAL_DATA);
+            self.no_open = ask(config, InitFlags::FUSE_NO_OPEN_SUPPORT);
+            self.no_opendir = ask(config, InitFlags::FUSE_NO_OPENDIR_SUPPORT);
+        } else {
+            ask(config, InitFlags::FUSE_AUTO_INVAL_DATA);
+        }
+        let _ = config.set_max_write(MAX_REQUEST);
+        let _ = config.set_max_background(MAX_BACKGROUND);
+        Ok(())
+    }
+
+    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let (ttl, name) = (self.ttl, name.to_owned());
+        self.serve(move |vfs| match vfs.lookup(parent.0, name.as_bytes()) {
+            Ok(Some(stat)) => reply.entry(&ttl, &attr(&stat), Generation(0)),
+            // The inode 0 lets the kernel remember that there is nothing of this name.
+            Ok(None) if vfs.is_frozen() => reply.entry(&ttl, &nothing(), Generation(0)),
+            Ok(None) => reply.error(Errno::ENOENT),
+            Err(e) => reply.error(told(&e, parent)),
+        });
+    }
+
+    fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        let ttl = self.ttl;
+        self.serve(move |vfs| match vfs.getattr(ino.0) {
+            Ok(stat) => reply.attr(&ttl, &attr(&stat)),
+            Err(e) => reply.error(told(&e, ino)),
+        });
+    }
+
+    fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
+        self.serve(move |vfs| match vfs.readlink(ino.0) {
+            Ok(target) => reply.data(&target),
+            Err(e) => reply.error(told(&e, ino)),
+        });
+    }
+
+    fn open(&self, _: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        if flags.acc_mode() != OpenAccMode::O_RDONLY {
+            return reply.error(Errno::EROFS);
+        }
+        if self.no_open {
+            return reply.error(Errno::ENOSYS);
+        }
+        let cached = self.cached(FopenFlags::FOPEN_KEEP_CACHE);
+        self.serve(move |vfs| match vfs.open(ino.0) {
+            Ok(handle) => reply.opened(FileHandle(handle), cached),
+            Err(e) => reply.error(told(&e, ino)),
+        });
+    }
+
+    fn read(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        size: u32,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        self.serve(move |vfs| {
+            with_buffer(size, |buffer| match vfs.read(ino.0, fh.0, offset, buffer) {
+                Ok(got) => reply.data(&buffer[..got]),
+                Err(e) => reply.error(told(&e, ino)),
+            });
+        });
+    }
+
+    fn lseek(&self, _: &Request, ino: INodeNo, fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+        const DATA: i32 = 3;
+        const HOLE: i32 = 4;
+        let (Ok(at), DATA | HOLE) = (u64::try_from(offset), whence) else { return reply.error(Errno::EINVAL) };
+        self.serve(move |vfs| match vfs.seek(ino.0, fh.0, at, whence == HOLE) {
+            Ok(Some(found)) => reply.offset(found as i64),
+            Ok(None) => reply.error(Errno::ENXIO),
+            Err(e) => reply.error(told(&e, ino)),
+        });
+    }
+
+    fn release(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        fh: FileHandle,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        _: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.vfs.release(fh.0);
+        reply.ok();
+    }
+
+    fn opendir(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        if self.no_opendir {
+            return reply.error(Errno::ENOSYS);
+        }
+        let cached = self.cached(FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_CACHE_DIR);
+        match self.vfs.opendir(ino.0) {
+            Ok(handle) => reply.opened(FileHandle(handle), cached),
+            Err(e) => reply.error(told(&e, ino)),
+        }
+    }
+
+    fn readdir(&self, _: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        self.serve(move |vfs| {
+            let listed = vfs.readdir(ino.0, fh.0, offset, &mut |e| {
+                full(reply.add(INodeNo(e.ino), e.next, file_type(e.kind), OsStr::from_bytes(e.name)))
+            });
+            match listed {
+                Ok(()) => reply.ok(),
+                Err(e) => reply.error(told(&e, ino)),
+            }
+        });
+    }
+
+    fn readdirplus(&self, _: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
+        let ttl = self.ttl;
+        self.serve(move |vfs| {
+            let listed = vfs.readdir(ino.0, fh.0, offset, &mut |e| {
+                let attr = vfs.getattr(e.ino).map_or_else(|_| unknown(e), |stat| attr(&stat));
+                full(reply.add(attr.ino, e.next, OsStr::from_bytes(e.name), &ttl, &attr, Generation(0)))
+            });
+            match listed {
+                Ok(()) => reply.ok(),
+                Err(e) => reply.error(told(&e, ino)),
+            }
+        });
+    }
+
+    fn releasedir(&self, _: &Request, _: INodeNo, fh: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
+        self.vfs.release(fh.0);
+        reply.ok();
+    }
+
+    fn statfs(&self, _: &Request, ino: INodeNo, reply: ReplyStatfs) {
+        self.serve(move |vfs| match vfs.statfs() {
+            Ok(s) => reply.statfs(s.blocks, s.free, s.free, s.nodes, s.free_nodes, BLOCK, s.name_max, BLOCK),
+            Err(e) => reply.error(told(&e, ino)),
+        });
+    }
+
+    fn listxattr(&self, _: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        self.serve(move |vfs| match vfs.listxattr(ino.0) {
+            Ok(names) => reply_xattr(&names, size, reply),
+            Err(e) => reply.error(told(&e, ino)),
+        });
+    }
+
+    fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        let name = name.to_owned();
+        self.serve(move |vfs| match vfs.getxattr(ino.0, name.as_bytes()) {
+            Ok(Some(value)) => reply_xattr(&value, size, reply),
+            Ok(None) => reply.error(Errno::NO_XATTR),
+            Err(e) => reply.error(told(&e, ino)),
+        });
+    }
+
+    fn access(&self, _: &Request, _: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
+        if mask.contains(AccessFlags::W_OK) { reply.error(Errno::EROFS) } else { reply.ok() }
+    }
+
+    fn ioctl(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        _: FileHandle,
+        _: IoctlFlags,
+        cmd: u32,
+        _: &[u8],
+        out_size: u32,
+        reply: ReplyIoctl,
+    ) {
+        if !GETFLAGS.contains(&cmd) || !self.vfs.ignores_case() {
+            return reply.error(Errno::ENOTTY);
+        }
+        self.serve(move |vfs| match vfs.getattr(ino.0) {
+            Ok(stat) => {
+                let flags = if stat.attr.kind == Kind::Directory { CASEFOLD } else { 0 };
+                reply.ioctl(0, &u64::from(flags).to_le_bytes()[..(out_size as usize).min(8)]);
+            }
+            Err(e) => reply.error(told(&e, ino)),
+        });
+    }
+
+    // Nothing to bring to a medium: everything is there.
+
+    fn fsync(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        reply.ok();
+    }
+
+    fn fsyncdir(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        reply.ok();
+    }
+
+    /// ENOSYS: the kernel never asks again.
+    fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    // Whatever changes something: EROFS, not ENOSYS, which programs take for a broken system.
+
+    fn setattr(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: Option<u32>,
+        _: Option<u32>,
+        _: Option<u32>,
+        _: Option<u64>,
+        _: Option<TimeOrNow>,
+        _: Option<TimeOrNow>,
+        _: Option<SystemTime>,
+        _: Option<FileHandle>,
+        _: Option<SystemTime>,
+        _: Option<SystemTime>,
+        _: Option<SystemTime>,
+        _: Option<fuser::BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn mknod(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, _: u32, reply: ReplyEntry) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn mkdir(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, reply: ReplyEntry) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn unlink(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn rmdir(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn symlink(&self, _: &Request, _: INodeNo, _: &OsStr, _: &Path, reply: ReplyEntry) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn rename(&self, _: &Request, _: INodeNo, _: &OsStr, _: INodeNo, _: &OsStr, _: RenameFlags, reply: ReplyEmpty) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn link(&self, _: &Request, _: INodeNo, _: INodeNo, _: &OsStr, reply: ReplyEntry) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn write(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: u64,
+        _: &[u8],
+        _: WriteFlags,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn create(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, _: i32, reply: ReplyCreate) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn fallocate(&self, _: &Request, _: INodeNo, _: FileHandle, _: u64, _: u64, _: i32, reply: ReplyEmpty) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn setxattr(&self, _: &Request, _: INodeNo, _: &OsStr, _: &[u8], _: i32, _: u32, reply: ReplyEmpty) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn removexattr(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn copy_file_range(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: u64,
+        _: INodeNo,
+        _: FileHandle,
+        _: u64,
+        _: u64,
+        _: fuser::CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        reply.error(Errno::EROFS);
+    }
+}
+
+fn full(full: bool) -> ControlFlow<()> {
+    if full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+}
+
+fn reply_xattr(value: &[u8], size: u32, reply: ReplyXattr) {
+    match size as usize {
+        0 => reply.size(value.len() as u32),
+        room if room < value.len() => reply.error(Errno::ERANGE),
+        _ => reply.data(value),
+    }
+}
+
+/// Lends a buffer of this thread: a megabyte that is cleared once and not at each read.
+fn with_buffer(size: u32, work: impl FnOnce(&mut [u8])) {
+    thread_local!(static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) });
+    BUFFER.with_borrow_mut(|buffer| {
+        let size = size as usize;
+        if buffer.len() < size {
+            buffer.resize(size, 0);
+        }
+        work(&mut buffer[..size]);
+    });
+}
+
+fn attr(stat: &Stat) -> FileAttr {
+    let Attr { kind, mode, uid, gid, size, nlink, rdev, mtime, ctime, allocated } = stat.attr;
+    let mtime = system_time(mtime);
+    FileAttr {
+        ino: INodeNo(stat.ino),
+        size,
+        blocks: allocated.div_ceil(SECTOR),
+        atime: mtime,
+        mtime,
+        ctime: system_time(ctime),
+        crtime: mtime,
+        kind: file_type(kind),
+        perm: mode as u16 & 0o7777,
+        nlink,
+        uid,
+        gid,
+        rdev: kernel_device(rdev),
+        blksize: BLOCK,
+        flags: 0,
+    }
+}
+
+/// The entry of a name that is not there.
+fn nothing() -> FileAttr {
+    let time = Time::default();
+    let attr = Attr {
+        kind: Kind::File,
+        mode: 0,
+        uid: 0,
+        gid: 0,
+        size: 0,
+        nlink: 0,
+        rdev: 0,
+        mtime: time,
+        ctime: time,
+        allocated: 0,
+    };
+    FileAttr { ino: INodeNo(0), ..self::attr(&Stat { ino: ROOT, attr }) }
+}
+
+/// An entry whose attributes cannot be read. The kernel shows the name and refuses a size over `i64::MAX`, so that it
+/// takes none of this for true and asks again when somebody wants to know.
+fn unknown(entry: DirEntry<'_>) -> FileAttr {
+    FileAttr { ino: INodeNo(entry.ino), size: u64::MAX, kind: file_type(entry.kind), ..nothing() }
+}
+
+fn file_type(kind: Kind) -> FileType {
+    match kind {
+        Kind::Fifo => FileType::NamedPipe,
+        Kind::CharDevice => FileType::CharDevice,
+        Kind::Directory => FileType::Directory,
+        Kind::BlockDevice => FileType::BlockDevice,
+        Kind::File => FileType::RegularFile,
+        Kind::Symlink => FileType::Symlink,
+        Kind::Socket => FileType::Socket,
+    }
+}
+
+/// As Linux packs it into 32 bits: 12 bits of major, 20 of minor, whose upper part stands above the major.
+fn kernel_device(rdev: u64) -> u32 {
+    let (major, minor) = (device::major(rdev), device::minor(rdev));
+    (minor & 0xff) | (major & 0xfff) << 8 | (minor & 0xfff00) << 12
+}
+
+/// A time outside of what the system can express is shown as 1970.
+fn system_time(time: Time) -> SystemTime {
+    let whole = Duration::from_secs(time.secs.unsigned_abs());
+    let whole = if time.secs < 0 { UNIX_EPOCH.checked_sub(whole) } else { UNIX_EPOCH.checked_add(whole) };
+    whole.and_then(|t| t.checked_add(Duration::from_nanos(time.nanos.into()))).unwrap_or(UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_before_1970_and_absurd_ones_survive() {
+        let time = system_time(Time { secs: -2, nanos: 999_999_750 });
+        assert_eq!(time, UNIX_EPOCH - Duration::new(1, 250));
+        system_time(Time { secs: i64::MIN, nanos: u32::MAX });
+        system_time(Time { secs: i64::MAX, nanos: u32::MAX });
+    }
+
+    #[test]
+    fn device_numbers_are_packed_as_linux_does() {
+        assert_eq!(kernel_device(device::join(1, 3)), 0x103);
+        assert_eq!(kernel_device(device::join(259, 0x12345)), 0x1231_0345);
+    }
+}

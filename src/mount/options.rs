@@ -1,0 +1,381 @@
+//! The options of a mount, as `-o` of mount(8) and the fourth column of fstab give them.
+//!
+//! One table names them all; `_` and `-` are the same in a name. Options that concern mount(8) and systemd and not a
+//! file system are accepted and do nothing. Anything else is an error that names the nearest option there is.
+
+use crate::error::{Error, Kind, Result};
+use crate::vfs::Policy;
+use std::ffi::OsString;
+
+/// How names are compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Case {
+    /// What the operating system is used to: sensitive, except on macOS and Windows.
+    #[default]
+    Auto,
+    Sensitive,
+    Insensitive,
+}
+
+/// How to mount. The default is what a plain `stmount ARCHIVE DIR` does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    pub allow_other: bool,
+    pub allow_root: bool,
+    /// Let the kernel check modes and owners. Only for mounts whose every user may see everything is it worth turning off.
+    pub default_permissions: bool,
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+    pub umask: u32,
+    pub fmask: u32,
+    pub dmask: u32,
+    pub case: Case,
+    pub suid: bool,
+    pub dev: bool,
+    pub exec: bool,
+    pub atime: bool,
+    pub sync: bool,
+    pub dirsync: bool,
+    /// What `df` and `/proc/self/mountinfo` show as the source. Any bytes but NUL.
+    pub fsname: Option<OsString>,
+    /// A name for people, where the system shows one.
+    pub volname: Option<String>,
+    /// Bytes of memory for decoded data. Not used below: whoever opens the container sizes its cache with it.
+    pub cachesize: Option<u64>,
+    /// Threads that take requests from the kernel.
+    pub threads: Option<usize>,
+    /// Bytes to read ahead of a sequential reader.
+    pub readahead: Option<u64>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            allow_other: false,
+            allow_root: false,
+            default_permissions: true,
+            uid: None,
+            gid: None,
+            umask: 0,
+            fmask: 0,
+            dmask: 0,
+            case: Case::Auto,
+            suid: false,
+            dev: false,
+            exec: true,
+            atime: false,
+            sync: false,
+            dirsync: false,
+            fsname: None,
+            volname: None,
+            cachesize: None,
+            threads: None,
+            readahead: None,
+        }
+    }
+}
+
+type SetFlag = fn(&mut Options);
+type SetValue = fn(&mut Options, &str) -> Result<()>;
+
+/// Options without a value.
+const FLAGS: &[(&str, SetFlag)] = &[
+    ("ro", |_| ()),
+    ("allow-other", |o| o.allow_other = true),
+    ("allow-root", |o| o.allow_root = true),
+    ("default-permissions", |o| o.default_permissions = true),
+    ("no-default-permissions", |o| o.default_permissions = false),
+    ("suid", |o| o.suid = true),
+    ("nosuid", |o| o.suid = false),
+    ("dev", |o| o.dev = true),
+    ("nodev", |o| o.dev = false),
+    ("exec", |o| o.exec = true),
+    ("noexec", |o| o.exec = false),
+    ("atime", |o| o.atime = true),
+    ("noatime", |o| o.atime = false),
+    ("sync", |o| o.sync = true),
+    ("async", |o| o.sync = false),
+    ("dirsync", |o| o.dirsync = true),
+];
+
+/// Options with a value.
+const VALUES: &[(&str, SetValue)] = &[
+    ("uid", |o, v| number(v, 10).map(|n| o.uid = Some(n))),
+    ("gid", |o, v| number(v, 10).map(|n| o.gid = Some(n))),
+    ("umask", |o, v| mask(v).map(|n| o.umask = n)),
+    ("fmask", |o, v| mask(v).map(|n| o.fmask = n)),
+    ("dmask", |o, v| mask(v).map(|n| o.dmask = n)),
+    ("cachesize", |o, v| size(v).map(|n| o.cachesize = Some(n))),
+    ("readahead", |o, v| size(v).map(|n| o.readahead = Some(n))),
+    ("threads", |o, v| number(v, 10).map(|n| o.threads = Some(n.clamp(1, 64) as usize))),
+    ("case", |o, v| case(v).map(|c| o.case = c)),
+    ("fsname", |o, v| text(v).map(|v| o.fsname = Some(v.into()))),
+    ("volname", |o, v| text(v).map(|v| o.volname = Some(v))),
+    // The subtype is ours: `mount` and `umount` find their helpers by it.
+    ("subtype", |_, _| Ok(())),
+];
+
+/// What mount(8), fstab and systemd write for themselves, with or without a value.
+const IGNORED: &[&str] = &[
+    "defaults",
+    "auto",
+    "noauto",
+    "nofail",
+    "_netdev",
+    "user",
+    "users",
+    "nouser",
+    "owner",
+    "group",
+    "comment",
+    "relatime",
+    "norelatime",
+    "strictatime",
+    "nostrictatime",
+    "lazytime",
+    "nolazytime",
+    "diratime",
+    "nodiratime",
+    "iversion",
+    "noiversion",
+    "mand",
+    "nomand",
+    "loud",
+    "silent",
+    "nonempty",
+    "uhelper",
+    "helper",
+    "context",
+    "fscontext",
+    "defcontext",
+    "rootcontext",
+];
+
+impl Options {
+    /// Takes the strings given to `-o`, each a list separated by commas. The last word on a thing counts.
+    ///
+    /// # Errors
+    /// `Usage` for an unknown option or a value that makes no sense, `ReadOnly` for `rw`.
+    pub fn parse(list: &[&str]) -> Result<Self> {
+        let mut options = Self::default();
+        for option in list.iter().flat_map(|item| split(item)).filter(|o| !o.is_empty()) {
+            options.set(&option)?;
+        }
+        Ok(options)
+    }
+
+    /// Takes one option, `name` or `name=value`, whose value may hold commas.
+    pub fn set(&mut self, option: &str) -> Result<()> {
+        let (name, value) = option.split_once('=').map_or((option, None), |(n, v)| (n, Some(v)));
+        if is_ignored(name) {
+            return Ok(());
+        }
+        let plain = name.replace('_', "-");
+        if plain == "rw" {
+            return Err(no_writing());
+        }
+        match (find(FLAGS, &plain), find(VALUES, &plain), value) {
+            (Some(set), _, None) => set(self),
+            (_, Some(set), Some(value)) => set(self, value).map_err(|e| e.within(format!("option {option:?}")))?,
+            (Some(_), ..) => return Err(usage(format!("option {name:?} takes no value"))),
+            (_, Some(_), _) => return Err(usage(format!("option {name:?} needs a value"))),
+            _ => return Err(unknown_option(name, &plain)),
+        }
+        Ok(())
+    }
+
+    /// What of this the file system is told; the rest is for the kernel.
+    pub fn policy(&self) -> Policy {
+        Policy {
+            uid: self.uid,
+            gid: self.gid,
+            umask: self.umask,
+            fmask: self.fmask,
+            dmask: self.dmask,
+            ignore_case: self.ignores_case(),
+            read_ahead: self.readahead.unwrap_or(Policy::default().read_ahead),
+        }
+    }
+
+    fn ignores_case(&self) -> bool {
+        match self.case {
+            Case::Auto => cfg!(any(windows, target_os = "macos")),
+            Case::Sensitive => false,
+            Case::Insensitive => true,
+        }
+    }
+}
+
+/// Parts a list at its commas, except at those behind a backslash.
+fn split(list: &str) -> Vec<String> {
+    let mut parts = vec![String::new()];
+    let mut chars = list.chars();
+    while let Some(c) = chars.next() {
+        let last = parts.len() - 1;
+        match c {
+            ',' => parts.push(String::new()),
+            '\\' => parts[last].extend(chars.next().or(Some('\\'))),
+            c => parts[last].push(c),
+        }
+    }
+    parts
+}
+
+fn find<T: Copy>(table: &[(&str, T)], name: &str) -> Option<T> {
+    table.iter().find(|(known, _)| *known == name).map(|(_, set)| *set)
+}
+
+fn is_ignored(name: &str) -> bool {
+    name.starts_with("x-") || name.starts_with("X-") || name.starts_with('#') || IGNORED.contains(&name)
+}
+
+fn unknown_option(shown: &str, name: &str) -> Error {
+    let known = FLAGS.iter().map(|f| f.0).chain(VALUES.iter().map(|v| v.0)).chain(["rw"]);
+    let nearest = known.min_by_key(|known| distance(known, name)).unwrap_or("ro");
+    usage(format!("unknown mount option {shown:?}")).hint(format!("the nearest there is: {nearest}"))
+}
+
+fn no_writing() -> Error {
+    Error::new(Kind::ReadOnly, "option \"rw\": this build mounts read-only")
+        .hint("leave rw away, unpack the archive, change the files and pack them again")
+}
+
+fn usage(what: impl Into<String>) -> Error {
+    Error::new(Kind::Usage, what)
+}
+
+fn number(text: &str, radix: u32) -> Result<u32> {
+    u32::from_str_radix(text, radix).map_err(|_| usage(format!("{text:?} is not a number")))
+}
+
+fn mask(text: &str) -> Result<u32> {
+    let mask = number(text, 8).map_err(|_| usage(format!("{text:?} is not an octal number such as 022")))?;
+    if mask > 0o777 { Err(usage(format!("{text:?} is over 777"))) } else { Ok(mask) }
+}
+
+fn text(text: &str) -> Result<String> {
+    if text.is_empty() || text.contains('\0') { Err(usage("a name is missing")) } else { Ok(text.to_owned()) }
+}
+
+fn case(text: &str) -> Result<Case> {
+    match text {
+        "auto" => Ok(Case::Auto),
+        "sensitive" => Ok(Case::Sensitive),
+        "insensitive" => Ok(Case::Insensitive),
+        _ => Err(usage(format!("{text:?} is none of sensitive, insensitive, auto"))),
+    }
+}
+
+/// A size in bytes: `4096`, `64k`, `512M`, `1G`, `2T`, also as `512MiB` or `512MB`; every unit is a power of 1024.
+pub fn size(text: &str) -> Result<u64> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let unit = unit.to_ascii_lowercase();
+    let power = match unit.trim_end_matches('b').trim_end_matches('i') {
+        "" if unit != "i" && unit != "ib" => 0,
+        "k" => 1,
+        "m" => 2,
+        "g" => 3,
+        "t" => 4,
+        _ => return Err(usage(format!("{text:?} is not a size such as 64k, 512M or 1G"))),
+    };
+    let number: u64 = number.parse().map_err(|_| usage(format!("{text:?} is not a size such as 64k, 512M or 1G")))?;
+    number.checked_mul(1 << (10 * power)).ok_or_else(|| usage(format!("{text:?} is too large")))
+}
+
+/// How many letters must be changed, added, left out or swapped with their neighbour to come from one word to the other.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let change = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut best = change.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                best = best.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(best);
+        }
+        rows.push(row);
+    }
+    rows[a.len()][b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(list: &str) -> Result<Options> {
+        Options::parse(&[list])
+    }
+
+    #[test]
+    fn the_generic_options_of_mount_and_fstab_do_nothing() {
+        let fstab =
+            "defaults,ro,nofail,noauto,_netdev,x-systemd.automount,X-mount.mkdir=0755,user,comment=a b,relatime";
+        assert_eq!(parse(fstab).unwrap(), Options::default());
+        assert_eq!(parse("").unwrap(), Options::default());
+    }
+
+    #[test]
+    fn an_unknown_option_names_the_nearest_one() {
+        for (wrong, nearest) in [
+            ("allow_ohter", "allow-other"),
+            ("cachsize=1G", "cachesize"),
+            ("nosuidd", "nosuid"),
+            ("redahead=1M", "readahead"),
+        ] {
+            let e = parse(wrong).unwrap_err();
+            assert_eq!(e.kind(), Kind::Usage);
+            assert!(e.advice().unwrap().ends_with(nearest), "{wrong}: {:?}", e.advice());
+            assert!(e.to_string().contains(wrong.split('=').next().unwrap()));
+        }
+    }
+
+    #[test]
+    fn underscore_and_hyphen_are_the_same_and_the_last_word_counts() {
+        let options =
+            Options::parse(&["allow_other,default-permissions", "suid,nosuid,noexec,umask=022", "umask=0077"]).unwrap();
+        assert!(options.allow_other && options.default_permissions && !options.suid && !options.exec);
+        assert_eq!(options.umask, 0o077);
+    }
+
+    #[test]
+    fn values_are_checked() {
+        for bad in
+            ["uid=x", "uid=-1", "umask=999", "umask=1777", "case=maybe", "cachesize=", "threads", "ro=1", "fsname="]
+        {
+            assert_eq!(parse(bad).unwrap_err().kind(), Kind::Usage, "{bad}");
+        }
+        let options = parse("uid=1000,gid=100,threads=3,case=insensitive,subtype=other,volname=A b").unwrap();
+        assert_eq!((options.uid, options.gid, options.threads), (Some(1000), Some(100), Some(3)));
+        assert!(options.policy().ignore_case);
+    }
+
+    #[test]
+    fn sizes_have_units_of_1024() {
+        for (text, bytes) in
+            [("512M", 512 << 20), ("1G", 1 << 30), ("64k", 64 << 10), ("7", 7), ("2TiB", 2 << 40), ("8MB", 8 << 20)]
+        {
+            assert_eq!(size(text).unwrap(), bytes, "{text}");
+        }
+        for bad in ["", "k", "1.5G", "1X", "-1", "99999999999T", "1ib"] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn writing_is_refused_with_a_way_out() {
+        let e = parse("rw").unwrap_err();
+        assert_eq!(e.kind(), Kind::ReadOnly);
+        assert!(e.advice().is_some());
+    }
+
+    #[test]
+    fn a_comma_behind_a_backslash_is_part_of_the_value() {
+        let options = parse(r"fsname=a\,b\\c,noexec").unwrap();
+        assert_eq!(options.fsname.unwrap(), "a,b\\c");
+        assert!(!options.exec);
+    }
+}

@@ -1,0 +1,283 @@
+//! Floor 3: a tree as a file system.
+//!
+//! [`Vfs`] answers what a kernel asks: names, attributes, bytes, in inode numbers and offsets. It stands on [`Tree`] and
+//! knows no kernel; a frontend decodes a request, calls one method here, and encodes the answer.
+//!
+//! ```text
+//!   lookup getattr readlink     ──► tree, through policy (owners, masks)     nodes  policy
+//!   lookup, case ignored        ──► folded names of the directory            fold
+//!   read lseek                  ──► the ReadAt of an open file, and its pace handles  pace
+//!   readdir                     ──► a listing, by offset                     listing
+//!   listxattr getxattr statfs   ──► tree                                     space
+//! ```
+//!
+//! Locks guard tables and are held for a look into them: never over a call of the tree or of a source, so a slow read
+//! holds up nobody but its reader.
+
+mod fold;
+mod handles;
+mod listing;
+mod nodes;
+mod pace;
+mod policy;
+mod recent;
+mod space;
+
+pub use handles::STATELESS;
+pub use nodes::ROOT;
+pub use policy::Policy;
+pub use space::{BLOCK, Space};
+
+use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::tree::{Attr, Kind, Name, Node, Tree};
+use fold::FoldedNames;
+use handles::{Handles, Open, OpenFile, lock};
+use listing::Listing;
+use nodes::Numbers;
+use recent::Recent;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex};
+
+/// Bytes of memory for listings of directories being read; about half a million names.
+const LISTINGS: usize = 16 << 20;
+/// Bytes of memory for folded names, of mounts that ignore case.
+const FOLDED: usize = 32 << 20;
+/// Open files kept by node. Each is a small thing that holds on to a container that is open anyway.
+const FILES: usize = 1024;
+
+/// An inode number with its attributes, as they are shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stat {
+    pub ino: u64,
+    pub attr: Attr,
+}
+
+/// One name of a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DirEntry<'a> {
+    pub name: &'a [u8],
+    pub ino: u64,
+    pub kind: Kind,
+    /// The offset of the entry behind this one: where to go on.
+    pub next: u64,
+}
+
+/// A read-only file system made of a tree.
+pub struct Vfs {
+    tree: Arc<dyn Tree>,
+    policy: Policy,
+    numbers: Numbers,
+    frozen: bool,
+    handles: Handles,
+    files: Recent<Node, OpenFile>,
+    listings: Recent<Node, Listing>,
+    folded: Recent<Node, FoldedNames>,
+}
+
+impl Vfs {
+    pub fn new(tree: Arc<dyn Tree>, policy: Policy) -> Self {
+        Self {
+            numbers: Numbers::new(tree.root()),
+            frozen: tree.is_frozen(),
+            tree,
+            policy,
+            handles: Handles::default(),
+            files: Recent::new(FILES),
+            listings: Recent::new(LISTINGS),
+            folded: Recent::new(FOLDED),
+        }
+    }
+
+    /// True when nothing here can ever change: answers may be kept for ever, and handles are not needed.
+    pub fn is_frozen(&self) -> bool {
+        self.frozen
+    }
+
+    pub fn ignores_case(&self) -> bool {
+        self.policy.ignore_case
+    }
+
+    /// Looks a name up in a directory; `None` when there is no such name.
+    pub fn lookup(&self, dir: u64, name: &[u8]) -> Result<Option<Stat>> {
+        let dir = self.numbers.node(dir);
+        // What cannot be a name is the name of nothing.
+        let Ok(name) = Name::new(name) else { return Ok(None) };
+        let node = match self.tree.find(dir, name)? {
+            None if self.policy.ignore_case => self.folded(dir)?.find(name.bytes()),
+            found => found,
+        };
+        node.map(|node| self.stat(node)).transpose()
+    }
+
+    pub fn getattr(&self, ino: u64) -> Result<Stat> {
+        self.stat(self.numbers.node(ino))
+    }
+
+    fn stat(&self, node: Node) -> Result<Stat> {
+        Ok(Stat { ino: self.numbers.ino(node), attr: self.policy.apply(self.tree.attr(node)?) })
+    }
+
+    fn folded(&self, dir: Node) -> Result<Arc<FoldedNames>> {
+        if let Some(names) = self.folded.get(dir).filter(|_| self.frozen) {
+            return Ok(names);
+        }
+        let names = FoldedNames::new(&*self.listing(dir)?);
+        let weight = names.weight();
+        Ok(if self.frozen { self.folded.offer(dir, names, weight) } else { Arc::new(names) })
+    }
+
+    /// The target of a symbolic link.
+    pub fn readlink(&self, ino: u64) -> Result<Vec<u8>> {
+        self.tree.target(self.numbers.node(ino))
+    }
+
+    /// Opens a file for reading. The handle is [`STATELESS`] when the tree is frozen.
+    pub fn open(&self, ino: u64) -> Result<u64> {
+        if self.frozen {
+            return Ok(STATELESS);
+        }
+        let bytes = self.tree.open(self.numbers.node(ino))?;
+        Ok(self.handles.insert(Open::File(OpenFile::new(bytes, None)?)))
+    }
+
+    /// Reads up to `into.len()` bytes at `at`; fewer only at the end of the file, 0 at or behind it.
+    pub fn read(&self, ino: u64, handle: u64, at: u64, into: &mut [u8]) -> Result<usize> {
+        self.with_file(ino, handle, |file| file.read(at, into, self.policy.read_ahead))
+    }
+
+    /// The first byte at or after `at` that is data (`hole` false) or in a hole (`hole` true; the end of the file counts
+    /// as one). `None` when there is no such byte, which includes every `at` at or behind the end.
+    pub fn seek(&self, ino: u64, handle: u64, at: u64, hole: bool) -> Result<Option<u64>> {
+        self.with_file(ino, handle, |file| {
+            let len = file.promised.map_or_else(|| file.bytes.len(), Ok)?;
+            if at >= len {
+                return Ok(None);
+            }
+            let data = file.bytes.next_data(at)?.filter(|data| data.start < len);
+            Ok(match data {
+                None => hole.then_some(at),
+                Some(data) if !hole => Some(data.start.max(at)),
+                Some(data) if data.start > at => Some(at),
+                Some(data) => Some(end_of_data(file, data.end, len)?),
+            })
+        })
+    }
+
+    fn with_file<T>(&self, ino: u64, handle: u64, work: impl FnOnce(&OpenFile) -> Result<T>) -> Result<T> {
+        if handle == STATELESS {
+            return work(&*self.file(self.numbers.node(ino))?);
+        }
+        match &*self.handles.get(handle)? {
+            Open::File(file) => work(file),
+            Open::Dir(_) => Err(Error::new(ErrorKind::IsADirectory, "a directory is read by its names")),
+        }
+    }
+
+    fn file(&self, node: Node) -> Result<Arc<OpenFile>> {
+        if let Some(file) = self.files.get(node) {
+            return Ok(file);
+        }
+        let bytes = self.tree.open(node)?;
+        let promised = self.tree.attr(node)?.size;
+        Ok(self.files.offer(node, OpenFile::new(bytes, Some(promised))?, 1))
+    }
+
+    /// Opens a directory. The handle is [`STATELESS`] when the tree is frozen.
+    pub fn opendir(&self, _ino: u64) -> Result<u64> {
+        Ok(if self.frozen { STATELESS } else { self.handles.insert(Open::Dir(Mutex::default())) })
+    }
+
+    /// Forgets a handle of [`Vfs::open`] or [`Vfs::opendir`].
+    pub fn release(&self, handle: u64) {
+        if handle != STATELESS {
+            self.handles.remove(handle);
+        }
+    }
+
+    /// Visits the entries of a directory from an offset on, `.` and `..` among them. Offset 0 is the beginning, any other
+    /// is the `next` of an entry seen before.
+    pub fn readdir(
+        &self,
+        ino: u64,
+        handle: u64,
+        offset: u64,
+        visit: &mut dyn FnMut(DirEntry<'_>) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let listing = self.listing_of(ino, handle, offset)?;
+        for (place, name) in [(0, &b"."[..]), (1, b"..")] {
+            // Where `..` leads the kernel knows by itself; a tree does not tell, and this number is only for show.
+            let dot = DirEntry { name, ino, kind: Kind::Directory, next: place + 1 };
+            if place >= offset && visit(dot).is_break() {
+                return Ok(());
+            }
+        }
+        let first = offset.saturating_sub(2);
+        for (entry, place) in listing.from(first as usize).zip(first..) {
+            let ino = self.numbers.ino(entry.node);
+            if visit(DirEntry { name: entry.name, ino, kind: entry.kind, next: place + 3 }).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn listing_of(&self, ino: u64, handle: u64, offset: u64) -> Result<Arc<Listing>> {
+        let dir = self.numbers.node(ino);
+        if handle == STATELESS {
+            return self.listing(dir);
+        }
+        let open = self.handles.get(handle)?;
+        let Open::Dir(kept) = &*open else {
+            return Err(Error::new(ErrorKind::NotADirectory, "a file has no names in it"));
+        };
+        let seen = lock(kept).clone();
+        match seen {
+            Some(listing) if offset > 0 => Ok(listing),
+            _ => {
+                let fresh = Arc::new(Listing::read(&*self.tree, dir)?);
+                *lock(kept) = Some(fresh.clone());
+                Ok(fresh)
+            }
+        }
+    }
+
+    fn listing(&self, dir: Node) -> Result<Arc<Listing>> {
+        if let Some(listing) = self.listings.get(dir).filter(|_| self.frozen) {
+            return Ok(listing);
+        }
+        let listing = Listing::read(&*self.tree, dir)?;
+        let weight = listing.weight();
+        Ok(if self.frozen { self.listings.offer(dir, listing, weight) } else { Arc::new(listing) })
+    }
+
+    /// The names of all extended attributes, each ended by a NUL byte, as listxattr(2) gives them.
+    pub fn listxattr(&self, ino: u64) -> Result<Vec<u8>> {
+        let mut names = Vec::new();
+        for (name, _) in self.tree.xattrs(self.numbers.node(ino))? {
+            names.extend_from_slice(&name);
+            names.push(0);
+        }
+        Ok(names)
+    }
+
+    /// The value of one extended attribute; `None` when there is no such attribute.
+    pub fn getxattr(&self, ino: u64, name: &[u8]) -> Result<Option<Vec<u8>>> {
+        let all = self.tree.xattrs(self.numbers.node(ino))?;
+        Ok(all.into_iter().find(|(n, _)| n == name).map(|(_, value)| value))
+    }
+
+    pub fn statfs(&self) -> Result<Space> {
+        Ok(self.tree.totals()?.into())
+    }
+}
+
+/// Where the data that go on until `end` really end: ranges may touch each other.
+fn end_of_data(file: &OpenFile, mut end: u64, len: u64) -> Result<u64> {
+    while end < len {
+        match file.bytes.next_data(end)? {
+            Some(next) if next.start <= end && next.end > end => end = next.end,
+            _ => break,
+        }
+    }
+    Ok(end.min(len))
+}
