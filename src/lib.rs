@@ -36,6 +36,10 @@ pub mod tree;
 
 pub mod formats;
 
+pub mod open;
 pub mod vfs;
 
+pub mod jobs;
 pub mod mount;
+
+pub mod cli;

@@ -1,6 +1,8 @@
 //! Floor 2: the formats. Each opens bytes as a [`Tree`] and, where it can, packs a tree into bytes. A format knows neither
 //! kernel nor network nor terminal.
 
+pub mod folder;
+
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
 use crate::source::ReadAt;
