@@ -28,6 +28,7 @@
 #![deny(unsafe_code)]
 
 pub mod cache;
+pub mod codec;
 pub mod error;
 pub mod pool;
 

@@ -11,7 +11,7 @@
 
 use crate::error::Result;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The end that takes jobs.
 pub struct Feed<J, R> {
@@ -70,6 +70,38 @@ fn run<J, R>(jobs: &Mutex<Receiver<(J, SyncSender<R>)>>, work: &impl Fn(J) -> R)
         let Ok((job, slot)) = next else { return };
         // The drain may have given up; then nobody takes the result.
         let _ = slot.send(work(job));
+    }
+}
+
+/// Threads for work that nobody waits for. A job that finds the queue full is dropped: it was a preparation, and whoever
+/// needs its result makes it.
+pub struct Background {
+    jobs: SyncSender<Box<dyn FnOnce() + Send>>,
+}
+
+impl Background {
+    /// Starts the threads; they end when the `Background` is dropped and their queue is empty.
+    pub fn new(threads: usize, queue: usize) -> Self {
+        let (jobs, queue) = sync_channel::<Box<dyn FnOnce() + Send>>(queue);
+        let queue = Arc::new(Mutex::new(queue));
+        for _ in 0..threads {
+            let queue = queue.clone();
+            // Without threads nothing is prepared, and everything works.
+            let _ = std::thread::Builder::new().name("ahead".into()).spawn(move || {
+                loop {
+                    let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                    let Ok(job) = job else { return };
+                    // A panic ends the one job.
+                    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
+                }
+            });
+        }
+        Self { jobs }
+    }
+
+    /// Hands a job over; false when the queue is full.
+    pub fn push(&self, job: impl FnOnce() + Send + 'static) -> bool {
+        self.jobs.try_send(Box::new(job)).is_ok()
     }
 }
 

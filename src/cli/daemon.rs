@@ -17,9 +17,8 @@ use super::plan::{self, Mounting};
 use super::{exit, logging, say};
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
-use crate::mount::fuse::{self, Mounted};
-use crate::mount::place;
 use crate::mount::session::{Entry, Register};
+use crate::mount::{self, Mounted, place};
 use crate::tree::Totals;
 use serde::{Deserialize, Serialize};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -210,7 +209,7 @@ fn bring_up(plan: &Mounting) -> Result<(Mounted, Entry, Ready)> {
     let Totals { nodes, bytes, .. } = volume.tree.totals()?;
     let mode = "ro".to_owned();
     let entry = Register::of_user().enter(&plan.source, &plan.mountpoint, volume.format, &mode)?;
-    let mounted = fuse::mount(volume.tree, &plan.mountpoint, &plan.options)?;
+    let mounted = mount::mount(volume.tree, &plan.mountpoint, &plan.options)?;
     readable(&plan.mountpoint)?;
     log::info!("{} is mounted on {}", plan.source.display(), plan.mountpoint.display());
     Ok((mounted, entry, Ready { format: volume.format.to_owned(), mode, bytes, nodes }))

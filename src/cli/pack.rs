@@ -6,8 +6,9 @@ use super::progress::Progress;
 use super::{exit, plan, say};
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
+use crate::formats::folder::Folder;
 use crate::formats::{Pack, Packed, Volume, Watch, st};
-use crate::jobs::unpack;
+use crate::jobs::unpack::{self, Existing};
 use crate::tree::Tree;
 use serde_json::json;
 use std::fs::File;
@@ -54,15 +55,19 @@ fn packer(given: &args::Pack, source: &Path, to_stdout: bool) -> Result<st::Pack
     }
     Ok(st::Packer {
         level: given.level.number(),
-        segment: plan::segment(given.segment.as_deref())?,
+        segmentation: plan::segment(given.segment.as_deref())?,
         threads: plan::threads(given.threads),
         filter: plan::filter(&globs)?,
     })
 }
 
 /// A folder, or a container that is packed anew.
-fn open_source(source: &Path, _one_file_system: bool) -> Result<Volume> {
-    crate::open::open(source, Cache::new(plan::CACHE))
+fn open_source(source: &Path, one_file_system: bool) -> Result<Volume> {
+    if source.is_dir() {
+        let folder = Folder::open(source)?.one_file_system(one_file_system);
+        return Ok(Volume::read_only(Arc::new(folder), "folder"));
+    }
+    open_archive(source)
 }
 
 fn to_pipe(packer: &st::Packer, tree: &dyn Tree, watch: &dyn Watch) -> Result<Packed> {
@@ -151,21 +156,32 @@ pub fn unpack(given: &args::Unpack, common: &Common) -> Result<u8> {
         },
     );
     let told = done.map(|report| {
-        let files = say::counted(report.entries, "file", "files");
+        let entries = report.files + report.dirs + report.others;
+        let skipped = report.skipped + report.incomplete;
+        let files = say::counted(entries, "file", "files");
         let (size, took) = (say::size(report.bytes), say::time(progress.took()));
-        let words = format!("{size} in {files} → {} ({took}){}", target.display(), skipped_words(report.skipped));
-        (words, json!({"entries": report.entries, "bytes": report.bytes, "skipped": report.skipped}), report.skipped)
+        let words = format!("{size} in {files} → {} ({took}){}", target.display(), skipped_words(skipped));
+        let json = json!({
+            "entries": entries, "files": report.files, "directories": report.dirs, "bytes": report.bytes,
+            "kept": report.kept, "skipped": report.skipped, "incomplete": report.incomplete,
+        });
+        (words, json, skipped)
     });
     finish(told, &progress)
 }
 
 fn unpack_options(given: &args::Unpack) -> Result<unpack::Options> {
+    let existing = match (given.overwrite, given.skip_existing) {
+        (true, _) => Existing::Replace,
+        (_, true) => Existing::Keep,
+        _ => Existing::Refuse,
+    };
     Ok(unpack::Options {
-        overwrite: given.overwrite,
-        skip_existing: given.skip_existing,
+        existing,
         numeric_owner: given.numeric_owner,
-        same_owner: !given.no_same_owner && rustix::process::geteuid().is_root(),
+        same_owner: given.no_same_owner.then_some(false),
         filter: plan::filter(&given.globs)?,
+        ..unpack::Options::default()
     })
 }
 

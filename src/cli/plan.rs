@@ -3,8 +3,8 @@
 use super::args;
 use crate::error::{Error, Kind, Result};
 use crate::formats::st;
-use crate::mount::options::{self, Options};
 use crate::mount::session::absolute;
+use crate::mount::{self, Options};
 use crate::tree::Filter;
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -151,16 +151,16 @@ pub fn filter(globs: &args::Globs) -> Result<Filter> {
 }
 
 /// `--segment`: a size, or each chunk alone (`None` is the default of the format).
-pub fn segment(text: Option<&str>) -> Result<Option<st::Segment>> {
+pub fn segment(text: Option<&str>) -> Result<Option<st::Segmentation>> {
     match text {
         None => Ok(None),
-        Some("chunk") => Ok(Some(st::Segment::Chunk)),
+        Some("chunk") => Ok(Some(st::Segmentation::Chunk)),
         Some(text) => {
-            let bytes = options::size(text).map_err(|e| e.within("--segment"))?;
+            let bytes = mount::size(text).map_err(|e| e.within("--segment"))?;
             let allowed = 64 << 10..=16 << 20;
             let fits = u32::try_from(bytes).ok().filter(|b| allowed.contains(b));
             let wrong = || Error::new(Kind::Usage, format!("--segment: {text} is not between 64K and 16M"));
-            Ok(Some(st::Segment::Bytes(fits.ok_or_else(wrong)?)))
+            Ok(Some(st::Segmentation::Bytes(fits.ok_or_else(wrong)?)))
         }
     }
 }
@@ -204,8 +204,8 @@ mod tests {
     #[test]
     fn segments_have_limits() {
         assert_eq!(segment(None).unwrap(), None);
-        assert_eq!(segment(Some("chunk")).unwrap(), Some(st::Segment::Chunk));
-        assert_eq!(segment(Some("256K")).unwrap(), Some(st::Segment::Bytes(256 << 10)));
+        assert_eq!(segment(Some("chunk")).unwrap(), Some(st::Segmentation::Chunk));
+        assert_eq!(segment(Some("256K")).unwrap(), Some(st::Segmentation::Bytes(256 << 10)));
         for bad in ["1K", "1G", "x", ""] {
             assert_eq!(segment(Some(bad)).unwrap_err().kind(), Kind::Usage, "{bad}");
         }

@@ -2,6 +2,7 @@
 //! kernel nor network nor terminal.
 
 pub mod folder;
+pub mod st;
 
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
@@ -94,7 +95,7 @@ impl Watch for Unwatched {}
 pub const HEAD: usize = 64 * 1024;
 
 /// All formats that open bytes, in the order in which they are asked.
-pub const FORMATS: &[&dyn Format] = &[];
+pub const FORMATS: &[&dyn Format] = &[&st::St];
 
 /// Opens bytes with the first format that recognises them.
 pub fn open(access: Access) -> Result<Volume> {

@@ -5,9 +5,11 @@
 
 mod file;
 mod memory;
+mod span;
 
 pub use file::FileSource;
 pub use memory::Memory;
+pub use span::Span;
 
 use crate::error::{Error, Kind, Result};
 use std::ops::Range;

@@ -1,0 +1,14 @@
+//! Floor 0: bytes in, bytes out. No I/O, no names, no threads, no clock.
+
+pub mod cdc;
+pub mod id;
+pub mod varint;
+pub mod xz;
+pub mod zstd;
+
+use crate::error::{Error, Kind};
+
+/// The error of bytes that do not decode.
+pub fn damaged(what: impl Into<String>) -> Error {
+    Error::new(Kind::Damaged, what)
+}

@@ -1,0 +1,206 @@
+//! Checking a container: every hash there is, and every file traced to what is damaged.
+
+use super::index::Index;
+use super::rows::{Block, ChunkRow, ExtentRow, Metas, Names, Nodes, Plain, Rows, SegmentRow};
+use super::table::Fence;
+use super::tree::{Container, ROOT};
+use super::{records, tape::Tape};
+use crate::codec::damaged;
+use crate::error::{Error, Kind as ErrorKind, Result, Within};
+use crate::formats::Watch;
+use crate::pool;
+use crate::source::ReadAt;
+use crate::tree::Kind;
+use std::collections::HashMap;
+
+/// What a check found.
+#[derive(Clone, Debug, Default)]
+pub struct Checked {
+    pub segments: u64,
+    /// Raw bytes of all segments.
+    pub bytes: u64,
+    /// Inodes.
+    pub entries: u64,
+    /// What fails, in words.
+    pub damage: Vec<String>,
+    /// Files that cannot be read whole.
+    pub files: Vec<DamagedFile>,
+}
+
+/// A file that lost something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DamagedFile {
+    pub path: Vec<u8>,
+    /// Bytes that cannot be read.
+    pub lost: u64,
+}
+
+impl Checked {
+    pub fn is_whole(&self) -> bool {
+        self.damage.is_empty() && self.files.is_empty()
+    }
+}
+
+impl Container {
+    /// Reads and checks everything, with so many threads. Damage is reported, not an error; an error is only what makes
+    /// going on impossible.
+    pub fn check(&self, threads: usize, watch: &dyn Watch) -> Result<Checked> {
+        let mut checked = Checked::default();
+        check_tables(self.index(), self.source(), &mut checked);
+        if !checked.damage.is_empty() {
+            // Rows may be missing: what follows would tell half of it.
+            return Ok(checked);
+        }
+        watch.total(segments(self.index())?.iter().map(|row| row.raw_len).sum(), 0);
+        let good = check_segments(self, threads, watch, &mut checked)?;
+        let lost = check_nodes(self.index(), &good, &mut checked)?;
+        if !lost.is_empty() {
+            checked.files = name_files(self.index(), lost)?;
+        }
+        Ok(checked)
+    }
+}
+
+fn check_tables(index: &Index, source: &dyn ReadAt, checked: &mut Checked) {
+    for fence in index.tables().iter().flat_map(|table| &table.fences) {
+        if let Err(e) = check_block(fence, source) {
+            checked.damage.push(e.to_string());
+        }
+    }
+}
+
+fn check_block(fence: &Fence, source: &dyn ReadAt) -> Result<()> {
+    match fence.family {
+        Names::FAMILY => fence.load::<Names>(source).map(drop),
+        Nodes::FAMILY => fence.load::<Nodes>(source).map(drop),
+        ExtentRow::FAMILY => fence.load::<Rows<ExtentRow>>(source).map(drop),
+        SegmentRow::FAMILY => fence.load::<Rows<SegmentRow>>(source).map(drop),
+        ChunkRow::FAMILY => fence.load::<Rows<ChunkRow>>(source).map(drop),
+        Metas::FAMILY => fence.load::<Metas>(source).map(drop),
+        _ => fence.read(source).map(drop).within(|| format!("the table block at {}", fence.at)),
+    }
+}
+
+fn segments(index: &Index) -> Result<Vec<SegmentRow>> {
+    let (mut all, mut rows) = (Vec::new(), index.all::<Rows<SegmentRow>>()?);
+    while let Some(at) = rows.next()? {
+        all.push(*at.block.get(at.row));
+    }
+    Ok(all)
+}
+
+/// Tape ranges that can be read, as address and length, in order; adjacent ones are one.
+type Good = Vec<(u64, u64)>;
+
+fn check_segments(of: &Container, threads: usize, watch: &dyn Watch, checked: &mut Checked) -> Result<Good> {
+    let rows = segments(of.index())?;
+    let mut good: Good = Vec::new();
+    let feed = |feed: &pool::Feed<SegmentRow, (SegmentRow, Result<()>)>| {
+        if rows.into_iter().all(|row| !watch.is_cancelled() && feed.push(row)) {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Interrupted, "interrupted"))
+    };
+    let work = |row: SegmentRow| (row, check_segment(of.tape(), of.source(), &row));
+    pool::ordered(threads, threads * 2, feed, work, |(row, result): (SegmentRow, Result<()>)| {
+        checked.segments += 1;
+        checked.bytes += row.raw_len;
+        watch.advance(row.raw_len, 0);
+        match result {
+            Err(e) => checked.damage.push(e.to_string()),
+            Ok(()) => match good.last_mut() {
+                Some(last) if last.0 + last.1 == row.address => last.1 += row.raw_len,
+                _ => good.push((row.address, row.raw_len)),
+            },
+        }
+        Ok(())
+    })?;
+    Ok(good)
+}
+
+/// The record in the log must say what the index says, and its payload must decode.
+fn check_segment(tape: &Tape, source: &dyn ReadAt, row: &SegmentRow) -> Result<()> {
+    tape.decode(row, 0)?;
+    let header = records::read_header(source, row.record)?;
+    if header.payload_hash == row.hash && header.payload_len.get() == row.payload_len {
+        return Ok(());
+    }
+    Err(damaged(format!("the header of the record at {} is damaged", row.record)))
+}
+
+/// Inodes that lost data, and how many bytes.
+fn check_nodes(index: &Index, good: &Good, checked: &mut Checked) -> Result<HashMap<u64, u64>> {
+    let mut lost = HashMap::new();
+    let mut owners = HashMap::new();
+    let mut nodes = index.all::<Nodes>()?;
+    while let Some(at) = nodes.next()? {
+        let entry = at.block.entry(at.row);
+        checked.entries += 1;
+        if entry.data_id != 0 {
+            owners.insert(entry.data_id, entry.ino);
+        }
+        let missing: u64 = at.block.extents(at.row).iter().map(|(address, len)| missing(good, *address, *len)).sum();
+        if missing > 0 {
+            lost.insert(entry.ino, missing);
+        }
+    }
+    let mut extents = index.all::<Rows<ExtentRow>>()?;
+    while let Some(at) = extents.next()? {
+        let row = at.block.get(at.row);
+        let missing = missing(good, row.address, row.len);
+        if let Some(ino) = owners.get(&row.data_id).filter(|_| missing > 0) {
+            *lost.entry(*ino).or_default() += missing;
+        }
+    }
+    Ok(lost)
+}
+
+/// Bytes of a tape range that cannot be read.
+fn missing(good: &Good, address: u64, len: u64) -> u64 {
+    if address == 0 {
+        return 0;
+    }
+    let end = address + len;
+    let first = good.partition_point(|(start, len)| start + len <= address);
+    let overlaps = good[first..].iter().take_while(|(start, _)| *start < end);
+    len - overlaps.map(|(start, len)| (start + len).min(end) - (*start).max(address)).sum::<u64>()
+}
+
+/// Gives each damaged inode its paths.
+fn name_files(index: &Index, lost: HashMap<u64, u64>) -> Result<Vec<DamagedFile>> {
+    let mut dirs: HashMap<u64, (u64, Vec<u8>)> = HashMap::new();
+    let mut found = Vec::new();
+    let mut names = index.all::<Names>()?;
+    while let Some(at) = names.next()? {
+        let (parent, name) = at.block.key_of(at.row);
+        let Some((ino, kind)) = at.block.value(at.row) else { continue };
+        if kind == Kind::Directory {
+            dirs.insert(ino, (parent, name.to_vec()));
+        } else if let Some(bytes) = lost.get(&ino) {
+            found.push((parent, name.to_vec(), *bytes));
+        }
+    }
+    let path = |parent, name| DamagedPath { dirs: &dirs }.of(parent, name);
+    let mut files: Vec<_> =
+        found.into_iter().map(|(p, name, lost)| DamagedFile { path: path(p, name), lost }).collect();
+    files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    Ok(files)
+}
+
+struct DamagedPath<'a> {
+    dirs: &'a HashMap<u64, (u64, Vec<u8>)>,
+}
+
+impl DamagedPath<'_> {
+    /// The path of a name in a directory. A container whose directories go in circles gets a path that is cut off.
+    fn of(&self, mut parent: u64, name: Vec<u8>) -> Vec<u8> {
+        let mut parts = vec![name];
+        while parent != ROOT && parts.len() < 1000 {
+            let Some((above, name)) = self.dirs.get(&parent) else { break };
+            parts.push(name.clone());
+            parent = *above;
+        }
+        parts.reverse();
+        parts.join(&b'/')
+    }
+}

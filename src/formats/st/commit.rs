@@ -1,0 +1,211 @@
+//! Commits: one record that names the live tables, and how the newest whole one is found.
+//!
+//! ```text
+//!  clean file:  … SEG TABLE COMMIT|footer◄ end of file        one read of the tail
+//!  torn file:   … COMMIT|footer SEG SEG TAB                   go back to a header, follow it to the commit before
+//! ```
+//!
+//! A commit counts only when its own bytes, its check and everything between it and the commit known to be durable
+//! (`tail`) are as they were written. So whatever a crash leaves behind, the newest state that opens is one that was
+//! committed.
+
+use super::layout::{
+    CommitHead, HEADER_LEN, Header, ITEM_CRITICAL, ITEM_TOTALS, ItemHead, KNOWN_INCOMPAT, MAGIC, MAJOR, RecordHeader,
+    TableRef, TotalsItem,
+};
+use super::{limits, records};
+use crate::codec::damaged;
+use crate::codec::id::Id;
+use crate::error::{Error, Kind, Result, Within};
+use crate::source::ReadAt;
+use zerocopy::{FromBytes, IntoBytes};
+
+/// A commit that was read, or is to be written.
+#[derive(Clone, Debug)]
+pub struct Commit {
+    /// Where its record begins.
+    pub record: u64,
+    pub head: CommitHead,
+    /// Oldest first.
+    pub tables: Vec<TableRef>,
+    pub totals: TotalsItem,
+}
+
+impl Commit {
+    /// The payload of the record.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = self.head.as_bytes().to_vec();
+        self.tables.iter().for_each(|table| out.extend_from_slice(table.as_bytes()));
+        let len = size_of::<TotalsItem>() as u32;
+        out.extend_from_slice(ItemHead { kind: ITEM_TOTALS.into(), zero: 0.into(), len: len.into() }.as_bytes());
+        out.extend_from_slice(self.totals.as_bytes());
+        out
+    }
+
+    fn decode(record: u64, payload: &[u8]) -> Result<Self> {
+        let short = || damaged(format!("the commit at {record} is too short"));
+        let (head, rest) = CommitHead::read_from_prefix(payload).map_err(|_| short())?;
+        if head.tables.get() > limits::TABLES {
+            return Err(damaged(format!("the commit at {record} names {} tables", head.tables)));
+        }
+        let count = head.tables.get() as usize;
+        let (tables, items) = <[TableRef]>::ref_from_prefix_with_elems(rest, count).map_err(|_| short())?;
+        let mut commit = Self { record, head, tables: tables.to_vec(), totals: TotalsItem::default() };
+        commit.read_items(items)?;
+        Ok(commit)
+    }
+
+    fn read_items(&mut self, mut items: &[u8]) -> Result<()> {
+        let cut = || damaged(format!("the commit at {} ends inside an item", self.record));
+        while !items.is_empty() {
+            let (head, rest) = ItemHead::read_from_prefix(items).map_err(|_| cut())?;
+            let (value, rest) = rest.split_at_checked(head.len.get() as usize).ok_or_else(cut)?;
+            match head.kind.get() {
+                ITEM_TOTALS => self.totals = TotalsItem::read_from_bytes(value).map_err(|_| cut())?,
+                kind if kind & ITEM_CRITICAL != 0 => {
+                    return Err(Error::new(Kind::Unsupported, format!("the container needs feature {kind:#x}"))
+                        .hint("open it with a newer version of stmount"));
+                }
+                _ => {}
+            }
+            items = rest;
+        }
+        Ok(())
+    }
+}
+
+/// What the front of the file says, if it can be read.
+pub fn read_front(source: &dyn ReadAt) -> Result<Option<Header>> {
+    let mut bytes = vec![0; HEADER_LEN as usize];
+    let got = source.read_at(0, &mut bytes)?;
+    if got < bytes.len() {
+        return Ok(None);
+    }
+    let header = Header::read_from_bytes(&bytes).expect("the buffer has the size of a header");
+    if header.magic != MAGIC || header.check != header.expected_check() {
+        return Ok(None);
+    }
+    if header.major.get() > MAJOR {
+        let what = format!("the container is of version {}, this program reads up to {MAJOR}", header.major);
+        return Err(Error::new(Kind::Unsupported, what).hint("open it with a newer version of stmount"));
+    }
+    check_features(header.incompat.get())?;
+    Ok(Some(header))
+}
+
+fn check_features(incompat: u64) -> Result<()> {
+    match incompat & !KNOWN_INCOMPAT {
+        0 => Ok(()),
+        unknown => Err(Error::new(Kind::Unsupported, format!("the container needs the features {unknown:#x}"))
+            .hint("open it with a newer version of stmount")),
+    }
+}
+
+/// The newest whole commit of a container.
+pub struct Found {
+    pub commit: Commit,
+    /// Bytes behind the commit that belong to nothing.
+    pub torn: u64,
+    /// False when the header of the file is lost; it is not needed.
+    pub has_header: bool,
+}
+
+/// Finds the newest whole commit.
+pub fn newest(source: &dyn ReadAt) -> Result<Found> {
+    let len = source.len()?;
+    let header = read_front(source)?;
+    let uid = header.as_ref().map(|header| header.uid);
+    let mut search = Search { source, uid, below: u64::MAX, tries: 0 };
+    let commit = match search.at_end(len)? {
+        Some(commit) => commit,
+        None => search.backward(len)?,
+    };
+    check_features(commit.head.incompat.get())?;
+    let end = commit_end(source, &commit)?;
+    Ok(Found { commit, torn: len - end, has_header: header.is_some() })
+}
+
+fn commit_end(source: &dyn ReadAt, commit: &Commit) -> Result<u64> {
+    let header = records::read_header(source, commit.record)?;
+    let len = super::layout::record_len(header.kind, header.payload_len.get());
+    Ok(commit.record + len.ok_or_else(|| damaged("the commit is too long"))?)
+}
+
+struct Search<'a> {
+    source: &'a dyn ReadAt,
+    uid: Option<[u8; 16]>,
+    /// Commits at or above this have been tried.
+    below: u64,
+    tries: u32,
+}
+
+impl Search<'_> {
+    /// The commit that the footer at the end of the file names.
+    fn at_end(&mut self, len: u64) -> Result<Option<Commit>> {
+        let Some(footer) = records::read_footer(self.source, len)? else { return Ok(None) };
+        if footer.logical_end.get() != len {
+            return Ok(None);
+        }
+        let Ok(commit) = self.attempt(footer.record.get()) else { return Ok(None) };
+        Ok((footer.check == footer.expected_check(&commit.head.uid)).then_some(commit))
+    }
+
+    /// Goes back from the end, from header to header.
+    fn backward(&mut self, len: u64) -> Result<Commit> {
+        self.below = u64::MAX;
+        let mut headers = records::Backward::new(self.source, len);
+        let mut failure = None;
+        while let Some(header) = headers.next()? {
+            let Some(record) = self.candidate(&header) else { continue };
+            match self.attempt(record) {
+                Ok(commit) => return Ok(commit),
+                Err(e) => failure = Some(e),
+            }
+            if self.tries >= limits::COMMIT_TRIES {
+                break;
+            }
+        }
+        let e = Error::new(Kind::Header, "no complete commit is in the file: it is cut off or damaged");
+        let e = e.hint("fetch it again, or pack it again");
+        Err(match failure {
+            Some(cause) => e.caused_by(cause),
+            None => e,
+        })
+    }
+
+    /// The commit that a header stands for or points back to, unless it was tried before.
+    fn candidate(&self, header: &RecordHeader) -> Option<u64> {
+        if self.uid.is_some_and(|uid| header.check != header.expected_check(&uid)) {
+            return None;
+        }
+        let record = if header.is_commit() { header.offset.get() } else { header.last_commit.get() };
+        (record >= HEADER_LEN && record < self.below).then_some(record)
+    }
+
+    fn attempt(&mut self, record: u64) -> Result<Commit> {
+        self.below = record;
+        self.tries += 1;
+        let header = records::read_header(self.source, record)?;
+        if !header.is_commit() {
+            return Err(damaged(format!("the record at {record} is no commit")));
+        }
+        let payload = records::read_payload(self.source, &header, limits::COMMIT)?;
+        let commit = Commit::decode(record, &payload)?;
+        let uid = &commit.head.uid;
+        if header.check != header.expected_check(uid) || self.uid.is_some_and(|known| known != *uid) {
+            return Err(damaged(format!("the commit at {record} is of another container")));
+        }
+        self.check_tail(&commit).within(|| format!("the commit at {record}"))?;
+        Ok(commit)
+    }
+
+    /// Everything since the commit that was known to be durable must have arrived.
+    fn check_tail(&self, commit: &Commit) -> Result<()> {
+        let start = commit.head.tail_start.get();
+        let len = commit.record.checked_sub(start).filter(|len| *len <= limits::TAIL);
+        let len = len.ok_or_else(|| damaged("what it builds on is out of bounds"))?;
+        let mut tail = vec![0; len as usize];
+        self.source.read_exact_at(start, &mut tail)?;
+        if Id::of(&tail).0 == commit.head.tail_hash { Ok(()) } else { Err(damaged("what it builds on is not whole")) }
+    }
+}

@@ -1,0 +1,88 @@
+//! The `extra` field of an inode: what few inodes have. A list of `u8 tag ‖ varint length ‖ bytes`; unknown tags are
+//! passed over by readers and kept by writers.
+
+use crate::codec::damaged;
+use crate::codec::varint::{Cursor, put};
+use crate::error::Result;
+use crate::tree::{Xattr, device};
+
+pub const SYMLINK: u8 = 1;
+/// Major and minor number, as varints.
+pub const DEVICE: u8 = 2;
+/// One extended attribute: varint length of the name, name, value.
+pub const XATTR: u8 = 3;
+/// Bytes that are data and not holes, as a varint; without it all of the size is.
+pub const ALLOCATED: u8 = 10;
+
+/// Appends a field.
+pub fn add(extra: &mut Vec<u8>, tag: u8, value: &[u8]) {
+    extra.push(tag);
+    put(extra, value.len() as u64);
+    extra.extend_from_slice(value);
+}
+
+pub fn add_numbers(extra: &mut Vec<u8>, tag: u8, numbers: &[u64]) {
+    let mut value = Vec::new();
+    numbers.iter().for_each(|n| put(&mut value, *n));
+    add(extra, tag, &value);
+}
+
+pub fn add_xattr(extra: &mut Vec<u8>, (name, value): &Xattr) {
+    let mut field = Vec::new();
+    put(&mut field, name.len() as u64);
+    field.extend_from_slice(name);
+    field.extend_from_slice(value);
+    add(extra, XATTR, &field);
+}
+
+/// Visits each field as tag and value.
+pub fn each(extra: &[u8], mut visit: impl FnMut(u8, &[u8]) -> Result<()>) -> Result<()> {
+    let mut cursor = Cursor(extra);
+    while !cursor.is_empty() {
+        let tag = cursor.bytes(1)?[0];
+        let len = cursor.number()?;
+        visit(tag, cursor.bytes(len)?)?;
+    }
+    Ok(())
+}
+
+/// The first field of a tag.
+pub fn find(extra: &[u8], tag: u8) -> Result<Option<Vec<u8>>> {
+    let mut found = None;
+    each(extra, |t, value| {
+        if t == tag && found.is_none() {
+            found = Some(value.to_vec());
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+pub fn rdev(extra: &[u8]) -> Result<u64> {
+    let Some(value) = find(extra, DEVICE)? else { return Ok(0) };
+    let mut cursor = Cursor(&value);
+    let major = cursor.number_to(u32::MAX.into(), "a device number")?;
+    let minor = cursor.number_to(u32::MAX.into(), "a device number")?;
+    Ok(device::join(major as u32, minor as u32))
+}
+
+pub fn allocated(extra: &[u8]) -> Result<Option<u64>> {
+    find(extra, ALLOCATED)?.map(|value| Cursor(&value).number()).transpose()
+}
+
+pub fn xattrs(extra: &[u8]) -> Result<Vec<Xattr>> {
+    let mut out = Vec::new();
+    each(extra, |tag, field| {
+        if tag == XATTR {
+            let mut cursor = Cursor(field);
+            let len = cursor.number()?;
+            let name = cursor.bytes(len)?;
+            if name.is_empty() || name.len() > 255 || name.contains(&0) {
+                return Err(damaged("an extended attribute has a name that cannot be"));
+            }
+            out.push((name.to_vec(), cursor.0.to_vec()));
+        }
+        Ok(())
+    })?;
+    Ok(out)
+}

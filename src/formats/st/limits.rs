@@ -1,0 +1,44 @@
+//! Limits: every number out of a file meets one of these before it is used. A writer keeps them, a reader refuses what
+//! is over them, so that a hostile file costs neither memory nor time out of proportion.
+
+/// Raw bytes of a segment. The largest that is useful for ratio, and the largest decode for one random read.
+pub const SEGMENT_RAW: u64 = 64 << 20;
+/// Stored bytes of a segment beyond its raw bytes: prelude, bases, stages, and what a codec adds to noise.
+pub const SEGMENT_OVERHEAD: u64 = 1 << 20;
+/// Base ranges of one segment.
+pub const BASES: u16 = 64;
+/// Sum of the base ranges of one segment, in bytes.
+pub const BASE_LEN: u64 = 64 << 20;
+/// How deep bases may stand on bases.
+pub const BASE_DEPTH: u32 = 2;
+/// Stages of one segment.
+pub const STAGES: u8 = 8;
+
+/// Rows of a table block; writers stop at [`BLOCK_ROWS_TYPICAL`].
+pub const BLOCK_ROWS: u64 = 65_536;
+/// Rows that a writer puts into a block: 1024 rows of names or inodes decode in 20 to 30 µs.
+pub const BLOCK_ROWS_TYPICAL: u64 = 1024;
+/// Raw bytes after which a writer ends a block.
+pub const BLOCK_RAW_TYPICAL: usize = 256 << 10;
+/// Raw bytes of a table block.
+pub const BLOCK_RAW: u64 = 32 << 20;
+/// Raw bytes of a fence index: enough for some hundred million rows.
+pub const FENCE_RAW: u64 = 64 << 20;
+/// Rows of the fence indexes of all tables of a commit together: a thousand million rows in full blocks.
+pub const FENCE_ROWS: u64 = 1 << 20;
+
+/// Extents that may stand in a NODE row; more stand in EXTENT rows.
+pub const EXTENTS_INLINE: u64 = 4;
+/// Bytes of the `extra` field of a NODE row: link target and extended attributes.
+pub const EXTRA: usize = 16 << 20;
+/// Highest tape address and largest file: room for every sum of two of them.
+pub const ADDRESS: u64 = 1 << 62;
+
+/// Bytes of a COMMIT payload.
+pub const COMMIT: u64 = 2 << 20;
+/// Tables of a commit.
+pub const TABLES: u32 = 4096;
+/// Bytes between the last durable commit and a COMMIT whose tail hash covers them.
+pub const TAIL: u64 = 64 << 20;
+/// Damaged commits that are tried on the way back to a good one.
+pub const COMMIT_TRIES: u32 = 64;

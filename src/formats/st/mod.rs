@@ -1,0 +1,135 @@
+//! `.st`: the container of this project. [FORMAT.md](https://docs.rs/stmount) is its specification.
+#![doc = include_str!("FORMAT.md")]
+//!
+//! # The code
+//!
+//! ```text
+//!  layout    fixed structures            limits   what a number may be at most
+//!  columns   rows as streams             rows     the families of rows
+//!  table     blocks and fence            index    all tables as one
+//!  records   the log, back and forth     commit   the newest whole state
+//!  segment   payload and codecs          tape     address -> decoded bytes
+//!  tree      a container as a Tree       pack     a Tree as a container
+//!  check     every hash                  info     what there is, and what reading it costs
+//! ```
+
+mod check;
+mod columns;
+mod commit;
+mod extra;
+mod index;
+mod info;
+mod layout;
+mod limits;
+mod pack;
+mod plan;
+mod records;
+mod rows;
+mod segment;
+mod table;
+mod tape;
+mod tree;
+
+pub use check::{Checked, DamagedFile};
+pub use info::Info;
+pub use pack::{Packer, Segmentation};
+pub use tree::Container;
+
+use super::{Access, Format, Volume};
+use crate::cache::Cache;
+use crate::error::{Error, Kind, Result, Within};
+use crate::source::{ReadAt, Span};
+use commit::Found;
+use index::Index;
+use layout::{FOOTER_MAGIC, Footer, HEADER_LEN, MAGIC, RECORD_HEADER_LEN, RECORD_MAGIC};
+use std::sync::Arc;
+use table::Table;
+use zerocopy::FromBytes;
+
+/// The format, for the list of formats.
+pub struct St;
+
+impl Format for St {
+    fn name(&self) -> &'static str {
+        "st"
+    }
+
+    fn recognise(&self, head: &[u8], tail: &[u8]) -> bool {
+        // The header may be lost: a record behind it, or the footer at the end, tells as much.
+        let record = head.get(HEADER_LEN as usize..).is_some_and(|rest| rest.starts_with(&RECORD_MAGIC));
+        head.starts_with(&MAGIC) || record || footer_of(tail).is_some()
+    }
+
+    fn open(&self, access: Access) -> Result<Volume> {
+        Ok(Volume::read_only(Arc::new(Container::open(access)?), self.name()))
+    }
+}
+
+fn footer_of(tail: &[u8]) -> Option<Footer> {
+    let footer = Footer::read_from_bytes(tail.get(tail.len().checked_sub(size_of::<Footer>())?..)?).ok()?;
+    (footer.magic == FOOTER_MAGIC).then_some(footer)
+}
+
+/// The container in a file that may have something in front of it, such as a program that unpacks it.
+fn without_stub(bytes: Arc<dyn ReadAt>) -> Result<Arc<dyn ReadAt>> {
+    let len = bytes.len()?;
+    let mut magic = [0; MAGIC.len()];
+    if bytes.read_at(0, &mut magic)? == magic.len() && magic == MAGIC {
+        return Ok(bytes);
+    }
+    match records::read_footer(&*bytes, len)? {
+        Some(footer) if footer.logical_end.get() < len => {
+            let start = len - footer.logical_end.get();
+            Ok(Arc::new(Span::new(bytes, start..len)))
+        }
+        _ => Ok(bytes),
+    }
+}
+
+impl Container {
+    /// Opens the newest whole state of a container.
+    pub fn open(access: Access) -> Result<Self> {
+        let name = access.name.clone();
+        Self::open_bytes(access).within(|| name)
+    }
+
+    fn open_bytes(access: Access) -> Result<Self> {
+        let source = without_stub(access.bytes)?;
+        let found = commit::newest(&*source)?;
+        tell(&access.name, &found);
+        let tables = open_tables(&*source, &found)?;
+        let owner = access.cache.new_owner();
+        let cache: Arc<Cache> = access.cache;
+        let index = Arc::new(Index::new(tables, source.clone(), cache.clone(), owner));
+        let tape = Arc::new(tape::Tape::new(index.clone(), source.clone(), cache.clone(), owner));
+        let stored = source.len()? - found.torn;
+        let container = Self::new(access.name, index, tape, cache, owner, (found.commit.totals, stored));
+        match container.index().node(tree::ROOT)? {
+            Some(_) => Ok(container),
+            None => Err(Error::new(Kind::Header, "the container has no root directory")),
+        }
+    }
+}
+
+fn tell(name: &str, found: &Found) {
+    if found.torn > 0 {
+        log::warn!("{name}: the last {} bytes are not a complete commit; showing the state before them", found.torn);
+    }
+    if !found.has_header {
+        log::warn!("{name}: the header of the file is damaged; the container is read without it");
+    }
+}
+
+fn open_tables(source: &dyn ReadAt, found: &Found) -> Result<Vec<Table>> {
+    let mut rows = limits::FENCE_ROWS;
+    let mut tables = Vec::new();
+    for reference in &found.commit.tables {
+        let record = reference.record.get();
+        let payload_at = record.checked_add(RECORD_HEADER_LEN).filter(|at| *at < found.commit.record);
+        let payload_at = payload_at.ok_or_else(|| Error::new(Kind::Header, "a table lies outside the container"))?;
+        let table = Table::open(source, payload_at, reference, rows)?;
+        rows -= table.fences.len() as u64;
+        tables.push(table);
+    }
+    Ok(tables)
+}

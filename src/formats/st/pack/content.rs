@@ -1,0 +1,292 @@
+//! From files to the tape: read, cut into chunks, find the ones that are there already, lay the others one behind the
+//! other, close a segment when it is full.
+
+use super::super::layout::TAPE_START;
+use super::super::plan::Class;
+use super::super::rows::{ChunkRow, ExtentRow, NodeRow};
+use super::super::{extra, limits};
+use super::{Job, Segmentation};
+use crate::codec::cdc;
+use crate::codec::id::Id;
+use crate::error::Result;
+use crate::formats::Watch;
+use crate::formats::st::pack::walk::cancelled;
+use crate::source::ReadAt;
+use std::collections::HashMap;
+use std::ops::Range;
+
+/// Bytes read from a file at once.
+const WINDOW: usize = 4 << 20;
+
+/// Chunks that are remembered for dedup, in each of two generations: with 56 bytes a chunk about 110 MiB together, good
+/// for 64 GiB of contents that lie back.
+const SEEN: usize = 1 << 20;
+
+/// Chunks smaller than this get no row in the index: what sharing them could save is hardly more than the row.
+const SMALLEST_ROW: usize = 512;
+
+/// Which chunks lie where. The older half is forgotten when the younger is full; what is found again stays.
+#[derive(Default)]
+struct Seen {
+    young: HashMap<Id, u64>,
+    old: HashMap<Id, u64>,
+}
+
+impl Seen {
+    fn find(&mut self, id: &Id) -> Option<u64> {
+        if let Some(address) = self.young.get(id) {
+            return Some(*address);
+        }
+        let address = self.old.remove(id)?;
+        self.insert(*id, address);
+        Some(address)
+    }
+
+    fn insert(&mut self, id: Id, address: u64) {
+        if self.young.len() >= SEEN {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(id, address);
+    }
+}
+
+/// Takes jobs for the workers; false when they have given up.
+pub type Send<'a> = dyn Fn(Job) -> bool + 'a;
+
+/// The tape, while it is being filled.
+pub struct Content {
+    segmentation: Segmentation,
+    seen: Seen,
+    window: Vec<u8>,
+    open: Vec<u8>,
+    open_class: Class,
+    /// Where the next byte goes.
+    address: u64,
+    pub chunks: Vec<ChunkRow>,
+    pub extents: Vec<ExtentRow>,
+    pub with_chunk_rows: bool,
+}
+
+impl Content {
+    pub fn new(segmentation: Segmentation, with_chunk_rows: bool) -> Self {
+        Self {
+            segmentation,
+            seen: Seen::default(),
+            window: Vec::new(),
+            open: Vec::new(),
+            open_class: Class::default(),
+            address: TAPE_START,
+            chunks: Vec::new(),
+            extents: Vec::new(),
+            with_chunk_rows,
+        }
+    }
+
+    /// Where the tape ends.
+    pub fn address(&self) -> u64 {
+        self.address
+    }
+
+    /// Bytes on the tape so far.
+    pub fn unique(&self) -> u64 {
+        self.address - TAPE_START
+    }
+
+    /// Packs the contents of a file and notes in `row` where they are. `dense` says that the file has no holes.
+    pub fn file(
+        &mut self,
+        file: &dyn ReadAt,
+        class: Class,
+        dense: bool,
+        row: &mut NodeRow,
+        (send, watch): (&Send<'_>, &dyn Watch),
+    ) -> Result<()> {
+        let mut layout = Layout::default();
+        let mut at = 0;
+        while let Some(range) = if dense { (at < row.size).then_some(at..row.size) } else { file.next_data(at)? } {
+            let range = range.start..range.end.min(row.size);
+            if range.is_empty() {
+                break;
+            }
+            at = range.end;
+            layout.begin(range.start);
+            let end = self.range(file, class, range, &mut layout, (send, watch))?;
+            if end < at {
+                // The file became shorter while it was read: it is packed as far as it goes.
+                row.size = end;
+                break;
+            }
+        }
+        self.settle(layout, row);
+        Ok(())
+    }
+
+    /// Packs a stretch of a file; returns where its data ended.
+    fn range(
+        &mut self,
+        file: &dyn ReadAt,
+        class: Class,
+        range: Range<u64>,
+        layout: &mut Layout,
+        (send, watch): (&Send<'_>, &dyn Watch),
+    ) -> Result<u64> {
+        let mut window = std::mem::take(&mut self.window);
+        let (mut read, mut start, mut filled) = (range.start, 0, 0);
+        let mut result = Ok(());
+        loop {
+            let at_end = read == range.end;
+            if !at_end && filled - start < cdc::MAX {
+                window.copy_within(start..filled, 0);
+                (filled, start) = (filled - start, 0);
+                let want = (range.end - read).min((WINDOW - filled) as u64) as usize;
+                if window.len() < filled + want {
+                    window.resize(filled + want, 0);
+                }
+                match file.read_at(read, &mut window[filled..filled + want]) {
+                    Ok(0) => break,
+                    Ok(got) => (read, filled) = (read + got as u64, filled + got),
+                    Err(e) => {
+                        result = Err(e);
+                        break;
+                    }
+                }
+                continue;
+            }
+            if start == filled {
+                break;
+            }
+            let len = cdc::first_chunk(&window[start..filled], at_end);
+            result = self.chunk(&window[start..start + len], class, layout, send);
+            start += len;
+            watch.advance(len as u64, 0);
+            if result.is_err() || watch.is_cancelled() {
+                break;
+            }
+        }
+        // What is left in the window when the file became shorter.
+        if result.is_ok() && start < filled && !watch.is_cancelled() {
+            result = self.chunk(&window[start..filled], class, layout, send);
+        }
+        self.window = window;
+        result.map(|()| read)
+    }
+
+    fn chunk(&mut self, bytes: &[u8], class: Class, layout: &mut Layout, send: &Send<'_>) -> Result<()> {
+        let id = Id::of(bytes);
+        if let Some(address) = self.seen.find(&id) {
+            layout.add(address, bytes.len() as u64);
+            return Ok(());
+        }
+        let address = self.append(bytes, class, send)?;
+        self.seen.insert(id, address);
+        if self.with_chunk_rows && bytes.len() >= SMALLEST_ROW {
+            let id = u64::from_be_bytes(id.short());
+            self.chunks.push(ChunkRow { id, address, len: bytes.len() as u64 });
+        }
+        layout.add(address, bytes.len() as u64);
+        Ok(())
+    }
+
+    /// Lays bytes on the tape; returns where.
+    pub fn append(&mut self, bytes: &[u8], class: Class, send: &Send<'_>) -> Result<u64> {
+        if class != self.open_class || self.is_better_closed(bytes.len()) {
+            self.close(send)?;
+        }
+        self.open_class = class;
+        let address = self.address;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(rest.len().min(self.limit() - self.open.len()));
+            self.open.extend_from_slice(now);
+            self.address += now.len() as u64;
+            rest = later;
+            if self.open.len() == self.limit() {
+                self.close(send)?;
+            }
+        }
+        Ok(address)
+    }
+
+    fn limit(&self) -> usize {
+        match self.segmentation {
+            Segmentation::Bytes(bytes) => bytes as usize,
+            Segmentation::Chunk => cdc::MAX,
+        }
+    }
+
+    /// Whether the open segment is closed before a chunk of so many bytes: a segment that is nearly full leaves the
+    /// chunk whole for the next one, and reading a small file then decodes one segment and not two.
+    fn is_better_closed(&self, len: usize) -> bool {
+        match self.segmentation {
+            Segmentation::Chunk => !self.open.is_empty(),
+            Segmentation::Bytes(limit) => {
+                let limit = limit as usize;
+                self.open.len() + len > limit && self.open.len() >= limit - limit / 8
+            }
+        }
+    }
+
+    /// Hands the open segment to the workers.
+    pub fn close(&mut self, send: &Send<'_>) -> Result<()> {
+        if self.open.is_empty() {
+            return Ok(());
+        }
+        let capacity = self.limit().min(self.open.len() * 2);
+        let raw = std::mem::replace(&mut self.open, Vec::with_capacity(capacity));
+        let address = self.address - raw.len() as u64;
+        if send(Job::Segment { address, raw, class: self.open_class }) { Ok(()) } else { Err(cancelled()) }
+    }
+
+    /// Writes into the row where the contents are: inline when they are few pieces, else as rows of their own.
+    fn settle(&mut self, layout: Layout, row: &mut NodeRow) {
+        let pieces = layout.pieces;
+        let allocated: u64 = pieces.iter().map(|piece| piece.len).sum();
+        let mut inline = Vec::new();
+        let mut at = 0;
+        for piece in &pieces {
+            if piece.at > at {
+                inline.push((0, piece.at - at));
+            }
+            inline.push((piece.address, piece.len));
+            at = piece.at + piece.len;
+        }
+        if inline.len() as u64 <= limits::EXTENTS_INLINE {
+            row.extents = inline;
+            return;
+        }
+        row.data_id = row.ino;
+        let rows = pieces.iter().map(|p| ExtentRow { data_id: row.ino, at: p.at, address: p.address, len: p.len });
+        self.extents.extend(rows);
+        if allocated < row.size {
+            extra::add_numbers(&mut row.extra, extra::ALLOCATED, &[allocated]);
+        }
+    }
+}
+
+/// Where the pieces of a file lie; pieces that follow each other in the file and on the tape are one.
+#[derive(Default)]
+struct Layout {
+    pieces: Vec<Piece>,
+    at: u64,
+}
+
+struct Piece {
+    at: u64,
+    address: u64,
+    len: u64,
+}
+
+impl Layout {
+    /// Data go on at this offset of the file.
+    fn begin(&mut self, at: u64) {
+        self.at = at;
+    }
+
+    fn add(&mut self, address: u64, len: u64) {
+        match self.pieces.last_mut() {
+            Some(last) if last.address + last.len == address && last.at + last.len == self.at => last.len += len,
+            _ => self.pieces.push(Piece { at: self.at, address, len }),
+        }
+        self.at += len;
+    }
+}

@@ -1,0 +1,176 @@
+//! Records: writing them one behind the other, reading one, and finding one when the end of the file is torn.
+
+use super::layout::{
+    ALIGN, FOOTER_MAGIC, Footer, HEADER_LEN, RECORD_HEADER_LEN, RECORD_MAGIC, RecordHeader, RecordType, record_len,
+};
+use crate::codec::damaged;
+use crate::codec::id::Id;
+use crate::error::{Error, Result};
+use crate::source::ReadAt;
+use std::io::Write;
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
+
+/// Appends records to a stream; never seeks.
+pub struct Log<'a> {
+    out: &'a mut (dyn Write + Send),
+    uid: [u8; 16],
+    /// Where the next record begins.
+    at: u64,
+    seq: u64,
+    last_commit: u64,
+}
+
+/// Where a record came to lie.
+#[derive(Clone, Copy, Debug)]
+pub struct Placed {
+    pub record: u64,
+    pub payload_len: u64,
+    pub hash: [u8; 32],
+}
+
+impl<'a> Log<'a> {
+    /// Continues at `at`, in transaction `seq`, behind the commit at `last_commit` (0 for none).
+    pub fn new(out: &'a mut (dyn Write + Send), uid: [u8; 16], at: u64, seq: u64, last_commit: u64) -> Self {
+        Self { out, uid, at, seq, last_commit }
+    }
+
+    pub fn at(&self) -> u64 {
+        self.at
+    }
+
+    /// Appends a record; the payload is given in pieces.
+    pub fn append(&mut self, kind: RecordType, payload: &[&[u8]]) -> Result<Placed> {
+        let payload_len = payload.iter().map(|part| part.len() as u64).sum();
+        let hash = Id::of_parts(payload).0;
+        let header = self.header(kind, payload_len, hash);
+        self.write(header.as_bytes())?;
+        payload.iter().try_for_each(|part| self.write(part))?;
+        let record = self.at;
+        self.at += record_len(kind as u8, payload_len).expect("a payload in memory is far below 64 bits");
+        let written = record + RECORD_HEADER_LEN + payload_len;
+        if kind == RecordType::Commit {
+            self.end_commit(record, written)?;
+        } else {
+            self.write(&[0; ALIGN as usize][..(self.at - written) as usize])?;
+        }
+        Ok(Placed { record, payload_len, hash })
+    }
+
+    fn end_commit(&mut self, record: u64, written: u64) -> Result<()> {
+        let mut footer = Footer::new_zeroed();
+        footer.record = record.into();
+        footer.logical_end = self.at.into();
+        footer.magic = FOOTER_MAGIC;
+        footer.check = footer.expected_check(&self.uid);
+        let padding = vec![0; (self.at - written) as usize - size_of::<Footer>()];
+        self.write(&padding)?;
+        self.write(footer.as_bytes())?;
+        self.last_commit = record;
+        Ok(())
+    }
+
+    fn header(&self, kind: RecordType, payload_len: u64, payload_hash: [u8; 32]) -> RecordHeader {
+        let mut header = RecordHeader::new_zeroed();
+        header.magic = RECORD_MAGIC;
+        header.kind = kind as u8;
+        header.offset = self.at.into();
+        header.payload_len = payload_len.into();
+        header.seq = self.seq.into();
+        header.last_commit = self.last_commit.into();
+        header.uid.copy_from_slice(&self.uid[..8]);
+        header.payload_hash = payload_hash;
+        header.check = header.expected_check(&self.uid);
+        header
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.out.write_all(bytes).map_err(|e| Error::io(e, "cannot write the container"))
+    }
+
+    pub fn flush(&mut self) -> Result<()> {
+        self.out.flush().map_err(|e| Error::io(e, "cannot write the container"))
+    }
+}
+
+/// Reads the header of the record at `at`. What it says is checked for shape only: the check needs the uid.
+pub fn read_header(source: &dyn ReadAt, at: u64) -> Result<RecordHeader> {
+    let mut bytes = [0; RECORD_HEADER_LEN as usize];
+    source.read_exact_at(at, &mut bytes)?;
+    let header = RecordHeader::read_from_bytes(&bytes).expect("the buffer has the size of a header");
+    if header.magic != RECORD_MAGIC || header.offset.get() != at {
+        return Err(damaged(format!("there is no record at {at}")));
+    }
+    Ok(header)
+}
+
+/// Reads the payload of a record of at most `limit` bytes and compares it with its hash.
+pub fn read_payload(source: &dyn ReadAt, header: &RecordHeader, limit: u64) -> Result<Vec<u8>> {
+    let (at, len) = (header.offset.get(), header.payload_len.get());
+    if len > limit {
+        return Err(damaged(format!("the record at {at} claims {len} bytes, over the limit of {limit}")));
+    }
+    let mut payload = vec![0; len as usize];
+    source.read_exact_at(at + RECORD_HEADER_LEN, &mut payload)?;
+    if Id::of(&payload).0 != header.payload_hash {
+        return Err(damaged(format!("the record at {at} fails its check")));
+    }
+    Ok(payload)
+}
+
+/// The footer at the end of the source, if the source ends with one. Its check is left to whoever knows the uid.
+pub fn read_footer(source: &dyn ReadAt, end: u64) -> Result<Option<Footer>> {
+    let Some(at) = end.checked_sub(size_of::<Footer>() as u64) else { return Ok(None) };
+    let mut bytes = [0; size_of::<Footer>()];
+    source.read_exact_at(at, &mut bytes)?;
+    let footer = Footer::read_from_bytes(&bytes).expect("the buffer has the size of a footer");
+    Ok((footer.magic == FOOTER_MAGIC).then_some(footer))
+}
+
+/// Goes backward over the file and gives what looks like the header of a record, newest first.
+pub struct Backward<'a> {
+    source: &'a dyn ReadAt,
+    /// Headers begin before this.
+    end: u64,
+    window: Vec<u8>,
+    window_at: u64,
+}
+
+/// Bytes that are read at once on the way back.
+const WINDOW: u64 = 1 << 20;
+
+impl<'a> Backward<'a> {
+    pub fn new(source: &'a dyn ReadAt, end: u64) -> Self {
+        Self { source, end, window: Vec::new(), window_at: end }
+    }
+
+    /// The next header on the way back, or `None` at the beginning.
+    pub fn next(&mut self) -> Result<Option<RecordHeader>> {
+        let mut at = self.end.saturating_sub(1) / ALIGN * ALIGN;
+        while at >= HEADER_LEN {
+            if at < self.window_at {
+                self.load(at)?;
+            }
+            let bytes = &self.window[(at - self.window_at) as usize..];
+            if bytes.starts_with(&RECORD_MAGIC)
+                && let Ok((header, _)) = RecordHeader::read_from_prefix(bytes)
+                && header.offset.get() == at
+            {
+                self.end = at;
+                return Ok(Some(header));
+            }
+            at -= ALIGN;
+        }
+        self.end = 0;
+        Ok(None)
+    }
+
+    /// Loads a window whose last header begins at `last`.
+    fn load(&mut self, last: u64) -> Result<()> {
+        let start = (last + ALIGN).saturating_sub(WINDOW).max(HEADER_LEN) / ALIGN * ALIGN;
+        let mut window = vec![0; (last - start + RECORD_HEADER_LEN) as usize];
+        let got = self.source.read_at(start, &mut window)?;
+        window.truncate(got);
+        (self.window, self.window_at) = (window, start);
+        Ok(())
+    }
+}

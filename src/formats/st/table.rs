@@ -1,0 +1,207 @@
+//! Tables: immutable, sorted, found by a fence.
+//!
+//! ```text
+//! TABLE payload = block … block ‖ fence ‖ u64 length of the blocks ‖ u64 length of the fence
+//! ```
+//!
+//! Blocks hold up to 1024 rows of one family. The fence has a row for each block: its family, its first key, its length
+//! and its hash; it stays in memory while a container is open (about 90 KB for a million files), blocks are read and
+//! decoded when they are wanted. The hash of the fence stands in the COMMIT, so the fence vouches for the blocks and the
+//! commit for the fence.
+
+use super::columns::{In, Out, unwrap};
+use super::layout::{TableRef, TableTail};
+use super::limits;
+use super::rows::{Block, ChunkRow, ExtentRow, MetaRow, Metas, NameRow, Names, NodeRow, Nodes, Plain, SegmentRow};
+use crate::codec::damaged;
+use crate::codec::id::Id;
+use crate::error::{Result, Within};
+use crate::source::ReadAt;
+use zerocopy::IntoBytes;
+
+/// Rows that are to become a table.
+#[derive(Default)]
+pub struct NewTable {
+    pub names: Vec<NameRow>,
+    pub nodes: Vec<NodeRow>,
+    pub extents: Vec<ExtentRow>,
+    pub segments: Vec<SegmentRow>,
+    pub chunks: Vec<ChunkRow>,
+    pub metas: Vec<MetaRow>,
+}
+
+/// A finished TABLE payload and what a COMMIT says of it; the offset of the record is not yet known.
+pub struct Encoded {
+    pub payload: Vec<u8>,
+    pub reference: TableRef,
+}
+
+impl NewTable {
+    /// Sorts the rows and writes them as blocks and a fence; `level` is that of zstd.
+    pub fn encode(mut self, level: i32) -> Result<Encoded> {
+        self.names.sort_unstable_by(|a, b| (a.parent, &a.name).cmp(&(b.parent, &b.name)));
+        self.nodes.sort_unstable_by_key(|row| row.ino);
+        self.metas.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        let mut writer = TableWriter { level, payload: Vec::new(), fence: Out::default(), blocks: 0 };
+        writer.family(Names::FAMILY, &self.names, NameRow::key, NameRow::put)?;
+        writer.family(Nodes::FAMILY, &self.nodes, NodeRow::key, NodeRow::put)?;
+        writer.plain(self.extents)?;
+        writer.plain(self.segments)?;
+        writer.plain(self.chunks)?;
+        writer.family(Metas::FAMILY, &self.metas, MetaRow::key, MetaRow::put)?;
+        writer.finish()
+    }
+}
+
+struct TableWriter {
+    level: i32,
+    payload: Vec<u8>,
+    fence: Out,
+    blocks: u64,
+}
+
+impl TableWriter {
+    fn plain<R: Plain>(&mut self, mut rows: Vec<R>) -> Result<()> {
+        rows.sort_unstable_by_key(R::sort_key);
+        rows.dedup_by_key(|row| row.sort_key());
+        self.family(R::FAMILY, &rows, R::key, R::put)
+    }
+
+    fn family<R>(&mut self, family: u8, rows: &[R], key: fn(&R) -> Vec<u8>, put: fn(&R, &mut Out)) -> Result<()> {
+        let mut block = Out::default();
+        let mut first = Vec::new();
+        for row in rows {
+            if block.rows() == 0 {
+                first = key(row);
+            }
+            put(row, &mut block);
+            if block.rows() >= limits::BLOCK_ROWS_TYPICAL || block.raw_len() >= limits::BLOCK_RAW_TYPICAL {
+                self.block(family, &first, std::mem::take(&mut block))?;
+            }
+        }
+        if block.rows() > 0 {
+            self.block(family, &first, block)?;
+        }
+        Ok(())
+    }
+
+    fn block(&mut self, family: u8, first: &[u8], block: Out) -> Result<()> {
+        let rows = block.rows();
+        let bytes = block.finish(self.level)?;
+        self.fence.row();
+        self.fence.u(u64::from(family));
+        self.fence.u(rows);
+        self.fence.p(first);
+        self.fence.u(bytes.len() as u64);
+        self.fence.h(&Id::of(&bytes).0);
+        self.payload.extend_from_slice(&bytes);
+        self.blocks += 1;
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Encoded> {
+        let blocks_len = self.payload.len() as u64;
+        let fence = self.fence.finish(self.level)?;
+        self.payload.extend_from_slice(&fence);
+        let tail = TableTail { blocks_len: blocks_len.into(), fence_len: (fence.len() as u64).into() };
+        self.payload.extend_from_slice(tail.as_bytes());
+        let reference = TableRef {
+            record: 0.into(),
+            payload_len: (self.payload.len() as u64).into(),
+            blocks_len: tail.blocks_len,
+            fence_len: tail.fence_len,
+            fence_hash: Id::of(&fence).0,
+        };
+        Ok(Encoded { payload: self.payload, reference })
+    }
+}
+
+/// What the fence knows of a block.
+pub struct Fence {
+    pub family: u8,
+    pub rows: u64,
+    /// The first key of the block, with its family in front.
+    pub first: Box<[u8]>,
+    /// Where the block lies in the container.
+    pub at: u64,
+    pub len: u64,
+    hash: [u8; 32],
+}
+
+/// An opened table.
+pub struct Table {
+    pub fences: Vec<Fence>,
+}
+
+const FENCE_COLUMNS: usize = 7;
+
+impl Table {
+    /// Reads the fence that `reference` names; `payload_at` is where the payload begins in `source`, `row_limit` what is
+    /// left of the rows that the fences of all tables together may have.
+    pub fn open(source: &dyn ReadAt, payload_at: u64, reference: &TableRef, row_limit: u64) -> Result<Self> {
+        let (blocks_len, fence_len) = (reference.blocks_len.get(), reference.fence_len.get());
+        let fence_at = payload_at.checked_add(blocks_len).filter(|_| fence_len <= limits::FENCE_RAW);
+        let fence_at = fence_at.ok_or_else(|| damaged("the sizes of a table are too large"))?;
+        let mut bytes = vec![0; fence_len as usize];
+        source.read_exact_at(fence_at, &mut bytes)?;
+        if Id::of(&bytes).0 != reference.fence_hash {
+            return Err(damaged(format!("the index of the table at {fence_at} fails its check")));
+        }
+        Self::parse(&unwrap(&bytes, limits::FENCE_RAW)?, payload_at, fence_at, row_limit)
+    }
+
+    fn parse(raw: &[u8], mut at: u64, end: u64, row_limit: u64) -> Result<Self> {
+        let mut input = In::new(raw, FENCE_COLUMNS, row_limit)?;
+        let mut fences: Vec<Fence> = Vec::with_capacity(input.rows());
+        for _ in 0..input.rows() {
+            input.row();
+            let family = input.u()? as u8;
+            let rows = input.u()?;
+            let first: Box<[u8]> = input.p(crate::tree::Name::MAX + 16)?.into();
+            let (len, hash) = (input.u()?, input.h()?);
+            let ascending = fences.last().is_none_or(|last| last.first < first) && first.first() == Some(&family);
+            if !ascending || len > end.saturating_sub(at) || rows == 0 || rows > limits::BLOCK_ROWS {
+                return Err(damaged(format!("the index of a table contradicts itself at block {}", fences.len())));
+            }
+            fences.push(Fence { family, rows, first, at, len, hash });
+            at += len;
+        }
+        Ok(Self { fences })
+    }
+
+    /// The block that may hold `key`: the last one that does not begin behind it.
+    pub fn block_for(&self, key: &[u8]) -> Option<usize> {
+        let behind = self.fences.partition_point(|fence| *fence.first <= *key);
+        let fence = behind.checked_sub(1)?;
+        (self.fences[fence].family == key[0]).then_some(fence)
+    }
+
+    /// The first block that holds rows of a family.
+    pub fn first_block(&self, family: u8) -> Option<usize> {
+        let i = self.fences.partition_point(|fence| fence.family < family);
+        self.fences.get(i).is_some_and(|fence| fence.family == family).then_some(i)
+    }
+}
+
+impl Fence {
+    /// Reads, checks and decodes the block.
+    pub fn load<B: Block>(&self, source: &dyn ReadAt) -> Result<B> {
+        let place = || format!("the table block at {}", self.at);
+        let raw = self.read(source).and_then(|bytes| unwrap(&bytes, limits::BLOCK_RAW)).within(place)?;
+        let input = In::new(&raw, B::COLUMNS, limits::BLOCK_ROWS).within(place)?;
+        if input.rows() as u64 != self.rows {
+            return Err(damaged("the index of a table counts other rows than its block").within(place()));
+        }
+        B::decode(input).within(place)
+    }
+
+    /// Reads and checks the bytes of the block.
+    pub fn read(&self, source: &dyn ReadAt) -> Result<Vec<u8>> {
+        if self.len > limits::BLOCK_RAW {
+            return Err(damaged("a table block is too large"));
+        }
+        let mut bytes = vec![0; self.len as usize];
+        source.read_exact_at(self.at, &mut bytes)?;
+        if Id::of(&bytes).0 == self.hash { Ok(bytes) } else { Err(damaged("it fails its check")) }
+    }
+}

@@ -1,0 +1,151 @@
+//! The tape, as one reads it: an address leads to a segment, a segment is decoded once and kept in the cache.
+
+use super::index::Index;
+use super::layout::{Base, RECORD_HEADER_LEN};
+use super::limits;
+use super::rows::SegmentRow;
+use super::segment::{self, Help, codec};
+use crate::cache::{Cache, Cached, Key};
+use crate::codec::id::Id;
+use crate::codec::{damaged, zstd};
+use crate::error::{Error, Kind, Result, Within};
+use crate::source::ReadAt;
+use std::cell::RefCell;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Spaces of the cache.
+const SEGMENTS: u8 = 0;
+const DICTS: u8 = 2;
+
+/// Reads the tape of one container.
+pub struct Tape {
+    index: Arc<Index>,
+    source: Arc<dyn ReadAt>,
+    cache: Arc<Cache>,
+    owner: u64,
+}
+
+struct Dict(zstd::DecodeDict);
+
+impl Cached for Dict {
+    fn weight(&self) -> usize {
+        self.0.weight()
+    }
+}
+
+thread_local! {
+    /// Stored bytes of the segment being decoded: used again and again, so that decoding allocates its result only.
+    static STORED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Tape {
+    pub fn new(index: Arc<Index>, source: Arc<dyn ReadAt>, cache: Arc<Cache>, owner: u64) -> Self {
+        Self { index, source, cache, owner }
+    }
+
+    pub fn source(&self) -> &dyn ReadAt {
+        &*self.source
+    }
+
+    /// Fills `into` with the bytes at `address`.
+    pub fn read(&self, address: u64, into: &mut [u8]) -> Result<()> {
+        self.read_at_depth(address, into, 0)
+    }
+
+    fn read_at_depth(&self, mut address: u64, mut into: &mut [u8], depth: u32) -> Result<()> {
+        while !into.is_empty() {
+            let row = self.find(address)?;
+            let segment = self.load(&row, depth)?;
+            let piece = &segment[(address - row.address) as usize..];
+            let len = piece.len().min(into.len());
+            into[..len].copy_from_slice(&piece[..len]);
+            into = &mut into[len..];
+            address += len as u64;
+        }
+        Ok(())
+    }
+
+    fn find(&self, address: u64) -> Result<SegmentRow> {
+        self.index.segment(address)?.ok_or_else(|| damaged(format!("no segment holds the tape address {address}")))
+    }
+
+    fn key(&self, row: &SegmentRow) -> Key {
+        Key { owner: self.owner, space: SEGMENTS, at: row.record }
+    }
+
+    fn load(&self, row: &SegmentRow, depth: u32) -> Result<Arc<Vec<u8>>> {
+        self.cache.get_or_load(self.key(row), || self.decode(row, depth))
+    }
+
+    /// Reads, checks and decodes a segment, past the cache.
+    pub fn decode(&self, row: &SegmentRow, depth: u32) -> Result<Vec<u8>> {
+        STORED
+            .with(|stored| match stored.try_borrow_mut() {
+                Ok(mut stored) => self.decode_in(row, depth, &mut stored),
+                // The base of a segment that is being decoded: one level down, in a buffer of its own.
+                Err(_) => self.decode_in(row, depth, &mut Vec::new()),
+            })
+            .within(|| format!("the segment at {}", row.record))
+    }
+
+    fn decode_in(&self, row: &SegmentRow, depth: u32, stored: &mut Vec<u8>) -> Result<Vec<u8>> {
+        if row.store != 0 {
+            return Err(Error::new(Kind::Unsupported, "it lies in another container"));
+        }
+        stored.resize(row.payload_len as usize, 0);
+        let at = row.record.checked_add(RECORD_HEADER_LEN).ok_or_else(|| damaged("its offset is too large"))?;
+        self.source.read_exact_at(at, stored)?;
+        if Id::of(stored).0 != row.hash {
+            return Err(damaged("it fails its check"));
+        }
+        let parts = segment::parse(stored, row.address, row.raw_len)?;
+        match parts.codec {
+            codec::ZSTD_PREFIX => segment::decode(&parts, Help::Prefix(&self.bases(&parts.bases, depth)?)),
+            codec::ZSTD_DICT => segment::decode(&parts, Help::Dict(&self.dict(&parts.bases, depth)?.0)),
+            _ => segment::decode(&parts, Help::Nothing),
+        }
+    }
+
+    fn dict(&self, bases: &[Base], depth: u32) -> Result<Arc<Dict>> {
+        let [base] = bases else { return Err(damaged("it has more or less than one dictionary")) };
+        let key = Key { owner: self.owner, space: DICTS, at: base.address.get() };
+        self.cache.get_or_load(key, || Ok(Dict(zstd::DecodeDict::new(&self.bases(&[*base], depth)?)?)))
+    }
+
+    /// The bytes of the bases, one behind the other.
+    fn bases(&self, bases: &[Base], depth: u32) -> Result<Vec<u8>> {
+        if depth >= limits::BASE_DEPTH {
+            return Err(damaged("its bases stand on too many others"));
+        }
+        let len: u64 = bases.iter().map(|base| base.len.get()).sum();
+        let mut out = vec![0; len as usize];
+        let mut rest = &mut out[..];
+        for base in bases {
+            let (piece, behind) = rest.split_at_mut(base.len.get() as usize);
+            self.read_at_depth(base.address.get(), piece, depth + 1)?;
+            rest = behind;
+        }
+        Ok(out)
+    }
+
+    /// The segments of a range that are not in the cache, in order, and at most so many bytes of them.
+    pub fn missing(&self, range: Range<u64>, most: u64) -> Result<Vec<SegmentRow>> {
+        let (mut out, mut address, mut bytes) = (Vec::new(), range.start, 0);
+        while address < range.end && bytes < most {
+            let row = self.find(address)?;
+            if !self.cache.contains(self.key(&row)) {
+                out.push(row);
+                bytes += row.raw_len;
+            }
+            address = row.address + row.raw_len;
+        }
+        Ok(out)
+    }
+
+    /// Decodes a segment into the cache, for whoever will ask for it.
+    pub fn prepare(&self, row: &SegmentRow) {
+        // Who reads it for real will meet the error and tell it.
+        let _ = self.load(row, 0);
+    }
+}
