@@ -15,7 +15,7 @@ pub const DEFAULT_VERB: &str = "mount";
     override_usage = "stmount [OPTIONS] SOURCE [MOUNTPOINT]\n       stmount VERB ...",
     subcommand_value_name = "VERB",
     subcommand_help_heading = "Verbs",
-    infer_subcommands = false,
+    arg_required_else_help = true,
     max_term_width = 100,
     after_help = "EXAMPLES\n  \
         stmount pack Game game.st          pack the folder Game\n  \

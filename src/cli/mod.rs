@@ -28,7 +28,6 @@ mod unmount;
 use crate::error::{Error, Result};
 use args::{Cli, Verb};
 use clap::Parser;
-use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -80,6 +79,10 @@ fn usage(e: &clap::Error) -> u8 {
         let _ = e.print();
         return exit::OK;
     }
+    if e.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = e.print();
+        return exit::USAGE;
+    }
     let text = e.render().to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text).replace("\n  tip: ", "\n  try: ");
     let _ = write!(io::stderr().lock(), "stmount: {text}");
@@ -92,9 +95,4 @@ fn text_out(text: &str) -> Result<()> {
 
 fn cannot_print(e: io::Error) -> Error {
     Error::io(e, "cannot write to the standard output")
-}
-
-/// The words of the command line, for tests that start no process.
-pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
-    Cli::try_parse_from(args::with_verb(argv.into_iter().collect()))
 }
