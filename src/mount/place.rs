@@ -118,9 +118,10 @@ fn absolute(point: &Path) -> PathBuf {
     }
 }
 
-/// Whether a FUSE mount is here whose process is gone.
+/// Whether a FUSE mount is here whose process is gone. A stat may still be answered from what the kernel remembers;
+/// statfs always asks.
 fn is_stale(point: &Path) -> bool {
-    matches!(rustix::fs::stat(point), Err(Errno::NOTCONN))
+    matches!(rustix::fs::statfs(point), Err(Errno::NOTCONN))
 }
 
 /// Takes off what is mounted at a path. `lazily`: off the tree at once, and gone when the last user has left.
