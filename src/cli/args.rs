@@ -198,7 +198,7 @@ pub struct Pack {
     pub out: PathBuf,
     #[command(flatten)]
     pub level: Level,
-    /// Raw size of a segment, which is what one random read decodes: 64K to 16M, or `chunk` for each chunk alone
+    /// Raw size of a segment, which is what one random read decodes: 4K to 64M, or `chunk` for each chunk alone
     #[arg(long, value_name = "SIZE")]
     pub segment: Option<String>,
     /// Threads; all cores without it

@@ -68,14 +68,17 @@ pub fn of_signal(signal: i32) -> u8 {
     SIGNAL.saturating_add(signal.clamp(0, 127) as u8)
 }
 
-/// The table as lines of text.
-pub fn table() -> String {
-    TABLE.iter().map(|(code, what)| format!("  {code:>3}  {what}\n")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_readme_has_the_same_table() {
+        let readme = include_str!("../../README.md");
+        for (code, what) in TABLE.iter().filter(|(code, _)| *code != SIGNAL) {
+            assert!(readme.contains(&format!("| {code} | {what} |\n")), "{code}");
+        }
+    }
 
     #[test]
     fn every_code_an_error_can_have_is_in_the_manual() {

@@ -157,9 +157,9 @@ pub fn segment(text: Option<&str>) -> Result<Option<st::Segmentation>> {
         Some("chunk") => Ok(Some(st::Segmentation::Chunk)),
         Some(text) => {
             let bytes = mount::size(text).map_err(|e| e.within("--segment"))?;
-            let allowed = 64 << 10..=16 << 20;
+            let allowed = 4 << 10..=64 << 20;
             let fits = u32::try_from(bytes).ok().filter(|b| allowed.contains(b));
-            let wrong = || Error::new(Kind::Usage, format!("--segment: {text} is not between 64K and 16M"));
+            let wrong = || Error::new(Kind::Usage, format!("--segment: {text} is not between 4K and 64M"));
             Ok(Some(st::Segmentation::Bytes(fits.ok_or_else(wrong)?)))
         }
     }
