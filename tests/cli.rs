@@ -191,6 +191,25 @@ fn a_container_inside_the_folder_does_not_pack_itself() {
 }
 
 #[test]
+fn several_sources_go_in_by_their_names() {
+    let desk = Desk::with_game();
+    desk.write("more/notes.txt", b"notes");
+    desk.write("one.txt", b"one");
+    desk.ok(&["pack", "-q", "more", "game", "one.txt", "all.st"]);
+    assert_eq!(desk.ok(&["ls", "all.st"]), "game\nmore\none.txt\n");
+    assert_eq!(
+        desk.ok(&["cat", "all.st:more/notes.txt", "all.st:one.txt", "all.st:game/readme.txt"]),
+        "notesoneread me\n"
+    );
+    desk.ok(&["pack", "-q", "one.txt", "one.st"]);
+    assert_eq!(desk.ok(&["ls", "one.st"]), "one.txt\n");
+    desk.fails(&["pack", "game", "./game", "x.st"], 1, "stmount: two sources have the name game\n");
+    // A container gives what is in it.
+    desk.ok(&["pack", "-q", "-1", "game.st", "again.st"]);
+    assert_eq!(desk.ok(&["ls", "-lR", "again.st"]), desk.ok(&["ls", "-lR", "game.st"]));
+}
+
+#[test]
 fn an_interrupted_pack_leaves_nothing() {
     let desk = Desk::new();
     fs::create_dir(desk.path("out")).unwrap();

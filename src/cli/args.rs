@@ -190,7 +190,7 @@ pub struct Run {
     stmount pack Game - | ssh host 'cat > game.st'\n\n\
     The container appears under its name when it is complete; until then, and after a failure, there is nothing.")]
 pub struct Pack {
-    /// What to pack: a folder, or a container to be packed anew
+    /// What to pack: the content of one folder, or one container anew; several sources go in by their names
     #[arg(required = true, num_args = 1.., value_name = "SRC", value_hint = ValueHint::AnyPath)]
     pub sources: Vec<PathBuf>,
     /// The container to write, or - for the standard output

@@ -9,11 +9,12 @@ use crate::error::{Error, Kind, Result};
 use crate::formats::folder::Folder;
 use crate::formats::{Pack, Packed, Volume, Watch, st};
 use crate::jobs::unpack::{self, Existing};
-use crate::tree::Tree;
+use crate::tree::{Entry, Forest, Name, Tree, not_found};
 use serde_json::json;
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -21,37 +22,26 @@ use std::sync::Arc;
 const WRITE: usize = 1 << 20;
 
 pub fn pack(given: &args::Pack, common: &Common) -> Result<u8> {
-    let source = only_source(&given.sources)?;
     let to_stdout = given.out == Path::new("-");
     if to_stdout && io::stdout().is_terminal() {
         return Err(Error::new(Kind::Usage, "a container is not for a terminal").hint("stmount pack DIR - > game.st"));
     }
-    let packer = packer(given, source, to_stdout)?;
-    let volume = open_source(source, given.one_file_system)?;
+    let packer = packer(given, to_stdout)?;
+    let tree = open_sources(&given.sources, given.one_file_system)?;
     let progress = Progress::new("pack", common);
     let done = match to_stdout {
-        true => progress.guard(|| (), || to_pipe(&packer, &*volume.tree, &*progress)),
-        false => to_file(&packer, &*volume.tree, given, &progress),
+        true => progress.guard(|| (), || to_pipe(&packer, &*tree, &*progress)),
+        false => to_file(&packer, &*tree, given, &progress),
     };
     finish(done.map(|packed| (pack_words(&packed, &progress), pack_json(&packed), packed.skipped)), &progress)
 }
 
-fn only_source(sources: &[PathBuf]) -> Result<&Path> {
-    match sources {
-        [one] => Ok(one),
-        [_, second, ..] => {
-            Err(Error::new(Kind::Usage, format!("more than one source: {} would be the second", second.display()))
-                .hint("one folder that holds them all, with --include for each"))
-        }
-        [] => Err(Error::new(Kind::Usage, "no source is named")),
-    }
-}
-
-fn packer(given: &args::Pack, source: &Path, to_stdout: bool) -> Result<st::Packer> {
+fn packer(given: &args::Pack, to_stdout: bool) -> Result<st::Packer> {
     let mut globs = given.globs.clone();
     if !to_stdout {
         // An older version of the output is not packed into the new one.
-        globs.exclude.extend(plan::without_output(source, &given.out));
+        let alone = given.sources.len() == 1;
+        globs.exclude.extend(given.sources.iter().filter_map(|source| plan::without_output(source, &given.out, alone)));
     }
     Ok(st::Packer {
         level: given.level.number(),
@@ -61,13 +51,36 @@ fn packer(given: &args::Pack, source: &Path, to_stdout: bool) -> Result<st::Pack
     })
 }
 
-/// A folder, or a container that is packed anew.
-fn open_source(source: &Path, one_file_system: bool) -> Result<Volume> {
-    if source.is_dir() {
-        let folder = Folder::open(source)?.one_file_system(one_file_system);
-        return Ok(Volume::read_only(Arc::new(folder), "folder"));
+/// One folder gives its content, one container what is in it; several sources, or a plain file, are entries of a root.
+fn open_sources(sources: &[PathBuf], one_file_system: bool) -> Result<Arc<dyn Tree>> {
+    if let [source] = sources {
+        match open_source(source, one_file_system) {
+            Err(e) if e.kind() == Kind::NotRecognised => {}
+            other => return other,
+        }
     }
-    open_archive(source)
+    let entries = sources.iter().map(|source| entry(source, one_file_system)).collect::<Result<_>>()?;
+    Ok(Arc::new(Forest::new(entries)?))
+}
+
+fn open_source(source: &Path, one_file_system: bool) -> Result<Arc<dyn Tree>> {
+    if source.is_dir() {
+        return Ok(Arc::new(Folder::open(source)?.one_file_system(one_file_system)));
+    }
+    Ok(open_archive(source)?.tree)
+}
+
+/// A source by its own name: a folder with what is in it, anything else as an entry of the folder that it is in.
+fn entry(source: &Path, one_file_system: bool) -> Result<Entry> {
+    let path = source.canonicalize().map_err(|e| Error::io(e, format!("cannot open {}", source.display())))?;
+    let name = path.file_name().ok_or_else(|| Error::new(Kind::Usage, format!("{} has no name", source.display())))?;
+    let name = Name::new(name.as_bytes())?;
+    let is_dir = path.is_dir();
+    let above = if is_dir { &path } else { path.parent().expect("what has a name is in a directory") };
+    let tree = Folder::open(above)?.one_file_system(one_file_system);
+    let node =
+        if is_dir { tree.root() } else { tree.find(tree.root(), name)?.ok_or_else(|| not_found(source.display()))? };
+    Ok(Entry { name: name.to_owned(), tree: Arc::new(tree), node })
 }
 
 fn to_pipe(packer: &st::Packer, tree: &dyn Tree, watch: &dyn Watch) -> Result<Packed> {

@@ -169,10 +169,12 @@ pub fn threads(given: Option<u16>) -> usize {
     given.map_or_else(crate::pool::threads, usize::from)
 }
 
-/// The patterns that keep the file being written out of the folder being packed.
-pub fn without_output(source: &Path, out: &Path) -> Option<String> {
+/// The pattern that keeps the file being written out of the folder being packed. `alone`: the content of the folder is
+/// packed, and not the folder by its name.
+pub fn without_output(source: &Path, out: &Path, alone: bool) -> Option<String> {
     let (source, out) = (absolute(source), absolute(out));
-    let inside = out.strip_prefix(&source).ok()?.to_str()?;
+    let base = if alone { &source } else { source.parent()? };
+    let inside = out.strip_prefix(&source).and_then(|_| out.strip_prefix(base)).ok()?.to_str()?;
     let escaped: String =
         inside.chars().flat_map(|c| if "*?[]{}!\\".contains(c) { vec!['\\', c] } else { vec![c] }).collect();
     Some(format!("/{escaped}"))
@@ -214,9 +216,9 @@ mod tests {
     #[test]
     fn the_container_does_not_pack_itself() {
         let dir = tempfile::tempdir().unwrap();
-        let pattern = without_output(dir.path(), &dir.path().join("a[1].st")).unwrap();
+        let pattern = without_output(dir.path(), &dir.path().join("a[1].st"), true).unwrap();
         let filter = Filter::new(&[], &[pattern]).unwrap();
         assert!(filter.excludes(b"a[1].st") && !filter.excludes(b"a1.st") && !filter.excludes(b"b/a[1].st"));
-        assert_eq!(without_output(dir.path(), Path::new("/elsewhere/x.st")), None);
+        assert_eq!(without_output(dir.path(), Path::new("/elsewhere/x.st"), true), None);
     }
 }
