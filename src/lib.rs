@@ -42,3 +42,5 @@ pub mod vfs;
 
 pub mod jobs;
 pub mod mount;
+
+pub mod cli;

@@ -4,16 +4,19 @@
 //!   options   -o strings -> Options                  errno   Kind -> errno
 //!   place     mount points: check, clear, unmount    crew    which thread does a request
 //!   fuse      the requests: decode, call, reply      mod     mount, wait, unmount
+//!   session   the register of live mounts            busy    who keeps a mount busy
 //! ```
 //!
 //! On Linux a privileged process mounts by itself, so that the mount has its own type, `fuse.stmount`, and the source
 //! shows any path as it is; everybody else goes by way of `fusermount3`. Only this module knows `fuser`.
 
+pub mod busy;
 mod crew;
 mod errno;
 mod fuse;
 mod options;
-mod place;
+pub mod place;
+pub mod session;
 
 pub use options::{Case, Options, size};
 pub use place::FS_TYPE;

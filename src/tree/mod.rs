@@ -5,11 +5,13 @@
 
 mod attr;
 mod filter;
+mod forest;
 mod name;
 mod walk;
 
 pub use attr::{Attr, Kind, Owner, Time, device};
 pub use filter::Filter;
+pub use forest::{Entry, Forest};
 pub use name::{Name, NameBuf};
 pub use walk::{find_path, path_display};
 

@@ -1,0 +1,486 @@
+//! The command line as clap sees it. Nothing is done here; `plan` makes plain options of it.
+
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// A verb that is not named means `mount`.
+pub const DEFAULT_VERB: &str = "mount";
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "stmount",
+    version,
+    about = "Shows archives as ordinary folders, and packs folders into small archives that mount at once",
+    override_usage = "stmount [OPTIONS] SOURCE [MOUNTPOINT]\n       stmount VERB ...",
+    subcommand_value_name = "VERB",
+    subcommand_help_heading = "Verbs",
+    arg_required_else_help = true,
+    max_term_width = 100,
+    after_help = "EXAMPLES\n  \
+        stmount pack Game game.st          pack the folder Game\n  \
+        stmount game.st /mnt/game          mount it\n  \
+        stmount umount /mnt/game           unmount it\n  \
+        stmount run game.st -- ./start.sh  mount, run, unmount\n  \
+        stmount ./list                     a source that is called like a verb\n\n\
+        `stmount VERB --help` tells more of each verb; exit codes are in stmount(1)."
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What all verbs know.
+#[derive(Args, Clone, Debug)]
+pub struct Common {
+    /// Print errors only
+    #[arg(short, long, global = true, display_order = 900)]
+    pub quiet: bool,
+    /// Tell more; twice for every step
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, display_order = 901)]
+    pub verbose: u8,
+    /// How to show progress: a bar on a terminal, lines, JSON lines, nothing
+    #[arg(long, global = true, value_enum, default_value_t = Progress::Auto, value_name = "HOW", display_order = 902)]
+    pub progress: Progress,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Progress {
+    /// A bar on a terminal, else a line every ten seconds
+    Auto,
+    /// A bar
+    Bar,
+    /// A line every two seconds
+    Plain,
+    /// JSON lines
+    Json,
+    /// Nothing
+    None,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Mount an archive or a folder (the verb may be left out)
+    Mount(Mount),
+    /// Unmount, and wait until it is done
+    #[command(alias = "unmount")]
+    Umount(Umount),
+    /// List the mounts of this user
+    #[command(visible_alias = "ps")]
+    List(List),
+    /// Mount, run a command in it, and unmount when its last process is gone
+    Run(Run),
+    /// Pack folders into a .st container
+    Pack(Pack),
+    /// Unpack an archive into a folder
+    #[command(visible_alias = "extract")]
+    Unpack(Unpack),
+    /// List what is inside, without mounting
+    Ls(Ls),
+    /// Write files from inside to the standard output, without mounting
+    Cat(Cat),
+    /// Tell what a container is and what reading from it costs
+    Info(Info),
+    /// Read everything and verify it
+    Check(Check),
+    /// Write the manual or shell completions
+    Generate(Generate),
+    #[command(hide = true, disable_help_flag = true)]
+    MountHelper(Helper),
+    #[command(hide = true, disable_help_flag = true)]
+    UmountHelper(Helper),
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "EXAMPLES\n  \
+    stmount game.st /mnt/game\n  \
+    stmount game.st                       on ./game, made now and removed after the unmount\n  \
+    stmount -o cachesize=1G,allow_other game.st /mnt/game\n  \
+    stmount -f -d game.st /mnt/game       stay in the foreground and tell everything\n\n\
+    The command returns when the mount can be read. The daemon logs to syslog, or to --log-file.")]
+pub struct Mount {
+    /// What to mount: a .st container or a folder
+    #[arg(value_hint = ValueHint::AnyPath)]
+    pub source: PathBuf,
+    /// An empty directory; without it ./NAME is made and removed again after the unmount
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub mountpoint: Option<PathBuf>,
+    #[command(flatten)]
+    pub options: MountOptions,
+    /// Stay in the foreground
+    #[arg(short, long)]
+    pub foreground: bool,
+    /// Tell every step; stays in the foreground
+    #[arg(short, long)]
+    pub debug: bool,
+    /// Let the daemon log to this file
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub log_file: Option<PathBuf>,
+}
+
+#[derive(Args, Clone, Debug, Default)]
+pub struct MountOptions {
+    /// Mount options a,b=c as of mount(8); may be repeated; `\,` is a comma in a value
+    #[arg(short = 'o', value_name = "OPTIONS", action = clap::ArgAction::Append)]
+    pub option: Vec<String>,
+    /// Mount read-only
+    #[arg(short, long = "ro", visible_alias = "read-only")]
+    pub read_only: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "EXAMPLES\n  \
+    stmount umount /mnt/game\n  \
+    stmount umount game.st                by the source\n  \
+    stmount -u -z /mnt/game               the name is free at once, the daemon ends with its last user\n  \
+    stmount umount --all\n\n\
+    A mount that is in use stays (exit code 60), and the processes that use it are named.")]
+pub struct Umount {
+    /// Mount points or sources
+    #[arg(value_name = "MOUNTPOINT|SOURCE", required_unless_present = "all", value_hint = ValueHint::AnyPath)]
+    pub named: Vec<PathBuf>,
+    /// All mounts of this user
+    #[arg(short, long, conflicts_with = "named")]
+    pub all: bool,
+    /// Detach now, even when it is in use
+    #[arg(short = 'z', long)]
+    pub lazy: bool,
+    /// Do not wait until the daemon is gone
+    #[arg(long)]
+    pub no_wait: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "EXAMPLES\n  \
+    stmount list\n  \
+    stmount list --json | jq -r '.mounts[].mountpoint'")]
+pub struct List {
+    /// JSON: {\"v\":1,\"mounts\":[...]}
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "EXAMPLES\n  \
+    stmount run game.st -- ./start.sh --fullscreen\n  \
+    stmount run game.st                   a shell in it\n  \
+    stmount run game.st /mnt/game -- ./start.sh\n\n\
+    The exit code is that of the command, or 128+N when the signal N ended it. SIGINT, SIGTERM and SIGHUP are passed on.")]
+pub struct Run {
+    /// What to mount
+    #[arg(value_hint = ValueHint::AnyPath)]
+    pub source: PathBuf,
+    /// Where to mount; without it a private directory that is removed afterwards
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub mountpoint: Option<PathBuf>,
+    #[command(flatten)]
+    pub options: MountOptions,
+    /// What to run, with the mount as its working directory; without it the shell
+    #[arg(last = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
+    pub command: Vec<OsString>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "EXAMPLES\n  \
+    stmount pack Game game.st\n  \
+    stmount pack -9 Game game.st          smaller, slower\n  \
+    stmount pack --exclude '*.log' --exclude /saves Game game.st\n  \
+    stmount pack Game - | ssh host 'cat > game.st'\n\n\
+    The container appears under its name when it is complete; until then, and after a failure, there is nothing.")]
+pub struct Pack {
+    /// What to pack: the content of one folder, or one container anew; several sources go in by their names
+    #[arg(required = true, num_args = 1.., value_name = "SRC", value_hint = ValueHint::AnyPath)]
+    pub sources: Vec<PathBuf>,
+    /// The container to write, or - for the standard output
+    #[arg(value_name = "OUT", value_hint = ValueHint::FilePath)]
+    pub out: PathBuf,
+    #[command(flatten)]
+    pub level: Level,
+    /// Raw size of a segment, which is what one random read decodes: 4K to 64M, or `chunk` for each chunk alone
+    #[arg(long, value_name = "SIZE")]
+    pub segment: Option<String>,
+    /// Threads; all cores without it
+    #[arg(short = 'j', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+    #[command(flatten)]
+    pub globs: Globs,
+    /// Do not enter other file systems
+    #[arg(long)]
+    pub one_file_system: bool,
+    /// Replace OUT if it exists
+    #[arg(short, long)]
+    pub force: bool,
+}
+
+/// `-1` to `-9`. Nine flags, of which the last one counts.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub struct Level {
+    /// Fastest
+    #[arg(short = '1', overrides_with_all = LEVELS)]
+    l1: bool,
+    #[arg(short = '2', overrides_with_all = LEVELS, hide = true)]
+    l2: bool,
+    #[arg(short = '3', overrides_with_all = LEVELS, hide = true)]
+    l3: bool,
+    #[arg(short = '4', overrides_with_all = LEVELS, hide = true)]
+    l4: bool,
+    #[arg(short = '5', overrides_with_all = LEVELS, hide = true)]
+    l5: bool,
+    /// The default; 2 to 5, 7 and 8 lie between
+    #[arg(short = '6', overrides_with_all = LEVELS)]
+    l6: bool,
+    #[arg(short = '7', overrides_with_all = LEVELS, hide = true)]
+    l7: bool,
+    #[arg(short = '8', overrides_with_all = LEVELS, hide = true)]
+    l8: bool,
+    /// Smallest
+    #[arg(short = '9', overrides_with_all = LEVELS)]
+    l9: bool,
+}
+
+const LEVELS: [&str; 9] = ["l1", "l2", "l3", "l4", "l5", "l6", "l7", "l8", "l9"];
+
+impl Level {
+    pub fn number(self) -> u8 {
+        let flags = [self.l1, self.l2, self.l3, self.l4, self.l5, self.l6, self.l7, self.l8, self.l9];
+        flags.iter().position(|set| *set).map_or(6, |at| at as u8 + 1)
+    }
+}
+
+#[derive(Args, Clone, Debug, Default)]
+pub struct Globs {
+    /// Take only what matches (repeatable): `*.cfg` at any depth, `/saves` at the top, `a/**/b`
+    #[arg(long, value_name = "GLOB")]
+    pub include: Vec<String>,
+    /// Leave out what matches, with all below it (repeatable); wins over --include
+    #[arg(long, value_name = "GLOB")]
+    pub exclude: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "EXAMPLES\n  \
+    stmount unpack game.st                into ./game\n  \
+    stmount unpack game.st /srv/game\n  \
+    stmount unpack --include /saves game.st backup\n  \
+    ssh host cat game.st | stmount unpack - game\n\n\
+    From a pipe, the compressed bytes are first kept in a file without a name in the target directory: the index of a \
+    container is at its end.")]
+pub struct Unpack {
+    /// The archive, or - for the standard input
+    #[arg(value_name = "SRC", default_value = "-", hide_default_value = true, value_hint = ValueHint::FilePath)]
+    pub source: PathBuf,
+    /// Where to; without it ./NAME, and the working directory for the standard input
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub target: Option<PathBuf>,
+    /// The same as DIR
+    #[arg(short = 'C', long = "directory", value_name = "DIR", conflicts_with = "target", value_hint = ValueHint::DirPath)]
+    pub directory: Option<PathBuf>,
+    /// Replace files that exist
+    #[arg(long, conflicts_with = "skip_existing")]
+    pub overwrite: bool,
+    /// Leave files that exist as they are
+    #[arg(long)]
+    pub skip_existing: bool,
+    /// Take owners by number, not by name
+    #[arg(long)]
+    pub numeric_owner: bool,
+    /// Let everything belong to whoever unpacks (the default for everybody but root)
+    #[arg(long)]
+    pub no_same_owner: bool,
+    #[command(flatten)]
+    pub globs: Globs,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "EXAMPLES\n  \
+    stmount ls game.st\n  \
+    stmount ls -l game.st:data/maps\n  \
+    stmount ls -R game.st | grep '\\.ogg$'")]
+pub struct Ls {
+    /// SRC or SRC:PATH
+    #[arg(value_name = "SRC[:PATH]", value_hint = ValueHint::FilePath)]
+    pub source: OsString,
+    /// Mode, owner, size and time as well
+    #[arg(short)]
+    pub long: bool,
+    /// Everything below, with its path
+    #[arg(short = 'R', long)]
+    pub recursive: bool,
+    /// JSON: {\"v\":1,\"entries\":[...]}
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "EXAMPLES\n  \
+    stmount cat game.st:readme.txt\n  \
+    stmount cat game.st:data/intro.ogg | ogg123 -")]
+pub struct Cat {
+    /// Files inside
+    #[arg(value_name = "SRC:PATH", required = true, value_hint = ValueHint::FilePath)]
+    pub sources: Vec<OsString>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "EXAMPLES\n  \
+    stmount info game.st\n  \
+    stmount info --json game.st")]
+pub struct Info {
+    /// The archive
+    #[arg(value_name = "SRC", value_hint = ValueHint::FilePath)]
+    pub source: PathBuf,
+    /// JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "EXAMPLES\n  \
+    stmount check game.st\n\n\
+    Every damaged file is named; exit code 50 if there is one.")]
+pub struct Check {
+    /// The archive
+    #[arg(value_name = "SRC", value_hint = ValueHint::FilePath)]
+    pub source: PathBuf,
+    /// JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Threads; all cores without it
+    #[arg(short = 'j', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "EXAMPLES\n  \
+    stmount generate man - | man -l -\n  \
+    stmount generate man /usr/local/share/man/man1\n  \
+    stmount generate completions bash > /etc/bash_completion.d/stmount")]
+pub struct Generate {
+    #[command(subcommand)]
+    pub what: What,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum What {
+    /// Manual pages, one for each verb
+    Man {
+        /// The directory to write them to, or - for the main page on the standard output
+        #[arg(value_hint = ValueHint::DirPath)]
+        dir: PathBuf,
+    },
+    /// Completions for a shell
+    Completions {
+        /// The shell
+        #[arg(value_parser = ["bash", "zsh", "fish"])]
+        shell: String,
+    },
+}
+
+/// What mount(8) and umount(8) call: `mount.stmount SPEC DIR [-sfnv] [-o OPTIONS] [-t TYPE] [-N NAMESPACE]`.
+#[derive(Args, Debug)]
+pub struct Helper {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub args: Vec<OsString>,
+}
+
+/// Puts the verb where clap expects it: in front of the first argument when there is none. Called under a name of the
+/// mount helpers, the program is that helper.
+pub fn with_verb(mut argv: Vec<OsString>) -> Vec<OsString> {
+    let helper = argv.first().and_then(|name| helper_of(name));
+    if let Some(verb) = helper {
+        argv.insert(1, verb.into());
+        return argv;
+    }
+    let is_common = |arg: &str| matches!(arg, "-q" | "--quiet" | "--verbose") || arg.starts_with("--progress=");
+    let is_common = |arg: &str| is_common(arg) || (arg.starts_with("-v") && arg[1..].bytes().all(|b| b == b'v'));
+    let at = argv.iter().skip(1).position(|arg| !arg.to_str().is_some_and(is_common)).map_or(argv.len(), |at| at + 1);
+    match argv.get(at).and_then(|arg| arg.to_str()) {
+        None if argv.len() <= at => {}
+        Some("-h" | "--help" | "-V" | "--version" | "help") => {}
+        Some("-u" | "--unmount") => argv[at] = "umount".into(),
+        Some("-uz" | "-zu") => {
+            argv[at] = "-z".into();
+            argv.insert(at, "umount".into());
+        }
+        Some("-z") if argv.get(at + 1).is_some_and(|next| next == "-u") => {
+            argv[at] = "umount".into();
+            argv[at + 1] = "-z".into();
+        }
+        Some(verb) if is_verb(verb) => {}
+        _ => argv.insert(at, DEFAULT_VERB.into()),
+    }
+    argv
+}
+
+fn is_verb(word: &str) -> bool {
+    use clap::CommandFactory;
+    Cli::command().get_subcommands().any(|c| c.get_name() == word || c.get_all_aliases().any(|a| a == word))
+}
+
+fn helper_of(argv0: &OsString) -> Option<&'static str> {
+    let name = PathBuf::from(argv0);
+    match name.file_name()?.to_str()? {
+        "mount.stmount" | "mount.fuse.stmount" => Some("mount-helper"),
+        "umount.stmount" | "umount.fuse.stmount" => Some("umount-helper"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn words(line: &str) -> Vec<String> {
+        let argv = line.split(' ').map(OsString::from).collect();
+        with_verb(argv).into_iter().map(|w| w.into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_missing_verb_is_mount() {
+        for (given, meant) in [
+            ("stmount x.st /mnt", "stmount mount x.st /mnt"),
+            ("stmount ./list", "stmount mount ./list"),
+            ("stmount list", "stmount list"),
+            ("stmount ps --json", "stmount ps --json"),
+            ("stmount -f x.st m", "stmount mount -f x.st m"),
+            ("stmount -q pack a b", "stmount -q pack a b"),
+            ("stmount -vv x.st", "stmount -vv mount x.st"),
+            ("stmount -u m", "stmount umount m"),
+            ("stmount -z -u m", "stmount umount -z m"),
+            ("stmount -uz m", "stmount umount -z m"),
+            ("stmount --help", "stmount --help"),
+            ("stmount", "stmount"),
+            ("/sbin/mount.fuse.stmount x m -o ro", "/sbin/mount.fuse.stmount mount-helper x m -o ro"),
+            ("umount.stmount m", "umount.stmount umount-helper m"),
+        ] {
+            assert_eq!(words(given).join(" "), meant, "{given}");
+        }
+    }
+
+    #[test]
+    fn the_last_level_counts() {
+        let level = |line: &str| match Cli::try_parse_from(words(line)).unwrap().verb {
+            Verb::Pack(pack) => pack.level.number(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(level("stmount pack a b"), 6);
+        assert_eq!(level("stmount pack -1 -9 a b"), 9);
+        assert_eq!(level("stmount pack -9 -3 a b"), 3);
+    }
+
+    #[test]
+    fn what_stands_behind_two_dashes_is_the_command() {
+        let argv = words("stmount run x.st m -- ./game -f");
+        let Verb::Run(run) = Cli::try_parse_from(argv).unwrap().verb else { panic!() };
+        assert_eq!(run.command, ["./game", "-f"]);
+        assert_eq!(run.mountpoint, Some("m".into()));
+    }
+}

@@ -1,0 +1,285 @@
+//! The life of a mount: a parent that returns when the mount can be read, a daemon that serves it.
+//!
+//! ```text
+//!  parent                                  daemon: the same program, the same words on its command line
+//!    plan, make the mount point
+//!    start ──────────────────────────────► setsid, open, mount, enter the register, read the root
+//!    wait for one line on its stdout ◄──── {"state":"ready",...}   or   {"state":"failed",...}
+//!    print, exit                           stdin, stdout, stderr := /dev/null, cwd := /
+//!                                          serve until unmounted or signalled; leave the register
+//! ```
+//!
+//! The program is started anew instead of forked: a fork takes one thread of many with it. Whoever captures the output
+//! of the parent gets it at once, since the daemon closes its copies.
+
+use super::args;
+use super::plan::{self, Mounting};
+use super::{exit, logging, say};
+use crate::cache::Cache;
+use crate::error::{Error, Kind, Result};
+use crate::mount::session::{Entry, Register};
+use crate::mount::{self, Mounted, place};
+use crate::tree::Totals;
+use serde::{Deserialize, Serialize};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::ffi::OsString;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Tells a process that it is the daemon: `given` or `made`, which is said of its mount point.
+const ROLE: &str = "STMOUNT_DAEMON";
+
+/// Tells a daemon to unmount when its standard input ends, which is when the one who started it is gone.
+pub const LIFELINE: &str = "STMOUNT_LIFELINE";
+
+/// The one line that the daemon sends.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "lowercase")]
+enum Report {
+    Ready(Ready),
+    Failed { exit: u8, message: String, hint: Option<String> },
+}
+
+/// What can be told of a mount that is ready.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Ready {
+    pub format: String,
+    pub mode: String,
+    pub bytes: u64,
+    pub nodes: u64,
+}
+
+/// How the work of a parent or a daemon ended: an exit code, with everything said already.
+pub type Code = u8;
+
+/// Mounts, in the foreground or by a daemon.
+pub fn mount(given: &args::Mount, quiet: bool) -> Result<Code> {
+    let role = std::env::var(ROLE).ok();
+    let planned =
+        plan::mounting(&given.source, given.mountpoint.as_deref(), &given.options, role.as_deref() == Some("made"));
+    match role {
+        Some(_) => Ok(be_daemon(planned, given)),
+        None if given.foreground || given.debug => serve(&planned?, |ready, plan| {
+            announce(ready, plan, given, quiet, Instant::now());
+            Ok(())
+        })
+        .map(|()| exit::OK),
+        None => start(&planned?, given, quiet),
+    }
+}
+
+fn start(plan: &Mounting, given: &args::Mount, quiet: bool) -> Result<Code> {
+    let begun = Instant::now();
+    let mut child = command(plan)?.spawn().map_err(|e| Error::io(e, "cannot start the daemon"))?;
+    let mut line = String::new();
+    let out = child.stdout.take().expect("its stdout is a pipe");
+    let heard = BufReader::new(out).read_line(&mut line);
+    match serde_json::from_str(&line) {
+        Ok(Report::Ready(ready)) => {
+            announce(&ready, plan, given, quiet, begun);
+            Ok(exit::OK)
+        }
+        Ok(Report::Failed { exit, message, hint }) => {
+            let _ = child.wait();
+            plan.undo();
+            say::problem(&message, hint.as_deref());
+            Ok(exit)
+        }
+        Err(_) => {
+            let ended = child.wait().map(|s| s.to_string()).unwrap_or_default();
+            plan.undo();
+            log::debug!("heard from the daemon: {heard:?} {line:?}");
+            Err(Error::new(Kind::System, format!("the daemon ended before the mount was ready ({ended})"))
+                .hint("stmount -f -d, which stays in the foreground and tells more"))
+        }
+    }
+}
+
+/// The daemon sees the same words, and a mount point that was made as one more: `ps` then shows both.
+fn command(plan: &Mounting) -> Result<Command> {
+    let program = std::env::current_exe().map_err(|e| Error::io(e, "cannot find this program"))?;
+    let mut argv = std::env::args_os();
+    let mut command = Command::new(program);
+    command.arg0(argv.next().unwrap_or_else(|| "stmount".into())).args(argv);
+    command.args(plan.made.then_some(&plan.mountpoint));
+    command.env(ROLE, if plan.made { "made" } else { "given" }).stdout(Stdio::piped());
+    if std::env::var_os(LIFELINE).is_none() {
+        command.stdin(Stdio::null());
+    }
+    Ok(command)
+}
+
+fn announce(ready: &Ready, plan: &Mounting, given: &args::Mount, quiet: bool, begun: Instant) {
+    use std::io::IsTerminal;
+    let out = io::stdout();
+    let text = if out.is_terminal() && !quiet {
+        let files = say::counted(ready.nodes, "file", "files");
+        let (size, took) = (say::size(ready.bytes), say::time(begun.elapsed()));
+        let (source, place) = (given.source.display(), shortest(&plan.mountpoint));
+        format!("{source} → {} ({}, {size}, {files}, {took})", place.display(), ready.mode)
+    } else if given.mountpoint.is_none() {
+        // A script that left the choice to the program wants to know it.
+        plan.mountpoint.display().to_string()
+    } else {
+        return;
+    };
+    let _ = writeln!(out.lock(), "{}", say::for_terminal(&text, out.is_terminal()));
+}
+
+/// A path below the working directory is shown as people would write it.
+fn shortest(path: &Path) -> PathBuf {
+    let here = std::env::current_dir().and_then(|d| d.canonicalize()).unwrap_or_default();
+    path.strip_prefix(&here).map_or_else(|_| path.to_owned(), |rest| Path::new(".").join(rest))
+}
+
+fn be_daemon(planned: Result<Mounting>, given: &args::Mount) -> Code {
+    // Fails only for a leader of a group, and then there is a session of its own already.
+    let _ = rustix::process::setsid();
+    logging::start_daemon(given.log_file.as_deref());
+    let served = planned.and_then(|plan| serve(&plan, |ready, _| report_ready(ready)));
+    match served {
+        Ok(()) => exit::OK,
+        Err(e) => {
+            let (exit, hint) = (exit::code(e.kind()), e.advice().map(str::to_owned));
+            log::error!("{e}");
+            // After the mount was ready nobody reads this any more; the log has it.
+            let _ = send(&Report::Failed { exit, message: e.to_string(), hint });
+            exit
+        }
+    }
+}
+
+fn send(report: &Report) -> io::Result<()> {
+    let mut line = serde_json::to_vec(report).expect("a report is plain data");
+    line.push(b'\n');
+    let mut out = io::stdout().lock();
+    out.write_all(&line)?;
+    out.flush()
+}
+
+/// Tells the parent, then lets go of everything that belongs to it.
+fn report_ready(ready: &Ready) -> Result<()> {
+    let gone = |e| Error::io(e, "nobody waits for the mount any more");
+    send(&Report::Ready(ready.clone())).map_err(gone)?;
+    detach().map_err(|e| Error::io(e, "cannot detach from the terminal"))
+}
+
+fn detach() -> io::Result<()> {
+    let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    rustix::stdio::dup2_stderr(&null)?;
+    std::env::set_current_dir("/")
+}
+
+/// Mounts, says so, and serves until the mount is gone.
+fn serve(plan: &Mounting, ready: impl FnOnce(&Ready, &Mounting) -> Result<()>) -> Result<()> {
+    // Signals wait from here on, so that none can end the process while the mount is there.
+    let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(|e| Error::io(e, "cannot handle signals"))?;
+    let lifeline = lifeline()?;
+    let (mounted, entry, facts) = match bring_up(plan) {
+        Ok(up) => up,
+        Err(e) => {
+            plan.undo();
+            return Err(e);
+        }
+    };
+    let place = plan.mountpoint.clone();
+    std::thread::spawn(move || obey(signals, &place));
+    if let Some(lifeline) = lifeline {
+        let place = plan.mountpoint.clone();
+        std::thread::spawn(move || follow(lifeline, &place));
+    }
+    let told = ready(&facts, plan).inspect_err(|_| drop(place::unmount(&plan.mountpoint, true)));
+    let served = mounted.wait();
+    drop(entry);
+    plan.undo();
+    log::info!("{} is unmounted", plan.mountpoint.display());
+    told.and(served)
+}
+
+fn bring_up(plan: &Mounting) -> Result<(Mounted, Entry, Ready)> {
+    let cache = Cache::new(plan.options.cachesize.unwrap_or(plan::CACHE));
+    let volume = crate::open::open(&plan.source, cache)?;
+    let Totals { nodes, bytes, .. } = volume.tree.totals()?;
+    let mode = "ro".to_owned();
+    let entry = Register::of_user().enter(&plan.source, &plan.mountpoint, volume.format, &mode)?;
+    let mounted = mount::mount(volume.tree, &plan.mountpoint, &plan.options)?;
+    readable(&plan.mountpoint)?;
+    log::info!("{} is mounted on {}", plan.source.display(), plan.mountpoint.display());
+    Ok((mounted, entry, Ready { format: volume.format.to_owned(), mode, bytes, nodes }))
+}
+
+/// Ready means that a person can list it. Who may not, because of the modes inside, is no failure of the mount.
+fn readable(place: &Path) -> Result<()> {
+    match std::fs::read_dir(place).and_then(|mut dir| dir.next().transpose()) {
+        Ok(_) => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        Err(e) => {
+            let _ = place::unmount(place, true);
+            Err(Error::new(Kind::MountFailed, format!("{} was mounted and cannot be read", place.display()))
+                .caused_by(e))
+        }
+    }
+}
+
+/// The first signal unmounts, also when somebody is inside: then the name is free and the daemon ends with its last user.
+/// The second signal ends it at once.
+fn obey(mut signals: Signals, place: &Path) {
+    let mut first = true;
+    for signal in signals.forever() {
+        if !first {
+            std::process::exit(i32::from(exit::of_signal(signal)));
+        }
+        first = false;
+        log::info!("signal {signal}: unmounting {}", place.display());
+        if let Err(e) = place::unmount(place, false) {
+            log::warn!("{e}; detaching it");
+            let _ = place::unmount(place, true).inspect_err(|e| log::error!("{e}"));
+        }
+    }
+}
+
+fn lifeline() -> Result<Option<OwnedFd>> {
+    if std::env::var_os(LIFELINE).is_none() {
+        return Ok(None);
+    }
+    let copy = rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3);
+    Ok(Some(copy.map_err(|e| Error::io(e.into(), "cannot keep the lifeline"))?))
+}
+
+/// Unmounts when the other end is closed, and waits for those who are still inside.
+fn follow(lifeline: OwnedFd, place: &Path) {
+    let mut rest = Vec::new();
+    let _ = std::fs::File::from(lifeline).read_to_end(&mut rest);
+    while place::unmount(place, false).is_err_and(|e| e.kind() == Kind::Busy) {
+        std::thread::sleep(Duration::from_millis(500));
+    }
+}
+
+/// Runs `stmount mount` for another verb and waits until it is ready. The daemon ends with the returned lifeline.
+pub fn mount_for(
+    source: &Path,
+    mountpoint: &Path,
+    given: &args::MountOptions,
+) -> Result<Result<std::process::ChildStdin, Code>> {
+    let program = std::env::current_exe().map_err(|e| Error::io(e, "cannot find this program"))?;
+    let mut words: Vec<OsString> = vec!["mount".into(), "--quiet".into()];
+    words.extend(given.option.iter().flat_map(|o| ["-o".into(), o.into()]));
+    words.extend(given.read_only.then(|| "-r".into()));
+    words.extend(["--".into(), source.into(), mountpoint.into()]);
+    let mut command = Command::new(program);
+    command.arg0("stmount").args(words).env(LIFELINE, "1").stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut child = command.spawn().map_err(|e| Error::io(e, "cannot start the daemon"))?;
+    let lifeline = child.stdin.take().expect("its stdin is a pipe");
+    let status = child.wait().map_err(|e| Error::io(e, "cannot wait for the daemon"))?;
+    match status.code() {
+        Some(0) => Ok(Ok(lifeline)),
+        code => Ok(Err(code.and_then(|c| u8::try_from(c).ok()).unwrap_or(exit::SYSTEM))),
+    }
+}

@@ -1,0 +1,198 @@
+//! What `info` and `check` find out. For any tree by reading all of it; a container knows more of itself.
+
+use super::inspect::entries;
+use super::{plan, say};
+use crate::cache::Cache;
+use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::formats::{Access, Volume, Watch, st};
+use crate::source::FileSource;
+use crate::tree::{Kind, Node, Tree, path_display};
+use serde_json::{Value, json};
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+
+/// What `info` shows: rows for people, an object for programs.
+#[derive(Debug)]
+pub struct Facts {
+    pub rows: Vec<(String, String)>,
+    pub json: Value,
+}
+
+impl Checked {
+    pub fn is_whole(&self) -> bool {
+        self.damaged.is_empty() && self.damage.is_empty()
+    }
+}
+
+/// What `check` found.
+#[derive(Debug, Default)]
+pub struct Checked {
+    pub files: u64,
+    pub segments: u64,
+    /// Bytes that were read and verified.
+    pub bytes: u64,
+    /// Every file that cannot be read as it was packed, and why.
+    pub damaged: Vec<(Vec<u8>, String)>,
+    /// What of the archive itself is damaged, in words.
+    pub damage: Vec<String>,
+}
+
+pub fn info(source: &Path) -> Result<Facts> {
+    let volume = open(source)?;
+    let totals = volume.tree.totals()?;
+    let mut facts = Facts { rows: Vec::new(), json: json!({}) };
+    facts.tell("source", source.display().to_string(), source.display().to_string());
+    facts.tell("format", volume.format.to_owned(), volume.format);
+    if volume.format == CONTAINER {
+        of_container(&container(source)?.info()?, &mut facts);
+        return Ok(facts);
+    }
+    facts.tell("files", say::count(totals.nodes), totals.nodes);
+    facts.tell("size", say::size(totals.bytes), totals.bytes);
+    Ok(facts)
+}
+
+impl Facts {
+    fn tell(&mut self, label: &str, words: String, value: impl Into<Value>) {
+        self.rows.push((label.to_owned(), words));
+        self.json[label.replace(' ', "_")] = value.into();
+    }
+}
+
+fn of_container(info: &st::Info, facts: &mut Facts) {
+    let part = |bytes, whole| format!("{} ({} %)", say::size(bytes), say::percent(bytes, whole));
+    let index = info.index_tree + info.index_data;
+    let each = index as f64 / info.nodes.max(1) as f64;
+    facts.tell("files", say::count(info.nodes), info.nodes);
+    facts.tell("size", say::size(info.bytes), info.bytes);
+    facts.tell("unique", part(info.unique, info.bytes), info.unique);
+    facts.tell("stored", part(info.stored, info.bytes), info.stored);
+    facts.tell("index", format!("{}, {each:.1} bytes a file", say::size(index)), index);
+    facts.tell("generations", say::count(info.tables), info.tables);
+    facts.tell("segments", say::count(info.segments), info.segments);
+    facts.tell("largest segment", say::size(info.largest_segment), info.largest_segment);
+    facts.json["random_read_us"] = (info.random_read.as_micros() as u64).into();
+    facts.json["decode_rate"] = info.decode_rate.into();
+    facts.rows.push(("reading".to_owned(), cost(info)));
+}
+
+/// What reading will cost, from a few segments that were decoded just now.
+fn cost(info: &st::Info) -> String {
+    if info.segments == 0 {
+        return "nothing to decode".to_owned();
+    }
+    let (segment, rate) = (say::size(info.largest_segment), say::size(info.decode_rate));
+    let millis = info.random_read.as_secs_f64() * 1000.0;
+    format!("a random read decodes {segment} at most, about {millis:.1} ms; in sequence {rate}/s on each core")
+}
+
+/// The name of the container of this project.
+const CONTAINER: &str = "st";
+
+fn open(source: &Path) -> Result<Volume> {
+    crate::open::open(source, Cache::new(plan::CACHE))
+}
+
+fn container(source: &Path) -> Result<st::Container> {
+    let bytes = Arc::new(FileSource::open(source)?);
+    st::Container::open(Access { bytes, cache: Cache::new(plan::CACHE), name: source.display().to_string() })
+}
+
+pub fn check(source: &Path, threads: usize, watch: &dyn Watch) -> Result<Checked> {
+    let volume = open(source)?;
+    if volume.format == CONTAINER {
+        return Ok(of_check(container(source)?.check(threads, watch)?));
+    }
+    read_all(&volume, watch)
+}
+
+/// A container knows its hashes; damage that belongs to no file is told under the name of the container.
+fn of_check(found: st::Checked) -> Checked {
+    let lost = |file: st::DamagedFile| (file.path, format!("{} cannot be read", say::size(file.lost)));
+    let damaged = found.files.into_iter().map(lost).collect();
+    Checked { files: found.entries, segments: found.segments, bytes: found.bytes, damaged, damage: found.damage }
+}
+
+/// Reads every byte of every file once: whatever a format verifies when it reads is verified.
+fn read_all(volume: &Volume, watch: &dyn Watch) -> Result<Checked> {
+    let totals = volume.tree.totals()?;
+    watch.total(totals.bytes, totals.nodes);
+    let (seen, found, piece) = (HashSet::new(), Checked::default(), vec![0; 1 << 20]);
+    let mut walk = Walk { tree: &*volume.tree, watch, seen, found, piece };
+    walk.directory(volume.tree.root(), b"")?;
+    Ok(walk.found)
+}
+
+struct Walk<'a> {
+    tree: &'a dyn Tree,
+    watch: &'a dyn Watch,
+    /// Inodes with several names, of which one is enough.
+    seen: HashSet<Node>,
+    found: Checked,
+    piece: Vec<u8>,
+}
+
+impl Walk<'_> {
+    fn directory(&mut self, dir: Node, path: &[u8]) -> Result<()> {
+        let listed = entries(self.tree, dir);
+        let Some(listed) = self.note(path, listed)? else { return Ok(()) };
+        for (name, node, kind) in listed {
+            let name = name.as_name().bytes();
+            let path = if path.is_empty() { name.to_vec() } else { [path, b"/", name].concat() };
+            if kind == Kind::Directory {
+                self.directory(node, &path)?;
+            } else {
+                let read = self.entry(node, kind, &path);
+                self.note(&path, read)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, node: Node, kind: Kind, path: &[u8]) -> Result<()> {
+        if self.watch.is_cancelled() {
+            return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
+        }
+        self.watch.entry(path);
+        let attr = self.tree.attr(node)?;
+        self.tree.xattrs(node)?;
+        self.watch.advance(0, 1);
+        match kind {
+            Kind::Symlink => drop(self.tree.target(node)?),
+            Kind::File if attr.nlink < 2 || self.seen.insert(node) => self.file(node)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The rest of a file is read behind a damaged piece as well: each byte counts once.
+    fn file(&mut self, node: Node) -> Result<()> {
+        self.found.files += 1;
+        let file = self.tree.open(node)?;
+        let (len, mut at) = (file.len()?, 0);
+        while at < len {
+            let got = file.read_at(at, &mut self.piece)?;
+            if got == 0 {
+                return Err(Error::new(ErrorKind::Damaged, format!("ends at {at} of {len} bytes")));
+            }
+            at += got as u64;
+            self.found.bytes += got as u64;
+            self.watch.advance(got as u64, 0);
+        }
+        Ok(())
+    }
+
+    /// Damage is noted and the walk goes on; what concerns the whole ends it.
+    fn note<T>(&mut self, path: &[u8], result: Result<T>) -> Result<Option<T>> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(e) if e.kind() == ErrorKind::Interrupted => Err(e),
+            Err(e) => {
+                log::debug!("{}: {e}", path_display(path));
+                self.found.damaged.push((path.to_owned(), e.to_string()));
+                Ok(None)
+            }
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The exit codes: one table for the whole program, stable, the same in the manual.
+
+use crate::error::Kind;
+
+pub const OK: u8 = 0;
+pub const USAGE: u8 = 1;
+pub const SYSTEM: u8 = 2;
+pub const WARNINGS: u8 = 3;
+pub const NO_SOURCE: u8 = 10;
+pub const LOCKED: u8 = 11;
+pub const NO_SPACE: u8 = 13;
+pub const BAD_MOUNT_POINT: u8 = 14;
+pub const NOT_RECOGNISED: u8 = 30;
+pub const BAD_HEADER: u8 = 31;
+pub const MOUNT_FAILED: u8 = 32;
+pub const UNSUPPORTED: u8 = 33;
+pub const CHANGED: u8 = 44;
+pub const DAMAGED: u8 = 50;
+pub const BUSY: u8 = 60;
+pub const PARTIAL: u8 = 64;
+/// Plus the number of the signal.
+pub const SIGNAL: u8 = 128;
+
+/// What each code means, for the manual and `--help`.
+pub const TABLE: &[(u8, &str)] = &[
+    (OK, "done; after a mount: it is ready and readable"),
+    (USAGE, "the command line makes no sense, or the output exists already"),
+    (SYSTEM, "the system refused something: no process, no memory, an input or output error"),
+    (WARNINGS, "done, but some files were skipped; each was named"),
+    (NO_SOURCE, "the source does not exist or cannot be opened"),
+    (LOCKED, "another process holds the container"),
+    (NO_SPACE, "no space left where something had to be written"),
+    (BAD_MOUNT_POINT, "the mount point is missing, not an empty directory, or inside the source"),
+    (NOT_RECOGNISED, "the source is of no known format"),
+    (BAD_HEADER, "the header or the index of the source is damaged"),
+    (MOUNT_FAILED, "the kernel or fusermount3 refused the mount"),
+    (UNSUPPORTED, "the source needs a method or a version that this program has not got"),
+    (CHANGED, "the source was changed while it was in use"),
+    (DAMAGED, "data are damaged and cannot be repaired; the files are named"),
+    (BUSY, "the mount is in use and was not unmounted; the processes are named"),
+    (PARTIAL, "of several mounts, some failed"),
+    (SIGNAL, "plus N: ended by the signal N"),
+];
+
+/// The code of an error.
+pub fn code(kind: Kind) -> u8 {
+    match kind {
+        Kind::Usage | Kind::Invalid | Kind::Exists | Kind::ReadOnly => USAGE,
+        Kind::System | Kind::Io => SYSTEM,
+        Kind::Warnings => WARNINGS,
+        Kind::NotFound | Kind::Denied | Kind::NotADirectory | Kind::IsADirectory => NO_SOURCE,
+        Kind::Locked => LOCKED,
+        Kind::NoSpace => NO_SPACE,
+        Kind::BadMountPoint => BAD_MOUNT_POINT,
+        Kind::NotRecognised => NOT_RECOGNISED,
+        Kind::Header | Kind::Limit => BAD_HEADER,
+        Kind::MountFailed => MOUNT_FAILED,
+        Kind::Unsupported => UNSUPPORTED,
+        Kind::Changed => CHANGED,
+        Kind::Damaged => DAMAGED,
+        Kind::Busy => BUSY,
+        Kind::Interrupted => of_signal(signal_hook::consts::SIGINT),
+    }
+}
+
+/// The code of a process that a signal ended.
+pub fn of_signal(signal: i32) -> u8 {
+    SIGNAL.saturating_add(signal.clamp(0, 127) as u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_readme_has_the_same_table() {
+        let readme = include_str!("../../README.md");
+        for (code, what) in TABLE.iter().filter(|(code, _)| *code != SIGNAL) {
+            assert!(readme.contains(&format!("| {code} | {what} |\n")), "{code}");
+        }
+    }
+
+    #[test]
+    fn every_code_an_error_can_have_is_in_the_manual() {
+        let kinds = [Kind::Usage, Kind::System, Kind::NotFound, Kind::Exists, Kind::NoSpace, Kind::Locked, Kind::Busy];
+        let more = [Kind::BadMountPoint, Kind::MountFailed, Kind::NotRecognised, Kind::Unsupported, Kind::Header];
+        for kind in kinds.into_iter().chain(more).chain([Kind::Damaged, Kind::Changed, Kind::Warnings]) {
+            assert!(TABLE.iter().any(|(c, _)| *c == code(kind)), "{kind:?}");
+        }
+        assert_eq!((of_signal(15), code(Kind::Interrupted)), (143, 130));
+    }
+}

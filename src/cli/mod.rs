@@ -1,0 +1,98 @@
+//! Floor 5: the door for people. Words become plain options, results become text; nothing below prints.
+//!
+//! ```text
+//!  args      the command line as clap sees it            exit     the table of exit codes
+//!  plan      words -> options, paths, mount points       say      errors, sizes, times, names on a terminal
+//!  daemon    the life of a mount     helper  mount(8)    progress bars and JSON lines
+//!  unmount   umount, list            run     run         output   a file that appears when it is complete
+//!  pack      pack, unpack            inspect ls, cat, info, check     examine  what info and check find out
+//!  generate  manual, completions                         logging  stderr, syslog, a file
+//! ```
+
+pub mod args;
+mod daemon;
+mod examine;
+pub mod exit;
+mod generate;
+mod helper;
+mod inspect;
+mod logging;
+mod output;
+mod pack;
+mod plan;
+mod progress;
+mod run;
+mod say;
+mod unmount;
+
+use crate::error::{Error, Result};
+use args::{Cli, Verb};
+use clap::Parser;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    let code = match Cli::try_parse_from(args::with_verb(std::env::args_os().collect())) {
+        Ok(cli) => run(&cli),
+        Err(e) => usage(&e),
+    };
+    ExitCode::from(code)
+}
+
+fn run(cli: &Cli) -> u8 {
+    let debug = matches!(&cli.verb, Verb::Mount(mount) if mount.debug);
+    logging::start(cli.common.verbose, debug, cli.common.quiet);
+    match perform(cli) {
+        Ok(code) => code,
+        // Whoever read the output has enough of it: as a process that SIGPIPE ended, and as quiet.
+        Err(e) if e.os_code() == Some(rustix::io::Errno::PIPE.raw_os_error()) => exit::of_signal(13),
+        Err(e) => {
+            say::error(&e);
+            exit::code(e.kind())
+        }
+    }
+}
+
+fn perform(cli: &Cli) -> Result<u8> {
+    let common = &cli.common;
+    match &cli.verb {
+        Verb::Mount(given) => daemon::mount(given, common.quiet),
+        Verb::Umount(given) => unmount::umount(given),
+        Verb::List(given) => unmount::list(given),
+        Verb::Run(given) => run::run(given),
+        Verb::Pack(given) => pack::pack(given, common),
+        Verb::Unpack(given) => pack::unpack(given, common),
+        Verb::Ls(given) => inspect::ls(given),
+        Verb::Cat(given) => inspect::cat(given),
+        Verb::Info(given) => inspect::info(given),
+        Verb::Check(given) => inspect::check(given, common),
+        Verb::Generate(given) => generate::generate(given),
+        Verb::MountHelper(given) => helper::mount(given),
+        Verb::UmountHelper(given) => helper::umount(given),
+    }
+}
+
+/// Help and version are answers; everything else is an error in the words of this program.
+fn usage(e: &clap::Error) -> u8 {
+    if !e.use_stderr() {
+        let _ = e.print();
+        return exit::OK;
+    }
+    if e.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = e.print();
+        return exit::USAGE;
+    }
+    let text = e.render().to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text).replace("\n  tip: ", "\n  try: ");
+    let _ = write!(io::stderr().lock(), "stmount: {text}");
+    exit::USAGE
+}
+
+fn text_out(text: &str) -> Result<()> {
+    io::stdout().lock().write_all(text.as_bytes()).map_err(cannot_print)
+}
+
+fn cannot_print(e: io::Error) -> Error {
+    Error::io(e, "cannot write to the standard output")
+}

@@ -1,0 +1,224 @@
+//! From the words of the command line to plain options: which source, which mount point, which path inside.
+
+use super::args;
+use crate::error::{Error, Kind, Result};
+use crate::formats::st;
+use crate::mount::session::absolute;
+use crate::mount::{self, Options};
+use crate::tree::Filter;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+/// Memory for decoded data when nobody says how much.
+pub const CACHE: u64 = 256 << 20;
+
+/// A mount that can be made: both paths are absolute, the mount point exists and is empty.
+#[derive(Debug)]
+pub struct Mounting {
+    pub source: PathBuf,
+    pub mountpoint: PathBuf,
+    pub options: Options,
+    /// The mount point was made for this mount and goes with it.
+    pub made: bool,
+}
+
+impl Mounting {
+    /// Takes the mount point away again, if it was made here.
+    pub fn undo(&self) {
+        if self.made {
+            let _ = fs::remove_dir(&self.mountpoint);
+        }
+    }
+}
+
+/// Plans a mount. `made` says that the mount point was made by the parent of this process.
+pub fn mounting(source: &Path, mountpoint: Option<&Path>, given: &args::MountOptions, made: bool) -> Result<Mounting> {
+    let mut options = mount_options(given)?;
+    let source = existing(source)?;
+    // The uppermost name in `mount`, `df` and `findmnt`.
+    options.fsname.get_or_insert_with(|| source.clone().into_os_string());
+    let (mountpoint, made) = match mountpoint {
+        Some(place) => (checked(place, has_option(given, "nonempty"))?, made),
+        None => (made_for(&source)?, true),
+    };
+    let plan = Mounting { source, mountpoint, options, made };
+    match apart(&plan.source, &plan.mountpoint) {
+        Ok(()) => Ok(plan),
+        Err(e) => {
+            plan.undo();
+            Err(e)
+        }
+    }
+}
+
+/// The options of `-o` and `-r`.
+pub fn mount_options(given: &args::MountOptions) -> Result<Options> {
+    let mut list: Vec<&str> = given.option.iter().map(String::as_str).collect();
+    if given.read_only {
+        list.push("ro");
+    }
+    Options::parse(&list)
+}
+
+fn has_option(given: &args::MountOptions, name: &str) -> bool {
+    given.option.iter().flat_map(|o| o.split(',')).any(|o| o == name)
+}
+
+/// The source with its full path: the daemon works in `/`.
+fn existing(source: &Path) -> Result<PathBuf> {
+    source.canonicalize().map_err(|e| {
+        let missing = e.kind() == io::ErrorKind::NotFound;
+        let error = Error::io(e, format!("cannot open {}", source.display()));
+        let is_word = source.as_os_str().as_bytes().iter().all(u8::is_ascii_lowercase);
+        if missing && is_word { error.hint("stmount --help, which lists the verbs") } else { error }
+    })
+}
+
+/// A mount point that the person named.
+fn checked(place: &Path, nonempty: bool) -> Result<PathBuf> {
+    let place = crate::mount::place::prepare(place)?;
+    let failed = |e| Error::new(Kind::BadMountPoint, format!("{} cannot be read", place.display())).caused_by(e);
+    let is_empty = fs::read_dir(&place).map_err(failed)?.next().is_none();
+    if is_empty || nonempty {
+        return Ok(place);
+    }
+    Err(Error::new(Kind::BadMountPoint, format!("{} is not empty", place.display()))
+        .hint("another directory, or -o nonempty to cover what is in it"))
+}
+
+/// `./NAME`, or the first of `./NAME (1)`, `./NAME (2)` … that is free, made now.
+fn made_for(source: &Path) -> Result<PathBuf> {
+    let here = std::env::current_dir().map_err(|e| Error::io(e, "the working directory is gone"))?;
+    let stem = stem(source);
+    for number in 0..10_000 {
+        let mut name = stem.clone();
+        if number > 0 {
+            name.push(format!(" ({number})"));
+        }
+        let place = here.join(name);
+        match fs::create_dir(&place) {
+            Ok(()) => return Ok(absolute(&place)),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(e) => {
+                let what = format!("cannot make the mount point {}", place.display());
+                return Err(Error::new(Kind::BadMountPoint, what).caused_by(e).hint("name a directory to mount on"));
+            }
+        }
+    }
+    Err(Error::new(Kind::BadMountPoint, "no name is free for a mount point").hint("name a directory to mount on"))
+}
+
+/// The name of an archive without its ending; of a folder, its name.
+pub fn stem(source: &Path) -> OsString {
+    let name = if source.is_dir() { source.file_name() } else { source.file_stem() };
+    name.map_or_else(|| "mount".into(), OsStr::to_owned)
+}
+
+/// A mount that covers its own source would wait for itself.
+fn apart(source: &Path, mountpoint: &Path) -> Result<()> {
+    let (source, place) = (source, mountpoint);
+    let what = if place.starts_with(source) {
+        format!("the mount point {} is inside the source {}", place.display(), source.display())
+    } else if source.starts_with(place) {
+        format!("the source {} is inside the mount point {}", source.display(), place.display())
+    } else {
+        return Ok(());
+    };
+    Err(Error::new(Kind::BadMountPoint, what).hint("a mount point elsewhere"))
+}
+
+/// `SOURCE:PATH`. A colon may be part of the name of the source: the first split whose left side exists counts.
+pub fn source_and_path(operand: &OsStr) -> (PathBuf, Vec<u8>) {
+    let bytes = operand.as_bytes();
+    let whole = (PathBuf::from(operand), Vec::new());
+    if whole.0.exists() {
+        return whole;
+    }
+    let colons = bytes.iter().enumerate().filter(|(_, b)| **b == b':').map(|(at, _)| at);
+    let parts = colons.map(|at| (PathBuf::from(OsString::from_vec(bytes[..at].to_vec())), bytes[at + 1..].to_vec()));
+    let mut parts: Vec<_> = parts.filter(|(source, _)| !source.as_os_str().is_empty()).collect();
+    match parts.iter().position(|(source, _)| source.exists()) {
+        Some(at) => parts.swap_remove(at),
+        None => parts.into_iter().next().unwrap_or(whole),
+    }
+}
+
+pub fn filter(globs: &args::Globs) -> Result<Filter> {
+    Filter::new(&globs.include, &globs.exclude)
+}
+
+/// `--segment`: a size, or each chunk alone (`None` is the default of the format).
+pub fn segment(text: Option<&str>) -> Result<Option<st::Segmentation>> {
+    match text {
+        None => Ok(None),
+        Some("chunk") => Ok(Some(st::Segmentation::Chunk)),
+        Some(text) => {
+            let bytes = mount::size(text).map_err(|e| e.within("--segment"))?;
+            let allowed = 4 << 10..=64 << 20;
+            let fits = u32::try_from(bytes).ok().filter(|b| allowed.contains(b));
+            let wrong = || Error::new(Kind::Usage, format!("--segment: {text} is not between 4K and 64M"));
+            Ok(Some(st::Segmentation::Bytes(fits.ok_or_else(wrong)?)))
+        }
+    }
+}
+
+pub fn threads(given: Option<u16>) -> usize {
+    given.map_or_else(crate::pool::threads, usize::from)
+}
+
+/// The pattern that keeps the file being written out of the folder being packed. `alone`: the content of the folder is
+/// packed, and not the folder by its name.
+pub fn without_output(source: &Path, out: &Path, alone: bool) -> Option<String> {
+    let (source, out) = (absolute(source), absolute(out));
+    let base = if alone { &source } else { source.parent()? };
+    let inside = out.strip_prefix(&source).and_then(|_| out.strip_prefix(base)).ok()?.to_str()?;
+    let escaped: String =
+        inside.chars().flat_map(|c| if "*?[]{}!\\".contains(c) { vec!['\\', c] } else { vec![c] }).collect();
+    Some(format!("/{escaped}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_colon_parts_only_behind_a_source_that_exists() {
+        let dir = tempfile::tempdir().unwrap();
+        let odd = dir.path().join("a:b.st");
+        fs::write(&odd, b"").unwrap();
+        let operand = |tail: &str| OsString::from(format!("{}{tail}", odd.display()));
+        assert_eq!(source_and_path(&operand("")), (odd.clone(), vec![]));
+        assert_eq!(source_and_path(&operand(":c/d:e")), (odd.clone(), b"c/d:e".to_vec()));
+        assert_eq!(source_and_path(OsStr::new("/no/x.st:y")), ("/no/x.st".into(), b"y".to_vec()));
+        assert_eq!(source_and_path(OsStr::new("/no/x.st")), ("/no/x.st".into(), vec![]));
+    }
+
+    #[test]
+    fn a_mount_and_its_source_are_apart() {
+        let apart = |s: &str, m: &str| apart(Path::new(s), Path::new(m)).is_ok();
+        assert!(apart("/a/x.st", "/a/x") && apart("/a/x.st", "/a/x.st2"));
+        assert!(!apart("/a/x.st", "/a") && !apart("/a", "/a/mnt") && !apart("/a", "/a"));
+    }
+
+    #[test]
+    fn segments_have_limits() {
+        assert_eq!(segment(None).unwrap(), None);
+        assert_eq!(segment(Some("chunk")).unwrap(), Some(st::Segmentation::Chunk));
+        assert_eq!(segment(Some("256K")).unwrap(), Some(st::Segmentation::Bytes(256 << 10)));
+        for bad in ["1K", "1G", "x", ""] {
+            assert_eq!(segment(Some(bad)).unwrap_err().kind(), Kind::Usage, "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_container_does_not_pack_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let pattern = without_output(dir.path(), &dir.path().join("a[1].st"), true).unwrap();
+        let filter = Filter::new(&[], &[pattern]).unwrap();
+        assert!(filter.excludes(b"a[1].st") && !filter.excludes(b"a1.st") && !filter.excludes(b"b/a[1].st"));
+        assert_eq!(without_output(dir.path(), Path::new("/elsewhere/x.st"), true), None);
+    }
+}

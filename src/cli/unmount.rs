@@ -1,0 +1,115 @@
+//! `umount` and `list`.
+
+use super::args;
+use super::say;
+use super::{exit, text_out};
+use crate::error::{Error, Kind, Result};
+use crate::mount::busy;
+use crate::mount::place;
+use crate::mount::session::{self, Live, Register, absolute};
+use serde_json::json;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+/// So many processes are named when a mount is busy.
+const NAMED: usize = 10;
+
+pub fn umount(given: &args::Umount) -> Result<u8> {
+    let register = Register::of_user();
+    let wanted: Vec<PathBuf> = match given.all {
+        true => register.live()?.iter().rev().map(Live::mountpoint).collect(),
+        false => given.named.clone(),
+    };
+    let mut codes = Vec::new();
+    for named in &wanted {
+        let done = one(&register, named, given.lazy, !given.no_wait && !given.lazy);
+        codes.push(done.map_or_else(
+            |e| {
+                say::error(&e);
+                exit::code(e.kind())
+            },
+            |()| exit::OK,
+        ));
+    }
+    let failed: Vec<u8> = codes.iter().copied().filter(|c| *c != exit::OK).collect();
+    Ok(match failed.as_slice() {
+        [] => exit::OK,
+        [first, ..] if failed.len() == codes.len() => *first,
+        _ => exit::PARTIAL,
+    })
+}
+
+/// Unmounts what the person named, by mount point or by source, and waits until its daemon is gone.
+pub fn one(register: &Register, named: &Path, lazy: bool, wait: bool) -> Result<()> {
+    let live = register.find(named)?;
+    let place = match &live {
+        Some(live) => live.mountpoint(),
+        None => of_no_register(named)?,
+    };
+    // A mount that lost its daemon answers nothing, and whoever is inside cannot use it.
+    let lazy = lazy || live.as_ref().is_some_and(|live| !live.served);
+    place::unmount(&place, lazy).map_err(|e| if e.kind() == Kind::Busy { told_who(&place) } else { e })?;
+    match live {
+        Some(live) if wait => session::wait_until_gone(&live.session, None),
+        _ => Ok(()),
+    }
+}
+
+/// Mounts of other users or of a register that is lost are known by their type.
+fn of_no_register(named: &Path) -> Result<PathBuf> {
+    let wanted = absolute(named);
+    let table = place::mounts();
+    let mut ours = table.iter().rev().filter(|l| l.fs_type == place::FS_TYPE);
+    if let Some(line) = ours.find(|l| l.point == wanted || Path::new(&l.source) == wanted) {
+        return Ok(line.point.clone());
+    }
+    let shown = named.display();
+    Err(match table.iter().rev().find(|l| l.point == wanted) {
+        Some(other) => Error::new(Kind::Usage, format!("{shown} is mounted by something else ({})", other.fs_type))
+            .hint(format!("umount {shown}")),
+        None => Error::new(Kind::NotFound, format!("{shown} is not mounted")).hint("stmount list, which shows what is"),
+    })
+}
+
+/// The error of a busy mount, with everybody who is in it.
+pub fn told_who(place: &Path) -> Error {
+    let holders = place::mount_at(place).map(|line| busy::holders(&line)).unwrap_or_default();
+    let mut what = format!("{} is in use", place.display());
+    for holder in holders.iter().take(NAMED) {
+        what.push_str(&format!("\n  {holder}"));
+    }
+    if holders.len() > NAMED {
+        what.push_str(&format!("\n  and {} more", holders.len() - NAMED));
+    }
+    if holders.is_empty() {
+        what.push_str("\n  by a process that this user may not see, or by a mount inside it");
+    }
+    let hint = "end them and unmount again, or -z: detached now, ended with the last of them";
+    Error::new(Kind::Busy, what).hint(hint)
+}
+
+pub fn list(given: &args::List) -> Result<u8> {
+    let live = Register::of_user().live()?;
+    if given.json {
+        let mounts: Vec<_> = live.iter().map(as_json).collect();
+        text_out(&format!("{}\n", json!({"v": 1, "mounts": mounts})))?;
+        return Ok(exit::OK);
+    }
+    let terminal = std::io::stdout().is_terminal();
+    let mut out = std::io::stdout().lock();
+    for mount in &live {
+        let s = &mount.session;
+        let state = if mount.served { "" } else { ", its daemon is gone: stmount umount takes it away" };
+        let (source, place) = (mount.source(), mount.mountpoint());
+        let line =
+            format!("{} → {} ({}, {}, pid {}{state})", source.display(), place.display(), s.mode, s.format, s.pid);
+        writeln!(out, "{}", say::for_terminal(&line, terminal)).map_err(super::cannot_print)?;
+    }
+    Ok(exit::OK)
+}
+
+fn as_json(mount: &Live) -> serde_json::Value {
+    let mut value = serde_json::to_value(&mount.session).expect("a session is plain data");
+    value["served"] = mount.served.into();
+    value
+}
