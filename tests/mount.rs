@@ -171,7 +171,7 @@ fn extended_attributes_are_listed_and_read() {
 #[test]
 fn holes_are_found_and_read_as_zeros() {
     let mut source = Odd::new(1 << 20, |_| Ok(()));
-    source.data = vec![65_536..131_072];
+    source.data.push(65_536..131_072);
     let mut tree = MemTree::default();
     tree.source(ROOT, b"sparse", Arc::new(source));
     let place = mounted(tree, "");
@@ -397,6 +397,24 @@ fn a_living_tree_mounts_and_reads_as_well() {
 }
 
 #[test]
+fn other_users_get_in_only_when_allowed_and_then_modes_count() {
+    for (options, public, private) in [("", false, false), ("allow_other", true, false), ("allow_root", false, false)] {
+        let mut tree = MemTree::default();
+        tree.file(ROOT, b"public", b"x");
+        let node = tree.file(ROOT, b"private", b"x");
+        tree.attr_mut(node).mode = 0o600;
+        let place = mounted(tree, options);
+        fs::set_permissions(place.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let reads = |name: &str| {
+            let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups", "cat"];
+            Command::new("setpriv").args(nobody).arg(place.path(name)).output().unwrap().status.success()
+        };
+        assert_eq!((reads("public"), reads("private")), (public, private), "{options:?}");
+        assert!(fs::read(place.path("private")).is_ok());
+    }
+}
+
+#[test]
 fn an_unmount_from_outside_ends_the_waiting() {
     let mut place = mounted(MemTree::default(), "");
     let mounted = place.mounted.take().unwrap();
@@ -447,8 +465,8 @@ fn odd_paths_as_mount_point_and_source_work_and_show() {
         fs::create_dir(&point).unwrap();
         let mut tree = MemTree::default();
         tree.file(ROOT, b"f", b"here");
-        let mut options = Options::default();
-        options.fsname = Some(dir.path().join(OsStr::from_bytes(name)).with_extension("st").into());
+        let source = dir.path().join(OsStr::from_bytes(name)).with_extension("st");
+        let options = Options { fsname: Some(source.into()), ..Options::default() };
         let mounted = mount::mount(Arc::new(tree), &point, &options).unwrap();
         assert_eq!(fs::read(point.join("f")).unwrap(), b"here");
         let shown = fs::read("/proc/self/mountinfo").unwrap();

@@ -17,7 +17,9 @@ fn smoke() {
     let packed = Packer { level, ..Packer::default() }.pack(&tree, &mut out, &Unwatched).unwrap();
     println!("{packed:?} {:?}", t.elapsed());
     let len = out.len();
-    if let Ok(p) = std::env::var("OUT") { std::fs::write(p, &out).unwrap(); }
+    if let Ok(p) = std::env::var("OUT") {
+        std::fs::write(p, &out).unwrap();
+    }
     let access = Access { bytes: Arc::new(Memory::new(out)), cache: Cache::new(64 << 20), name: "x.st".into() };
     let c = Container::open(access).unwrap();
     let checked = c.check(2, &Unwatched).unwrap();

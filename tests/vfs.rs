@@ -172,3 +172,17 @@ fn names_that_cannot_be_are_simply_not_there() {
     assert_eq!(vfs.getattr(vfs::ROOT).unwrap().attr.kind, Kind::Directory);
     assert_eq!(Odd::new(1, |_| Ok(())).len().unwrap(), 1);
 }
+
+#[test]
+fn a_message_about_a_file_can_name_its_path() {
+    let mut tree = MemTree::default();
+    let dir = tree.dir(ROOT, "maps");
+    let deep = tree.dir(dir, "north");
+    let node = tree.file(deep, b"a\xff.bin", b"");
+    for n in 0..100 {
+        tree.dir(dir, &format!("other{n}"));
+    }
+    let (_, vfs) = shown(tree, Policy::default());
+    assert_eq!(vfs.describe(node.0), "maps/north/a\u{fffd}.bin");
+    assert_eq!(vfs.describe(9999), "inode 9999");
+}

@@ -16,6 +16,7 @@ pub const DEFAULT_VERB: &str = "mount";
     subcommand_value_name = "VERB",
     subcommand_help_heading = "Verbs",
     arg_required_else_help = true,
+    disable_help_subcommand = true,
     max_term_width = 100,
     after_help = "EXAMPLES\n  \
         stmount pack Game game.st          pack the folder Game\n  \
@@ -398,7 +399,12 @@ pub fn with_verb(mut argv: Vec<OsString>) -> Vec<OsString> {
     let at = argv.iter().skip(1).position(|arg| !arg.to_str().is_some_and(is_common)).map_or(argv.len(), |at| at + 1);
     match argv.get(at).and_then(|arg| arg.to_str()) {
         None if argv.len() <= at => {}
-        Some("-h" | "--help" | "-V" | "--version" | "help") => {}
+        Some("-h" | "--help" | "-V" | "--version") => {}
+        // `stmount help pack` is `stmount pack --help`.
+        Some("help") => {
+            argv.remove(at);
+            argv.push("--help".into());
+        }
         Some("-u" | "--unmount") => argv[at] = "umount".into(),
         Some("-uz" | "-zu") => {
             argv[at] = "-z".into();
@@ -457,6 +463,8 @@ mod tests {
             ("stmount -z -u m", "stmount umount -z m"),
             ("stmount -uz m", "stmount umount -z m"),
             ("stmount --help", "stmount --help"),
+            ("stmount help", "stmount --help"),
+            ("stmount help pack", "stmount pack --help"),
             ("stmount", "stmount"),
             ("/sbin/mount.fuse.stmount x m -o ro", "/sbin/mount.fuse.stmount mount-helper x m -o ro"),
             ("umount.stmount m", "umount.stmount umount-helper m"),

@@ -69,11 +69,11 @@ fn ask(config: &mut KernelConfig, capability: InitFlags) -> bool {
     config.add_capabilities(capability).is_ok()
 }
 
-/// The errno of an error, which is also told to the log when it is about the data.
-fn told(e: &Error, ino: INodeNo) -> Errno {
+/// The errno of an error. What is wrong with the data is told to the log as well, with the path of the file.
+fn told(e: &Error, vfs: &Vfs, ino: INodeNo) -> Errno {
     match e.kind() {
         ErrorKind::NotFound | ErrorKind::Denied | ErrorKind::NotADirectory | ErrorKind::IsADirectory => {}
-        _ => log::warn!("inode {}: {e}", ino.0),
+        _ => log::warn!("{}: {e}", vfs.describe(ino.0)),
     }
     errno(e.kind())
 }
@@ -106,7 +106,7 @@ impl Filesystem for Frontend {
             // The inode 0 lets the kernel remember that there is nothing of this name.
             Ok(None) if vfs.is_frozen() => reply.entry(&ttl, &nothing(), Generation(0)),
             Ok(None) => reply.error(Errno::ENOENT),
-            Err(e) => reply.error(told(&e, parent)),
+            Err(e) => reply.error(told(&e, vfs, parent)),
         });
     }
 
@@ -114,14 +114,14 @@ impl Filesystem for Frontend {
         let ttl = self.ttl;
         self.serve(move |vfs| match vfs.getattr(ino.0) {
             Ok(stat) => reply.attr(&ttl, &attr(&stat)),
-            Err(e) => reply.error(told(&e, ino)),
+            Err(e) => reply.error(told(&e, vfs, ino)),
         });
     }
 
     fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
         self.serve(move |vfs| match vfs.readlink(ino.0) {
             Ok(target) => reply.data(&target),
-            Err(e) => reply.error(told(&e, ino)),
+            Err(e) => reply.error(told(&e, vfs, ino)),
         });
     }
 
@@ -135,7 +135,7 @@ impl Filesystem for Frontend {
         let cached = self.cached(FopenFlags::FOPEN_KEEP_CACHE);
         self.serve(move |vfs| match vfs.open(ino.0) {
             Ok(handle) => reply.opened(FileHandle(handle), cached),
-            Err(e) => reply.error(told(&e, ino)),
+            Err(e) => reply.error(told(&e, vfs, ino)),
         });
     }
 
@@ -153,7 +153,7 @@ impl Filesystem for Frontend {
         self.serve(move |vfs| {
             with_buffer(size, |buffer| match vfs.read(ino.0, fh.0, offset, buffer) {
                 Ok(got) => reply.data(&buffer[..got]),
-                Err(e) => reply.error(told(&e, ino)),
+                Err(e) => reply.error(told(&e, vfs, ino)),
             });
         });
     }
@@ -165,7 +165,7 @@ impl Filesystem for Frontend {
         self.serve(move |vfs| match vfs.seek(ino.0, fh.0, at, whence == HOLE) {
             Ok(Some(found)) => reply.offset(found as i64),
             Ok(None) => reply.error(Errno::ENXIO),
-            Err(e) => reply.error(told(&e, ino)),
+            Err(e) => reply.error(told(&e, vfs, ino)),
         });
     }
 
@@ -190,7 +190,7 @@ impl Filesystem for Frontend {
         let cached = self.cached(FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_CACHE_DIR);
         match self.vfs.opendir(ino.0) {
             Ok(handle) => reply.opened(FileHandle(handle), cached),
-            Err(e) => reply.error(told(&e, ino)),
+            Err(e) => reply.error(told(&e, &self.vfs, ino)),
         }
     }
 
@@ -201,7 +201,7 @@ impl Filesystem for Frontend {
             });
             match listed {
                 Ok(()) => reply.ok(),
-                Err(e) => reply.error(told(&e, ino)),
+                Err(e) => reply.error(told(&e, vfs, ino)),
             }
         });
     }
@@ -215,7 +215,7 @@ impl Filesystem for Frontend {
             });
             match listed {
                 Ok(()) => reply.ok(),
-                Err(e) => reply.error(told(&e, ino)),
+                Err(e) => reply.error(told(&e, vfs, ino)),
             }
         });
     }
@@ -228,14 +228,14 @@ impl Filesystem for Frontend {
     fn statfs(&self, _: &Request, ino: INodeNo, reply: ReplyStatfs) {
         self.serve(move |vfs| match vfs.statfs() {
             Ok(s) => reply.statfs(s.blocks, s.free, s.free, s.nodes, s.free_nodes, BLOCK, s.name_max, BLOCK),
-            Err(e) => reply.error(told(&e, ino)),
+            Err(e) => reply.error(told(&e, vfs, ino)),
         });
     }
 
     fn listxattr(&self, _: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
         self.serve(move |vfs| match vfs.listxattr(ino.0) {
             Ok(names) => reply_xattr(&names, size, reply),
-            Err(e) => reply.error(told(&e, ino)),
+            Err(e) => reply.error(told(&e, vfs, ino)),
         });
     }
 
@@ -244,7 +244,7 @@ impl Filesystem for Frontend {
         self.serve(move |vfs| match vfs.getxattr(ino.0, name.as_bytes()) {
             Ok(Some(value)) => reply_xattr(&value, size, reply),
             Ok(None) => reply.error(Errno::NO_XATTR),
-            Err(e) => reply.error(told(&e, ino)),
+            Err(e) => reply.error(told(&e, vfs, ino)),
         });
     }
 
@@ -271,7 +271,7 @@ impl Filesystem for Frontend {
                 let flags = if stat.attr.kind == Kind::Directory { CASEFOLD } else { 0 };
                 reply.ioctl(0, &u64::from(flags).to_le_bytes()[..(out_size as usize).min(8)]);
             }
-            Err(e) => reply.error(told(&e, ino)),
+            Err(e) => reply.error(told(&e, vfs, ino)),
         });
     }
 

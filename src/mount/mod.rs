@@ -22,7 +22,6 @@ pub use options::{Case, Options, size};
 pub use place::FS_TYPE;
 
 use crate::error::{Error, Kind, Result};
-use crate::pool;
 use crate::tree::{Kind as NodeKind, Tree};
 use crate::vfs::{ROOT, Vfs};
 use fuse::Frontend;
@@ -37,7 +36,8 @@ use std::thread::{self, JoinHandle};
 /// What a kernel reads ahead of a sequential reader, unless told otherwise: the largest request it sends.
 const READ_AHEAD: u64 = 1 << 20;
 
-/// Mounts a tree, read-only. When this returns, the mount exists and can be read.
+/// Mounts a tree, read-only. When this returns, the mount exists and can be read. Threads of this process serve it, so a
+/// process that wants to go to the background does that first.
 ///
 /// # Errors
 /// `BadMountPoint` when there is no directory to mount on or one of ours is mounted there; `MountFailed` when the kernel
@@ -57,9 +57,10 @@ pub fn mount(tree: Arc<dyn Tree>, mountpoint: &Path, options: &Options) -> Resul
     point.spawn(session)
 }
 
-/// At least two threads, so that one is always free to take a request; see [`crew`].
+/// At least two threads, so that one is always free to take a request; see [`crew`]. More than four were no faster, and
+/// fewer make work for the crew on a machine with few cores, where a taker may well wait for a disk.
 fn takers(options: &Options) -> usize {
-    if cfg!(target_os = "linux") { options.threads.unwrap_or_else(pool::threads).clamp(2, 4) } else { 1 }
+    if cfg!(target_os = "linux") { options.threads.unwrap_or(4).clamp(2, 4) } else { 1 }
 }
 
 /// A mounted tree. Unmounts when dropped.
@@ -183,7 +184,7 @@ fn attach(front: Frontend, point: &Path, options: &Options, takers: usize) -> Re
     let (acl, config) = config(options, takers);
     #[cfg(target_os = "linux")]
     if let Some(device) = mount_by_ourselves(point, options)? {
-        return Session::from_fd(front, device.into(), acl, config).map_err(|e| {
+        return Session::from_fd(front, device, acl, config).map_err(|e| {
             let _ = place::unmount(point, true);
             refused(point, &e)
         });

@@ -9,6 +9,7 @@
 //!   read lseek                  ──► the ReadAt of an open file, and its pace handles  pace
 //!   readdir                     ──► a listing, by offset                     listing
 //!   listxattr getxattr statfs   ──► tree                                     space
+//!   messages about a node       ──► a search for its path                    paths
 //! ```
 //!
 //! Locks guard tables and are held for a look into them: never over a call of the tree or of a source, so a slow read
@@ -19,6 +20,7 @@ mod handles;
 mod listing;
 mod nodes;
 mod pace;
+mod paths;
 mod policy;
 mod recent;
 mod space;
@@ -29,7 +31,7 @@ pub use policy::Policy;
 pub use space::{BLOCK, Space};
 
 use crate::error::{Error, Kind as ErrorKind, Result};
-use crate::tree::{Attr, Kind, Name, Node, Tree};
+use crate::tree::{Attr, Kind, Name, Node, Tree, path_display};
 use fold::FoldedNames;
 use handles::{Handles, Open, OpenFile, lock};
 use listing::Listing;
@@ -44,6 +46,8 @@ const LISTINGS: usize = 16 << 20;
 const FOLDED: usize = 32 << 20;
 /// Open files kept by node. Each is a small thing that holds on to a container that is open anyway.
 const FILES: usize = 1024;
+/// Paths kept for messages: a damaged file is read again and again.
+const PATHS: usize = 256;
 
 /// An inode number with its attributes, as they are shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +76,7 @@ pub struct Vfs {
     files: Recent<Node, OpenFile>,
     listings: Recent<Node, Listing>,
     folded: Recent<Node, FoldedNames>,
+    paths: Recent<Node, String>,
 }
 
 impl Vfs {
@@ -85,6 +90,7 @@ impl Vfs {
             files: Recent::new(FILES),
             listings: Recent::new(LISTINGS),
             folded: Recent::new(FOLDED),
+            paths: Recent::new(PATHS),
         }
     }
 
@@ -264,6 +270,16 @@ impl Vfs {
     pub fn getxattr(&self, ino: u64, name: &[u8]) -> Result<Option<Vec<u8>>> {
         let all = self.tree.xattrs(self.numbers.node(ino))?;
         Ok(all.into_iter().find(|(n, _)| n == name).map(|(_, value)| value))
+    }
+
+    /// What to call an inode in a message: a path, where one is found. May take a second in a large tree.
+    pub fn describe(&self, ino: u64) -> String {
+        let node = self.numbers.node(ino);
+        if let Some(path) = self.paths.get(node) {
+            return path.to_string();
+        }
+        let path = paths::path_of(&*self.tree, node).map_or_else(|| format!("inode {ino}"), |p| path_display(&p));
+        self.paths.offer(node, path, 1).to_string()
     }
 
     pub fn statfs(&self) -> Result<Space> {

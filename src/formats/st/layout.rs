@@ -258,7 +258,7 @@ mod tests {
         assert_eq!(size_of::<RecordHeader>() as u64, RECORD_HEADER_LEN);
         assert_eq!(size_of::<Footer>() as u64, FOOTER_LEN);
         assert_eq!((size_of::<SegmentHead>(), size_of::<Base>(), size_of::<StageHead>()), (24, 16, 4));
-        assert_eq!((size_of::<CommitHead>(), size_of::<TableRef>(), size_of::<ItemHead>()), (176, 64, 8));
+        assert_eq!((size_of::<CommitHead>(), size_of::<TableRef>(), size_of::<ItemHead>()), (168, 64, 8));
     }
 
     #[test]

@@ -9,6 +9,7 @@
 
 use super::layout::{Base, SegmentHead, StageHead};
 use super::limits;
+use crate::codec::filter::{Delta16, Split};
 use crate::codec::{damaged, xz, zstd};
 use crate::error::{Error, Kind, Result};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
@@ -23,6 +24,31 @@ pub mod codec {
     pub const ZSTD_DICT: u16 = 3;
     /// An xz stream.
     pub const XZ: u16 = 4;
+    /// Filter: 16-bit differences, see [`Delta16`](crate::codec::filter::Delta16).
+    pub const DELTA16: u16 = 17;
+    /// Filter: fields of records gathered, see [`Split`](crate::codec::filter::Split).
+    pub const SPLIT: u16 = 18;
+}
+
+/// One step of the way from raw bytes to stored ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stage {
+    pub codec: u16,
+    pub params: Vec<u8>,
+}
+
+impl Stage {
+    pub fn plain(codec: u16) -> Self {
+        Self { codec, params: Vec::new() }
+    }
+
+    pub fn split(filter: &Split) -> Self {
+        Self { codec: codec::SPLIT, params: filter.params() }
+    }
+
+    pub fn delta(filter: &Delta16) -> Self {
+        Self { codec: codec::DELTA16, params: filter.params() }
+    }
 }
 
 /// A payload taken apart. Nothing is decoded yet.
@@ -30,8 +56,16 @@ pub mod codec {
 pub struct Parts<'a> {
     pub head: SegmentHead,
     pub bases: Vec<Base>,
-    pub codec: u16,
+    /// In the order of encoding.
+    pub stages: Vec<Stage>,
     pub data: &'a [u8],
+}
+
+impl Parts<'_> {
+    /// The codec that made the stored bytes.
+    pub fn codec(&self) -> u16 {
+        self.stages.last().map_or(codec::STORE, |stage| stage.codec)
+    }
 }
 
 /// Takes a payload apart and checks it against what the index says of it.
@@ -48,21 +82,15 @@ pub fn parse(payload: &[u8], address: u64, raw_len: u64) -> Result<Parts<'_>> {
     let mut stages = Vec::new();
     for _ in 0..head.stages {
         let (stage, behind) = StageHead::read_from_prefix(rest).map_err(|_| cut())?;
-        let (_params, behind) = behind.split_at_checked(stage.params.get().into()).ok_or_else(cut)?;
-        stages.push(stage.codec.get());
+        let (params, behind) = behind.split_at_checked(stage.params.get().into()).ok_or_else(cut)?;
+        stages.push(Stage { codec: stage.codec.get(), params: params.to_vec() });
         rest = behind;
     }
-    let codec = match stages[..] {
-        [] => codec::STORE,
-        [one] => one,
-        // Chains are laid out for filters, of which version 1 writes none.
-        [.., last] => return Err(unknown(last)),
-    };
     let total = bases.iter().try_fold(0u64, |sum, base| sum.checked_add(base.len.get()));
     if total.is_none_or(|total| total > limits::BASE_LEN) {
         return Err(damaged("its bases are too long"));
     }
-    Ok(Parts { head, bases: bases.to_vec(), codec, data: rest })
+    Ok(Parts { head, bases: bases.to_vec(), stages, data: rest })
 }
 
 fn unknown(codec: u16) -> Error {
@@ -80,29 +108,40 @@ pub enum Help<'a> {
 /// Decodes the data of a segment.
 pub fn decode(parts: &Parts<'_>, help: Help<'_>) -> Result<Vec<u8>> {
     let len = parts.head.raw_len.get() as usize;
-    match (parts.codec, help) {
-        (codec::STORE, _) if parts.data.len() == len => Ok(parts.data.to_vec()),
-        (codec::STORE, _) => Err(damaged("it is stored and has another length than it says")),
-        (codec::ZSTD, _) => zstd::decode(parts.data, len, zstd::With::Nothing),
-        (codec::ZSTD_PREFIX, Help::Prefix(prefix)) => zstd::decode(parts.data, len, zstd::With::Prefix(prefix)),
-        (codec::ZSTD_DICT, Help::Dict(dict)) => zstd::decode(parts.data, len, zstd::With::Dict(dict)),
-        (codec::ZSTD_PREFIX | codec::ZSTD_DICT, _) => Err(damaged("it lacks its base")),
-        (codec::XZ, _) => xz::decode(parts.data, len),
-        (other, _) => Err(unknown(other)),
+    let filters = parts.stages.split_last().map_or(&[][..], |(_, filters)| filters);
+    let mut raw = match (parts.codec(), help) {
+        (codec::STORE, _) if parts.data.len() == len => parts.data.to_vec(),
+        (codec::STORE, _) => return Err(damaged("it is stored and has another length than it says")),
+        (codec::ZSTD, _) => zstd::decode(parts.data, len, zstd::With::Nothing)?,
+        (codec::ZSTD_PREFIX, Help::Prefix(prefix)) => zstd::decode(parts.data, len, zstd::With::Prefix(prefix))?,
+        (codec::ZSTD_DICT, Help::Dict(dict)) => zstd::decode(parts.data, len, zstd::With::Dict(dict))?,
+        (codec::ZSTD_PREFIX | codec::ZSTD_DICT, _) => return Err(damaged("it lacks its base")),
+        (codec::XZ, _) => xz::decode(parts.data, len)?,
+        (other, _) => return Err(unknown(other)),
+    };
+    for stage in filters.iter().rev() {
+        raw = match stage.codec {
+            codec::SPLIT => Split::from_params(&stage.params)?.decode(&raw),
+            codec::DELTA16 => Delta16::from_params(&stage.params)?.decode(&raw),
+            other => return Err(unknown(other)),
+        };
     }
+    Ok(raw)
 }
 
 /// The front of a payload: all but the data.
-pub fn front(address: u64, raw_len: u64, codec: u16, bases: &[Base]) -> Vec<u8> {
+pub fn front(address: u64, raw_len: u64, stages: &[Stage], bases: &[Base]) -> Vec<u8> {
     let mut head = SegmentHead::new_zeroed();
     head.address = address.into();
     head.raw_len = raw_len.into();
-    head.stages = u8::from(codec != codec::STORE);
+    head.stages = stages.len() as u8;
     head.bases = (bases.len() as u16).into();
     let mut out = head.as_bytes().to_vec();
     bases.iter().for_each(|base| out.extend_from_slice(base.as_bytes()));
-    if codec != codec::STORE {
-        out.extend_from_slice(StageHead { codec: codec.into(), params: 0.into() }.as_bytes());
+    for stage in stages {
+        let head = StageHead { codec: stage.codec.into(), params: (stage.params.len() as u16).into() };
+        out.extend_from_slice(head.as_bytes());
+        out.extend_from_slice(&stage.params);
     }
     out
 }

@@ -100,7 +100,7 @@ impl Tape {
             return Err(damaged("it fails its check"));
         }
         let parts = segment::parse(stored, row.address, row.raw_len)?;
-        match parts.codec {
+        match parts.codec() {
             codec::ZSTD_PREFIX => segment::decode(&parts, Help::Prefix(&self.bases(&parts.bases, depth)?)),
             codec::ZSTD_DICT => segment::decode(&parts, Help::Dict(&self.dict(&parts.bases, depth)?.0)),
             _ => segment::decode(&parts, Help::Nothing),

@@ -2,7 +2,7 @@
 
 use super::super::layout::Base;
 use super::super::plan::{Class, Preset};
-use super::super::segment::{codec, front};
+use super::super::segment::{Stage, codec, front};
 use crate::codec::zstd;
 use crate::error::Result;
 
@@ -18,7 +18,8 @@ pub struct Segment {
 pub fn encode(address: u64, raw: Vec<u8>, _class: Class, preset: &Preset) -> Result<Segment> {
     let raw_len = raw.len() as u64;
     let packed = zstd::encode(&raw, zstd::Effort::level(preset.zstd), zstd::With::Nothing)?;
-    let (codec, data) = if packed.len() < raw.len() { (codec::ZSTD, packed) } else { (codec::STORE, raw) };
+    let zstd = Stage::plain(codec::ZSTD);
+    let (stages, data) = if packed.len() < raw.len() { (vec![zstd], packed) } else { (Vec::new(), raw) };
     let bases: [Base; 0] = [];
-    Ok(Segment { address, raw_len, front: front(address, raw_len, codec, &bases), data })
+    Ok(Segment { address, raw_len, front: front(address, raw_len, &stages, &bases), data })
 }
