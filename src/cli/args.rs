@@ -88,10 +88,6 @@ pub enum Verb {
     Check(Check),
     /// Write the manual or shell completions
     Generate(Generate),
-    #[command(hide = true, disable_help_flag = true)]
-    MountHelper(Helper),
-    #[command(hide = true, disable_help_flag = true)]
-    UmountHelper(Helper),
 }
 
 #[derive(Args, Debug)]
@@ -379,12 +375,9 @@ pub enum What {
     },
 }
 
-/// What mount(8) and umount(8) call: `mount.stmount SPEC DIR [-sfnv] [-o OPTIONS] [-t TYPE] [-N NAMESPACE]`.
-#[derive(Args, Debug)]
-pub struct Helper {
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    pub args: Vec<OsString>,
-}
+/// The words of mount(8) are its own: these two are taken before clap sees them.
+pub const MOUNT_HELPER: &str = "mount-helper";
+pub const UMOUNT_HELPER: &str = "umount-helper";
 
 /// Puts the verb where clap expects it: in front of the first argument when there is none. Called under a name of the
 /// mount helpers, the program is that helper.
@@ -422,14 +415,17 @@ pub fn with_verb(mut argv: Vec<OsString>) -> Vec<OsString> {
 
 fn is_verb(word: &str) -> bool {
     use clap::CommandFactory;
+    if [MOUNT_HELPER, UMOUNT_HELPER].contains(&word) {
+        return true;
+    }
     Cli::command().get_subcommands().any(|c| c.get_name() == word || c.get_all_aliases().any(|a| a == word))
 }
 
 fn helper_of(argv0: &OsString) -> Option<&'static str> {
     let name = PathBuf::from(argv0);
     match name.file_name()?.to_str()? {
-        "mount.stmount" | "mount.fuse.stmount" => Some("mount-helper"),
-        "umount.stmount" | "umount.fuse.stmount" => Some("umount-helper"),
+        "mount.stmount" | "mount.fuse.stmount" => Some(MOUNT_HELPER),
+        "umount.stmount" | "umount.fuse.stmount" => Some(UMOUNT_HELPER),
         _ => None,
     }
 }

@@ -94,11 +94,6 @@ fn completions(shell: &str) -> Result<()> {
         _ => Shell::Fish,
     };
     let mut out = Vec::new();
-    clap_complete::generate(shell, &mut visible(), "stmount", &mut out);
+    clap_complete::generate(shell, &mut Cli::command(), "stmount", &mut out);
     io::stdout().write_all(&out).map_err(cannot_print)
-}
-
-/// Without the verbs that only mount(8) uses.
-fn visible() -> Command {
-    Cli::command()
 }
