@@ -62,7 +62,13 @@ pub fn decode(frame: &[u8], len: usize, with: With<'_, DecodeDict>) -> Result<Ve
     }
 }
 
+/// First bytes of a trained dictionary. zstd takes bytes that begin so for one, where it is not told otherwise.
+const DICT_MAGIC: [u8; 4] = 0xEC30_A437u32.to_le_bytes();
+
 fn decode_behind(frame: &[u8], prefix: &[u8], out: &mut Vec<u8>) -> Result<usize, usize> {
+    if !prefix.starts_with(&DICT_MAGIC) {
+        return DECODER.with_borrow_mut(|d| d.decompress_using_dict(out, frame, prefix));
+    }
     let mut decoder = DCtx::create();
     decoder.set_parameter(DParameter::WindowLogMax(WINDOW_LOG_MAX + 1))?;
     decoder.ref_prefix(prefix)?;
@@ -110,6 +116,10 @@ fn set(encoder: &mut CCtx<'_>, effort: Effort) -> Result<usize, usize> {
 }
 
 fn encode_behind(bytes: &[u8], effort: Effort, prefix: &[u8], out: &mut Vec<u8>) -> Result<usize, usize> {
+    if !prefix.starts_with(&DICT_MAGIC) && effort.window_log == 0 {
+        // The context of the thread, and not a new one of several MiB.
+        return ENCODER.with_borrow_mut(|e| e.compress_using_dict(out, bytes, prefix, effort.level));
+    }
     let mut encoder = CCtx::create();
     set(&mut encoder, effort)?;
     encoder.ref_prefix(prefix)?;

@@ -2,9 +2,12 @@
 //! other, close a segment when it is full.
 
 use super::super::layout::TAPE_START;
-use super::super::plan::Class;
+use super::super::plan::{Class, Preset};
 use super::super::rows::{ChunkRow, ExtentRow, NodeRow};
 use super::super::{extra, limits};
+use super::chunks::Chunks;
+use super::encode::Raw;
+use super::kin::Kinship;
 use super::{Job, Segmentation};
 use crate::codec::cdc;
 use crate::codec::id::Id;
@@ -14,9 +17,7 @@ use crate::formats::st::pack::walk::cancelled;
 use crate::source::ReadAt;
 use std::collections::HashMap;
 use std::ops::Range;
-
-/// Bytes read from a file at once.
-const WINDOW: usize = 4 << 20;
+use std::sync::Arc;
 
 /// Chunks that are remembered for dedup, in each of two generations: with 56 bytes a chunk about 110 MiB together, good
 /// for 64 GiB of contents that lie back.
@@ -55,30 +56,33 @@ pub type Send<'a> = dyn Fn(Job) -> bool + 'a;
 
 /// The tape, while it is being filled.
 pub struct Content {
-    segmentation: Segmentation,
+    segmentation: Option<Segmentation>,
+    preset: Preset,
     seen: Seen,
-    window: Vec<u8>,
+    kinship: Option<Kinship>,
+    /// What files are read into.
+    buffer: Vec<u8>,
     open: Vec<u8>,
     open_class: Class,
     /// Where the next byte goes.
     address: u64,
     pub chunks: Vec<ChunkRow>,
     pub extents: Vec<ExtentRow>,
-    pub with_chunk_rows: bool,
 }
 
 impl Content {
-    pub fn new(segmentation: Segmentation, with_chunk_rows: bool) -> Self {
+    pub fn new(segmentation: Option<Segmentation>, preset: &Preset) -> Self {
         Self {
             segmentation,
+            preset: *preset,
             seen: Seen::default(),
-            window: Vec::new(),
+            kinship: preset.bases.then(Kinship::new),
+            buffer: Vec::new(),
             open: Vec::new(),
             open_class: Class::default(),
             address: TAPE_START,
             chunks: Vec::new(),
             extents: Vec::new(),
-            with_chunk_rows,
         }
     }
 
@@ -96,7 +100,6 @@ impl Content {
     pub fn file(
         &mut self,
         file: &dyn ReadAt,
-        class: Class,
         dense: bool,
         row: &mut NodeRow,
         (send, watch): (&Send<'_>, &dyn Watch),
@@ -110,7 +113,7 @@ impl Content {
             }
             at = range.end;
             layout.begin(range.start);
-            let end = self.range(file, class, range, &mut layout, (send, watch))?;
+            let end = self.range(file, range, &mut layout, (send, watch))?;
             if end < at {
                 // The file became shorter while it was read: it is packed as far as it goes.
                 row.size = end;
@@ -125,65 +128,38 @@ impl Content {
     fn range(
         &mut self,
         file: &dyn ReadAt,
-        class: Class,
         range: Range<u64>,
         layout: &mut Layout,
         (send, watch): (&Send<'_>, &dyn Watch),
     ) -> Result<u64> {
-        let mut window = std::mem::take(&mut self.window);
-        let (mut read, mut start, mut filled) = (range.start, 0, 0);
-        let mut result = Ok(());
-        loop {
-            let at_end = read == range.end;
-            if !at_end && filled - start < cdc::MAX {
-                window.copy_within(start..filled, 0);
-                (filled, start) = (filled - start, 0);
-                let want = (range.end - read).min((WINDOW - filled) as u64) as usize;
-                if window.len() < filled + want {
-                    window.resize(filled + want, 0);
-                }
-                match file.read_at(read, &mut window[filled..filled + want]) {
-                    Ok(0) => break,
-                    Ok(got) => (read, filled) = (read + got as u64, filled + got),
-                    Err(e) => {
-                        result = Err(e);
-                        break;
-                    }
-                }
-                continue;
-            }
-            if start == filled {
-                break;
-            }
-            let len = cdc::first_chunk(&window[start..filled], at_end);
-            result = self.chunk(&window[start..start + len], class, layout, send);
-            start += len;
-            watch.advance(len as u64, 0);
-            if result.is_err() || watch.is_cancelled() {
-                break;
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let mut chunks = Chunks::new(file, range, &mut buffer);
+        while let Some(chunk) = chunks.next()? {
+            let class = *layout.class.get_or_insert_with(|| Class::of(chunk));
+            self.chunk(chunk, class, layout, send)?;
+            watch.advance(chunk.len() as u64, 0);
+            if watch.is_cancelled() {
+                return Err(cancelled());
             }
         }
-        // What is left in the window when the file became shorter.
-        if result.is_ok() && start < filled && !watch.is_cancelled() {
-            result = self.chunk(&window[start..filled], class, layout, send);
-        }
-        self.window = window;
-        result.map(|()| read)
+        let end = chunks.end();
+        self.buffer = buffer;
+        Ok(end)
     }
 
     fn chunk(&mut self, bytes: &[u8], class: Class, layout: &mut Layout, send: &Send<'_>) -> Result<()> {
         let id = Id::of(bytes);
+        let len = bytes.len() as u64;
         if let Some(address) = self.seen.find(&id) {
-            layout.add(address, bytes.len() as u64);
+            layout.add(address, len);
             return Ok(());
         }
         let address = self.append(bytes, class, send)?;
         self.seen.insert(id, address);
-        if self.with_chunk_rows && bytes.len() >= SMALLEST_ROW {
-            let id = u64::from_be_bytes(id.short());
-            self.chunks.push(ChunkRow { id, address, len: bytes.len() as u64 });
+        if self.preset.chunk_rows && bytes.len() >= SMALLEST_ROW {
+            self.chunks.push(ChunkRow { id: u64::from_be_bytes(id.short()), address, len });
         }
-        layout.add(address, bytes.len() as u64);
+        layout.add(address, len);
         Ok(())
     }
 
@@ -207,22 +183,23 @@ impl Content {
         Ok(address)
     }
 
+    /// Raw bytes of a segment of the open class.
     fn limit(&self) -> usize {
-        match self.segmentation {
-            Segmentation::Bytes(bytes) => bytes as usize,
-            Segmentation::Chunk => cdc::MAX,
+        match (self.segmentation, self.open_class) {
+            (Some(Segmentation::Bytes(bytes)), _) => bytes as usize,
+            (Some(Segmentation::Chunk), _) => cdc::MAX,
+            (None, Class::Text) => self.preset.text_segment as usize,
+            (None, Class::Binary) => self.preset.segment as usize,
         }
     }
 
     /// Whether the open segment is closed before a chunk of so many bytes: a segment that is nearly full leaves the
     /// chunk whole for the next one, and reading a small file then decodes one segment and not two.
     fn is_better_closed(&self, len: usize) -> bool {
+        let limit = self.limit();
         match self.segmentation {
-            Segmentation::Chunk => !self.open.is_empty(),
-            Segmentation::Bytes(limit) => {
-                let limit = limit as usize;
-                self.open.len() + len > limit && self.open.len() >= limit - limit / 8
-            }
+            Some(Segmentation::Chunk) => !self.open.is_empty(),
+            _ => self.open.len() + len > limit && self.open.len() >= limit - limit / 8,
         }
     }
 
@@ -234,7 +211,10 @@ impl Content {
         let capacity = self.limit().min(self.open.len() * 2);
         let raw = std::mem::replace(&mut self.open, Vec::with_capacity(capacity));
         let address = self.address - raw.len() as u64;
-        if send(Job::Segment { address, raw, class: self.open_class }) { Ok(()) } else { Err(cancelled()) }
+        let bytes = Arc::new(raw);
+        let base = self.kinship.as_mut().and_then(|kinship| kinship.find(address, &bytes));
+        let raw = Raw { address, bytes, class: self.open_class, base };
+        if send(Job::Segment(raw)) { Ok(()) } else { Err(cancelled()) }
     }
 
     /// Writes into the row where the contents are: inline when they are few pieces, else as rows of their own.
@@ -268,6 +248,8 @@ impl Content {
 struct Layout {
     pieces: Vec<Piece>,
     at: u64,
+    /// Judged by the first chunk.
+    class: Option<Class>,
 }
 
 struct Piece {

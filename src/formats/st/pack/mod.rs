@@ -15,13 +15,16 @@
 //! Memory does not grow with the contents: 250 bytes for each entry of a batch, 110 MiB for what dedup remembers, and a
 //! few segments for each worker. It grows with hard links (about 200 bytes for each linked inode).
 
+mod chunks;
 mod content;
 mod encode;
+mod guess;
+mod kin;
 mod walk;
 
 use super::commit::Commit;
 use super::layout::{CommitHead, HEADER_LEN, Header, RecordType, TableRef, TotalsItem};
-use super::plan::{self, Class, Preset};
+use super::plan::{self, Preset};
 use super::records::Log;
 use super::rows::{MetaRow, NodeRow, SegmentRow};
 use super::table::{Encoded, NewTable};
@@ -69,7 +72,7 @@ const ROWS_PENDING: usize = 1 << 20;
 
 /// What goes to the workers.
 enum Job {
-    Segment { address: u64, raw: Vec<u8>, class: Class },
+    Segment(encode::Raw),
     Table(NewTable),
 }
 
@@ -194,13 +197,12 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn new(packer: &'a Packer, preset: &'a Preset, tree: &'a dyn Tree, watch: &'a dyn Watch) -> Self {
-        let segmentation = packer.segmentation.unwrap_or(Segmentation::Bytes(preset.segment));
         Self {
             packer,
             preset,
             tree,
             watch,
-            content: Content::new(segmentation, preset.chunk_rows),
+            content: Content::new(packer.segmentation, preset),
             linked: HashMap::new(),
             owners: BTreeMap::new(),
             newest: Time::default(),
@@ -241,7 +243,7 @@ impl<'a> Run<'a> {
     ) -> Result<()> {
         let (preset, threads) = (self.preset, self.packer.threads);
         let work = |job| match job {
-            Job::Segment { address, raw, class } => encode::encode(address, raw, class, preset).map(Done::Segment),
+            Job::Segment(raw) => encode::encode(&raw, preset).map(Done::Segment),
             Job::Table(rows) => rows.encode(preset.index).map(Done::Table),
         };
         let feed = |feed: &pool::Feed<Job, Result<Done>>| {
@@ -316,9 +318,8 @@ impl<'a> Run<'a> {
         if attr.kind == Kind::File && attr.size > 0 {
             row.size = attr.size;
             let file = self.tree.open(item.node)?;
-            let class = class_of(item);
             let dense = attr.allocated >= attr.size;
-            self.content.file(&*file, class, dense, &mut row, (send, self.watch))?;
+            self.content.file(&*file, dense, &mut row, (send, self.watch))?;
         }
         Ok(row)
     }
@@ -417,10 +418,6 @@ fn nanoseconds(time: Time) -> u64 {
     u64::try_from(time.secs).unwrap_or(0).saturating_mul(1_000_000_000).saturating_add(time.nanos.into())
 }
 
-fn class_of(item: &Item) -> Class {
-    Class::of(&item.path, &[])
-}
-
 fn plan_order(items: &mut [Item]) {
-    items.sort_by_cached_key(|item| plan::sort_key(&item.path));
+    items.sort_by_cached_key(|item| plan::sort_key(&item.path, item.attr.size));
 }
