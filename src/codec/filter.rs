@@ -57,9 +57,11 @@ impl Split {
         out
     }
 
-    pub fn decode(&self, bytes: &[u8]) -> Vec<u8> {
+    /// Undoes [`encode`](Self::encode), into a buffer that is used again.
+    pub fn decode(&self, bytes: &[u8], out: &mut Vec<u8>) {
         let (skip, record, records) = self.shape(bytes.len());
-        let mut out = bytes.to_vec();
+        out.clear();
+        out.extend_from_slice(bytes);
         let (mut at, mut from) = (0, skip);
         for width in self.widths.iter().map(|w| usize::from(*w)) {
             let fields = &bytes[from..from + records * width];
@@ -68,7 +70,6 @@ impl Split {
             from += records * width;
             at += width;
         }
-        out
     }
 }
 
@@ -117,40 +118,37 @@ impl Delta16 {
     }
 
     pub fn encode(&self, bytes: &[u8]) -> Vec<u8> {
-        self.run(
-            bytes,
-            |now, before| {
-                let step = now.wrapping_sub(before) as i16;
-                ((step << 1) ^ (step >> 15)) as u16
-            },
-            true,
-        )
-    }
-
-    pub fn decode(&self, bytes: &[u8]) -> Vec<u8> {
-        self.run(
-            bytes,
-            |code, before| {
-                let step = (code >> 1) ^ (code & 1).wrapping_neg();
-                before.wrapping_add(step)
-            },
-            false,
-        )
-    }
-
-    /// Goes over the numbers; the one before is that of the input or of the output.
-    fn run(&self, bytes: &[u8], each: impl Fn(u16, u16) -> u16, before_in_input: bool) -> Vec<u8> {
         let mut out = bytes.to_vec();
-        let skip = (self.skip as usize).min(bytes.len());
-        let back = usize::from(self.distance) * 2;
-        let end = skip + (bytes.len() - skip) / 2 * 2;
-        let number = |from: &[u8], at: usize| u16::from_le_bytes([from[at], from[at + 1]]);
-        for at in (skip + back..end).step_by(2) {
-            let before = if before_in_input { number(bytes, at - back) } else { number(&out, at - back) };
-            let value = each(number(bytes, at), before);
-            out[at..at + 2].copy_from_slice(&value.to_le_bytes());
-        }
+        self.each(&mut out, |now, before| {
+            let step = now.wrapping_sub(*before) as i16;
+            *before = now;
+            ((step << 1) ^ (step >> 15)) as u16
+        });
         out
+    }
+
+    /// Undoes [`encode`](Self::encode) in place.
+    pub fn decode(&self, bytes: &mut [u8]) {
+        self.each(bytes, |code, before| {
+            let step = (code >> 1) ^ (code & 1).wrapping_neg();
+            *before = before.wrapping_add(step);
+            *before
+        });
+    }
+
+    /// Replaces each number but the first ones; `step` is given the number and what it remembers of its channel.
+    fn each(&self, bytes: &mut [u8], step: impl Fn(u16, &mut u16) -> u16) {
+        let skip = (self.skip as usize).min(bytes.len());
+        let body = &mut bytes[skip..];
+        let head = (usize::from(self.distance) * 2).min(body.len());
+        let (first, rest) = body.split_at_mut(head);
+        let mut before: Vec<u16> = first.chunks_exact(2).map(|n| u16::from_le_bytes([n[0], n[1]])).collect();
+        for frame in rest.chunks_mut(first.len().max(2)) {
+            for (number, before) in frame.chunks_exact_mut(2).zip(&mut before) {
+                let value = step(u16::from_le_bytes([number[0], number[1]]), before);
+                number.copy_from_slice(&value.to_le_bytes());
+            }
+        }
     }
 }
 
@@ -169,14 +167,18 @@ mod tests {
             let split = Split { skip, widths };
             let coded = split.encode(&bytes);
             prop_assert_eq!(coded.len(), bytes.len());
-            prop_assert_eq!(split.decode(&coded), bytes);
+            let mut back = vec![1; 7];
+            split.decode(&coded, &mut back);
+            prop_assert_eq!(back, bytes);
             prop_assert_eq!(Split::from_params(&split.params()).unwrap(), split);
         }
 
         #[test]
         fn differences_add_up_again(bytes in prop::collection::vec(any::<u8>(), 0..300), skip in 0u32..400, distance in 1u8..9) {
             let delta = Delta16 { skip, distance };
-            prop_assert_eq!(delta.decode(&delta.encode(&bytes)), bytes);
+            let mut back = delta.encode(&bytes);
+            delta.decode(&mut back);
+            prop_assert_eq!(back, bytes);
             prop_assert_eq!(Delta16::from_params(&delta.params()).unwrap(), delta);
         }
     }

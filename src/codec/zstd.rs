@@ -50,13 +50,23 @@ pub enum With<'a, D> {
 /// Decodes one frame that must give exactly `len` bytes.
 pub fn decode(frame: &[u8], len: usize, with: With<'_, DecodeDict>) -> Result<Vec<u8>> {
     let mut out = Vec::with_capacity(len);
+    decode_into(frame, len, with, &mut out)?;
+    Ok(out)
+}
+
+/// The same, into a buffer that is used again; what it holds is replaced.
+pub fn decode_into(frame: &[u8], len: usize, with: With<'_, DecodeDict>, out: &mut Vec<u8>) -> Result<()> {
+    out.clear();
+    out.reserve_exact(len);
+    let room = out.capacity();
     let done = match with {
-        With::Nothing => DECODER.with_borrow_mut(|d| d.decompress(&mut out, frame)),
-        With::Dict(dict) => DECODER.with_borrow_mut(|d| d.decompress_using_ddict(&mut out, frame, &dict.0)),
-        With::Prefix(prefix) => decode_behind(frame, prefix, &mut out),
+        With::Nothing => DECODER.with_borrow_mut(|d| d.decompress(out, frame)),
+        With::Dict(dict) => DECODER.with_borrow_mut(|d| d.decompress_using_ddict(out, frame, &dict.0)),
+        With::Prefix(prefix) => decode_behind(frame, prefix, out),
     };
+    debug_assert_eq!(out.capacity(), room);
     match done {
-        Ok(got) if got == len => Ok(out),
+        Ok(got) if got == len => Ok(()),
         Ok(got) => Err(damaged(format!("{got} bytes came out of zstd where {len} were expected"))),
         Err(code) => Err(damaged(format!("zstd: {}", zstd::zstd_safe::get_error_name(code)))),
     }

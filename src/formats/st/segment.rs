@@ -12,6 +12,7 @@ use super::limits;
 use crate::codec::filter::{Delta16, Split};
 use crate::codec::{damaged, xz, zstd};
 use crate::error::{Error, Kind, Result};
+use std::cell::RefCell;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 /// Codec numbers of version 1. Those that are reserved and not written stand in FORMAT.md.
@@ -105,28 +106,48 @@ pub enum Help<'a> {
     Dict(&'a zstd::DecodeDict),
 }
 
-/// Decodes the data of a segment.
-pub fn decode(parts: &Parts<'_>, help: Help<'_>) -> Result<Vec<u8>> {
-    let len = parts.head.raw_len.get() as usize;
+thread_local! {
+    /// What lies between the compressing stage and the filters.
+    static BETWEEN: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Decodes the data of a segment into a buffer that is used again.
+pub fn decode(parts: &Parts<'_>, help: Help<'_>, out: &mut Vec<u8>) -> Result<()> {
+    uncompress(parts, help, out)?;
     let filters = parts.stages.split_last().map_or(&[][..], |(_, filters)| filters);
-    let mut raw = match (parts.codec(), help) {
-        (codec::STORE, _) if parts.data.len() == len => parts.data.to_vec(),
-        (codec::STORE, _) => return Err(damaged("it is stored and has another length than it says")),
-        (codec::ZSTD, _) => zstd::decode(parts.data, len, zstd::With::Nothing)?,
-        (codec::ZSTD_PREFIX, Help::Prefix(prefix)) => zstd::decode(parts.data, len, zstd::With::Prefix(prefix))?,
-        (codec::ZSTD_DICT, Help::Dict(dict)) => zstd::decode(parts.data, len, zstd::With::Dict(dict))?,
+    for stage in filters.iter().rev() {
+        match stage.codec {
+            codec::SPLIT => BETWEEN.with_borrow_mut(|between| {
+                std::mem::swap(between, out);
+                Split::from_params(&stage.params).map(|split| split.decode(between, out))
+            })?,
+            codec::DELTA16 => Delta16::from_params(&stage.params)?.decode(out),
+            other => return Err(unknown(other)),
+        }
+    }
+    Ok(())
+}
+
+/// Undoes the compressing stage.
+fn uncompress(parts: &Parts<'_>, help: Help<'_>, out: &mut Vec<u8>) -> Result<()> {
+    let len = parts.head.raw_len.get() as usize;
+    let with = match (parts.codec(), help) {
+        (codec::STORE, _) if parts.data.len() != len => {
+            return Err(damaged("it is stored and has another length than it says"));
+        }
+        (codec::STORE, _) => {
+            out.clear();
+            out.extend_from_slice(parts.data);
+            return Ok(());
+        }
+        (codec::XZ, _) => return xz::decode(parts.data, len).map(|raw| *out = raw),
+        (codec::ZSTD, _) => zstd::With::Nothing,
+        (codec::ZSTD_PREFIX, Help::Prefix(prefix)) => zstd::With::Prefix(prefix),
+        (codec::ZSTD_DICT, Help::Dict(dict)) => zstd::With::Dict(dict),
         (codec::ZSTD_PREFIX | codec::ZSTD_DICT, _) => return Err(damaged("it lacks its base")),
-        (codec::XZ, _) => xz::decode(parts.data, len)?,
         (other, _) => return Err(unknown(other)),
     };
-    for stage in filters.iter().rev() {
-        raw = match stage.codec {
-            codec::SPLIT => Split::from_params(&stage.params)?.decode(&raw),
-            codec::DELTA16 => Delta16::from_params(&stage.params)?.decode(&raw),
-            other => return Err(unknown(other)),
-        };
-    }
-    Ok(raw)
+    zstd::decode_into(parts.data, len, with, out)
 }
 
 /// The front of a payload: all but the data.

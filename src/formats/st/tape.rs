@@ -12,7 +12,7 @@ use crate::error::{Error, Kind, Result, Within};
 use crate::source::ReadAt;
 use std::cell::RefCell;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Spaces of the cache.
 const SEGMENTS: u8 = 0;
@@ -24,6 +24,53 @@ pub struct Tape {
     source: Arc<dyn ReadAt>,
     cache: Arc<Cache>,
     owner: u64,
+    buffers: Arc<Buffers>,
+}
+
+/// A decoded segment. Its buffer goes back to the others when nobody has it any more: memory is then neither mapped and
+/// unmapped for each segment nor left in pieces.
+pub struct Decoded {
+    bytes: Vec<u8>,
+    buffers: Arc<Buffers>,
+}
+
+impl Cached for Decoded {
+    fn weight(&self) -> usize {
+        self.bytes.capacity()
+    }
+}
+
+impl Drop for Decoded {
+    fn drop(&mut self) {
+        self.buffers.give(std::mem::take(&mut self.bytes));
+    }
+}
+
+/// Buffers that wait to be used again.
+#[derive(Default)]
+struct Buffers(Mutex<Vec<Vec<u8>>>);
+
+/// Buffers that are kept, and how large each may be. More are needed only when many segments leave the cache at once.
+const SPARE: usize = 16;
+const SPARE_LEN: usize = 1 << 20;
+
+impl Buffers {
+    /// A buffer for so many bytes, with anything in it.
+    fn take(&self, len: usize) -> Vec<u8> {
+        let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let fits = |buffer: &Vec<u8>| buffer.capacity() >= len && buffer.capacity() <= len + len / 8;
+        match spare.iter().position(fits) {
+            Some(i) => spare.swap_remove(i),
+            None => Vec::with_capacity(len),
+        }
+    }
+
+    fn give(&self, buffer: Vec<u8>) {
+        let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.len() < SPARE && buffer.capacity() <= SPARE_LEN {
+            spare.push(buffer);
+        }
+    }
 }
 
 struct Dict(zstd::DecodeDict);
@@ -41,7 +88,7 @@ thread_local! {
 
 impl Tape {
     pub fn new(index: Arc<Index>, source: Arc<dyn ReadAt>, cache: Arc<Cache>, owner: u64) -> Self {
-        Self { index, source, cache, owner }
+        Self { index, source, cache, owner, buffers: Arc::default() }
     }
 
     pub fn source(&self) -> &dyn ReadAt {
@@ -57,7 +104,7 @@ impl Tape {
         while !into.is_empty() {
             let row = self.find(address)?;
             let segment = self.load(&row, depth)?;
-            let piece = &segment[(address - row.address) as usize..];
+            let piece = &segment.bytes[(address - row.address) as usize..];
             let len = piece.len().min(into.len());
             into[..len].copy_from_slice(&piece[..len]);
             into = &mut into[len..];
@@ -74,12 +121,12 @@ impl Tape {
         Key { owner: self.owner, space: SEGMENTS, at: row.record }
     }
 
-    fn load(&self, row: &SegmentRow, depth: u32) -> Result<Arc<Vec<u8>>> {
+    fn load(&self, row: &SegmentRow, depth: u32) -> Result<Arc<Decoded>> {
         self.cache.get_or_load(self.key(row), || self.decode(row, depth))
     }
 
     /// Reads, checks and decodes a segment, past the cache.
-    pub fn decode(&self, row: &SegmentRow, depth: u32) -> Result<Vec<u8>> {
+    pub fn decode(&self, row: &SegmentRow, depth: u32) -> Result<Decoded> {
         STORED
             .with(|stored| match stored.try_borrow_mut() {
                 Ok(mut stored) => self.decode_in(row, depth, &mut stored),
@@ -89,22 +136,32 @@ impl Tape {
             .within(|| format!("the segment at {}", row.record))
     }
 
-    fn decode_in(&self, row: &SegmentRow, depth: u32, stored: &mut Vec<u8>) -> Result<Vec<u8>> {
+    fn decode_in(&self, row: &SegmentRow, depth: u32, stored: &mut Vec<u8>) -> Result<Decoded> {
         if row.store != 0 {
             return Err(Error::new(Kind::Unsupported, "it lies in another container"));
         }
-        stored.resize(row.payload_len as usize, 0);
+        let len = row.payload_len as usize;
+        if stored.len() < len {
+            stored.resize(len, 0);
+        }
+        let stored = &mut stored[..len];
         let at = row.record.checked_add(RECORD_HEADER_LEN).ok_or_else(|| damaged("its offset is too large"))?;
         self.source.read_exact_at(at, stored)?;
         if Id::of(stored).0 != row.hash {
             return Err(damaged("it fails its check"));
         }
         let parts = segment::parse(stored, row.address, row.raw_len)?;
+        let mut out = Decoded { bytes: self.buffers.take(row.raw_len as usize), buffers: self.buffers.clone() };
         match parts.codec() {
-            codec::ZSTD_PREFIX => segment::decode(&parts, Help::Prefix(&self.bases(&parts.bases, depth)?)),
-            codec::ZSTD_DICT => segment::decode(&parts, Help::Dict(&self.dict(&parts.bases, depth)?.0)),
-            _ => segment::decode(&parts, Help::Nothing),
+            codec::ZSTD_PREFIX => {
+                segment::decode(&parts, Help::Prefix(&self.bases(&parts.bases, depth)?), &mut out.bytes)?;
+            }
+            codec::ZSTD_DICT => {
+                segment::decode(&parts, Help::Dict(&self.dict(&parts.bases, depth)?.0), &mut out.bytes)?;
+            }
+            _ => segment::decode(&parts, Help::Nothing, &mut out.bytes)?,
         }
+        Ok(out)
     }
 
     fn dict(&self, bases: &[Base], depth: u32) -> Result<Arc<Dict>> {
