@@ -29,13 +29,13 @@ impl<'a> Cursor<'a> {
     #[inline]
     pub fn number(&mut self) -> Result<u64> {
         // Most numbers are one byte.
-        if let [byte, rest @ ..] = self.0
-            && *byte < 0x80
-        {
-            self.0 = rest;
-            return Ok(u64::from(*byte));
+        match self.0 {
+            [byte @ ..0x80, rest @ ..] => {
+                self.0 = rest;
+                Ok(u64::from(*byte))
+            }
+            _ => self.long_number(),
         }
-        self.long_number()
     }
 
     fn long_number(&mut self) -> Result<u64> {
