@@ -56,6 +56,14 @@ pub enum Coder {
 }
 
 impl Coder {
+    /// The zstd level, where there is one.
+    pub fn level(self) -> Option<i32> {
+        match self {
+            Self::Zstd(effort) => Some(effort.level),
+            Self::Xz(_) => None,
+        }
+    }
+
     fn zstd(level: i32) -> Self {
         Self::Zstd(Effort::level(level))
     }
@@ -73,6 +81,8 @@ pub struct Preset {
     pub filters: bool,
     /// Whether a segment may be packed against an earlier one that it resembles. Reading it then takes both.
     pub bases: bool,
+    /// Whether dictionaries are trained and tried.
+    pub dicts: bool,
     /// zstd level of the index.
     pub index: i32,
     /// Whether the index lists chunks, for a writer that adds to the container later. It can be made anew.
@@ -83,6 +93,10 @@ const KIB: u32 = 1 << 10;
 const MIB: u32 = 1 << 20;
 
 impl Preset {
+    pub fn coder_of(&self, class: Class) -> Coder {
+        if class == Class::Text { self.text_coder } else { self.coder }
+    }
+
     /// The preset of a level from 1 to 9.
     pub fn of(level: u8) -> Self {
         let fast = Self {
@@ -92,10 +106,12 @@ impl Preset {
             coder: Coder::zstd(1),
             filters: false,
             bases: false,
+            dicts: false,
             index: 9,
             chunk_rows: true,
         };
-        let helped = Self { filters: true, bases: true, ..fast };
+        let helped = Self { filters: true, dicts: true, ..fast };
+        let related = Self { bases: true, ..helped };
         let by = |level, preset| Self { text_coder: Coder::zstd(level), coder: Coder::zstd(level), ..preset };
         match level {
             0 | 1 => fast,
@@ -105,8 +121,9 @@ impl Preset {
             4 => by(3, helped),
             5 => by(7, helped),
             6 => by(9, helped),
-            7 => by(13, helped),
-            8 => Self { text_segment: MIB, segment: MIB, ..by(18, helped) },
+            // A base makes a cold random read decode two segments: not before size matters more than that.
+            7 => by(13, related),
+            8 => Self { text_segment: MIB, segment: MIB, ..by(18, related) },
             _ => Self {
                 // Text in large segments leaves little for LZMA to gain, and zstd decodes 16 MiB in 15 ms.
                 text_segment: 16 * MIB,
@@ -114,7 +131,7 @@ impl Preset {
                 segment: MIB,
                 coder: Coder::Xz(6),
                 index: 19,
-                bases: false,
+                dicts: false,
                 chunk_rows: false,
                 ..helped
             },

@@ -1,16 +1,18 @@
 //! From files to the tape: read, cut into chunks, find the ones that are there already, lay the others one behind the
 //! other, close a segment when it is full.
 
-use super::super::layout::TAPE_START;
+use super::super::layout::{Base, TAPE_START};
 use super::super::plan::{Class, Preset};
 use super::super::rows::{ChunkRow, ExtentRow, NodeRow};
 use super::super::{extra, limits};
 use super::chunks::Chunks;
+use super::dict::{Dict, Dicts};
 use super::encode::Raw;
 use super::kin::Kinship;
 use super::{Job, Segmentation};
 use crate::codec::cdc;
 use crate::codec::id::Id;
+use crate::codec::zstd::EncodeDict;
 use crate::error::Result;
 use crate::formats::Watch;
 use crate::formats::st::pack::walk::cancelled;
@@ -60,6 +62,7 @@ pub struct Content {
     preset: Preset,
     seen: Seen,
     kinship: Option<Kinship>,
+    pub dicts: Dicts,
     /// What files are read into.
     buffer: Vec<u8>,
     open: Vec<u8>,
@@ -76,6 +79,7 @@ impl Content {
             segmentation,
             preset: *preset,
             seen: Seen::default(),
+            dicts: Dicts::default(),
             kinship: preset.bases.then(Kinship::new),
             buffer: Vec::new(),
             open: Vec::new(),
@@ -185,7 +189,11 @@ impl Content {
 
     /// Raw bytes of a segment of the open class.
     fn limit(&self) -> usize {
-        match (self.segmentation, self.open_class) {
+        self.limit_of(self.open_class)
+    }
+
+    pub fn limit_of(&self, class: Class) -> usize {
+        match (self.segmentation, class) {
             (Some(Segmentation::Bytes(bytes)), _) => bytes as usize,
             (Some(Segmentation::Chunk), _) => cdc::MAX,
             (None, Class::Text) => self.preset.text_segment as usize,
@@ -203,6 +211,15 @@ impl Content {
         }
     }
 
+    /// Lays a dictionary on the tape, in a segment of its own.
+    pub fn add_dict(&mut self, bytes: &[u8], class: Class, level: i32, send: &Send<'_>) -> Result<Dict> {
+        self.close(send)?;
+        let address = self.append(bytes, class, send)?;
+        self.close(send)?;
+        let base = Base { address: address.into(), len: (bytes.len() as u64).into() };
+        Ok(Dict { base, encoder: Arc::new(EncodeDict::new(bytes, level)) })
+    }
+
     /// Hands the open segment to the workers.
     pub fn close(&mut self, send: &Send<'_>) -> Result<()> {
         if self.open.is_empty() {
@@ -213,7 +230,8 @@ impl Content {
         let address = self.address - raw.len() as u64;
         let bytes = Arc::new(raw);
         let base = self.kinship.as_mut().and_then(|kinship| kinship.find(address, &bytes));
-        let raw = Raw { address, bytes, class: self.open_class, base };
+        let dict = self.dicts.of(self.open_class).cloned();
+        let raw = Raw { address, bytes, class: self.open_class, base, dict };
         if send(Job::Segment(raw)) { Ok(()) } else { Err(cancelled()) }
     }
 

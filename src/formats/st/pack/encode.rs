@@ -3,6 +3,7 @@
 use super::super::layout::Base;
 use super::super::plan::{Class, Coder, Preset};
 use super::super::segment::{Stage, codec, front};
+use super::dict::Dict;
 use super::guess::{self, Filter};
 use crate::codec::{xz, zstd};
 use crate::error::Result;
@@ -15,6 +16,8 @@ pub struct Raw {
     pub class: Class,
     /// An earlier stretch of the tape that this one resembles.
     pub base: Option<(Base, Arc<Vec<u8>>)>,
+    /// What segments of its class have in common.
+    pub dict: Option<Dict>,
 }
 
 /// A payload that is ready to be written.
@@ -35,8 +38,7 @@ struct Way {
 /// Encodes a segment; what hardly shrinks is stored, so that reading it costs no decoding.
 pub fn encode(raw: &Raw, preset: &Preset) -> Result<Segment> {
     let bytes = &raw.bytes[..];
-    let coder = if raw.class == Class::Text { preset.text_coder } else { preset.coder };
-    let way = match coder {
+    let way = match preset.coder_of(raw.class) {
         Coder::Zstd(effort) => by_zstd(raw, effort, preset)?,
         Coder::Xz(level) => by_xz(raw, level)?,
     };
@@ -73,6 +75,10 @@ fn by_zstd(raw: &Raw, effort: zstd::Effort, preset: &Preset) -> Result<Way> {
 fn by_itself(raw: &Raw, effort: zstd::Effort, preset: &Preset) -> Result<Way> {
     let looks = preset.filters && raw.class == Class::Binary;
     let filter = if looks { guess::filter(&raw.bytes)? } else { Filter::None };
+    if let (Filter::None, Some(dict)) = (&filter, &raw.dict) {
+        let data = zstd::encode(&raw.bytes, effort, zstd::With::Dict(&*dict.encoder))?;
+        return Ok(Way { stages: vec![Stage::plain(codec::ZSTD_DICT)], bases: vec![dict.base], data });
+    }
     let data = zstd::encode(&filter.apply(&raw.bytes), effort, zstd::With::Nothing)?;
     Ok(Way { stages: stages(&filter, codec::ZSTD), bases: Vec::new(), data })
 }

@@ -17,6 +17,7 @@
 
 mod chunks;
 mod content;
+mod dict;
 mod encode;
 mod guess;
 mod kin;
@@ -24,7 +25,7 @@ mod walk;
 
 use super::commit::Commit;
 use super::layout::{CommitHead, HEADER_LEN, Header, RecordType, TableRef, TotalsItem};
-use super::plan::{self, Preset};
+use super::plan::{self, Class, Preset};
 use super::records::Log;
 use super::rows::{MetaRow, NodeRow, SegmentRow};
 use super::table::{Encoded, NewTable};
@@ -35,6 +36,7 @@ use crate::formats::{Pack, Packed, Watch};
 use crate::pool;
 use crate::tree::{Filter, Kind, Time, Tree, device};
 use content::Content;
+use dict::{Dict, Samples};
 use encode::Segment;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Write;
@@ -248,12 +250,56 @@ impl<'a> Run<'a> {
         };
         let feed = |feed: &pool::Feed<Job, Result<Done>>| {
             let send = |job| feed.push(job);
+            self.dictionaries(&items, &send)?;
             for item in items {
                 self.item(item, table, lost, &send)?;
             }
             self.content.close(&send)
         };
         pool::ordered(threads, threads + 1, feed, work, |done| written.take(done?, preset.index))
+    }
+
+    /// Trains a dictionary for each class that has enough data, from pieces of the files of the first batch.
+    fn dictionaries(&mut self, items: &[Item], send: &content::Send<'_>) -> Result<()> {
+        if !self.preset.dicts || self.content.unique() > 0 {
+            return Ok(());
+        }
+        let files: Vec<_> = items.iter().filter(|item| item.attr.kind == Kind::File && item.attr.size > 0).collect();
+        let (mut text, mut binary) = (Samples::default(), Samples::default());
+        let mut totals = [0u64; 2];
+        for item in files.iter().step_by((files.len() / dict::FILES).max(1)) {
+            let Some(piece) = self.piece(item) else { continue };
+            let class = Class::of(&piece);
+            totals[usize::from(class == Class::Binary)] += item.attr.size;
+            if class == Class::Text { text.add(&piece) } else { binary.add(&piece) }
+        }
+        // The totals are of the sampled files alone.
+        let scale = (files.len() / dict::FILES).max(1) as u64;
+        self.content.dicts.text = self.dictionary(&text, Class::Text, totals[0] * scale, send)?;
+        self.content.dicts.binary = self.dictionary(&binary, Class::Binary, totals[1] * scale, send)?;
+        Ok(())
+    }
+
+    /// A piece from the middle of a file; `None` where it cannot be read, which is told when it is packed.
+    fn piece(&self, item: &Item) -> Option<Vec<u8>> {
+        let file = self.tree.open(item.node).ok()?;
+        let mut piece = vec![0; dict::PIECE];
+        let at = (item.attr.size / 2).saturating_sub(dict::PIECE as u64 / 2);
+        let got = file.read_at(at, &mut piece).ok()?;
+        piece.truncate(got);
+        Some(piece)
+    }
+
+    fn dictionary(
+        &mut self,
+        samples: &Samples,
+        class: Class,
+        total: u64,
+        send: &content::Send<'_>,
+    ) -> Result<Option<Dict>> {
+        let Some(level) = self.preset.coder_of(class).level() else { return Ok(None) };
+        let Some(bytes) = samples.train(level, self.content.limit_of(class), total)? else { return Ok(None) };
+        self.content.add_dict(&bytes, class, level, send).map(Some)
     }
 
     /// Packs one inode; what cannot be read is told and left out.
