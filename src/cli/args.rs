@@ -16,6 +16,7 @@ pub const DEFAULT_VERB: &str = "mount";
     subcommand_value_name = "VERB",
     subcommand_help_heading = "Verbs",
     arg_required_else_help = true,
+    disable_help_subcommand = true,
     max_term_width = 100,
     after_help = "EXAMPLES\n  \
         stmount pack Game game.st          pack the folder Game\n  \
@@ -87,10 +88,6 @@ pub enum Verb {
     Check(Check),
     /// Write the manual or shell completions
     Generate(Generate),
-    #[command(hide = true, disable_help_flag = true)]
-    MountHelper(Helper),
-    #[command(hide = true, disable_help_flag = true)]
-    UmountHelper(Helper),
 }
 
 #[derive(Args, Debug)]
@@ -378,12 +375,9 @@ pub enum What {
     },
 }
 
-/// What mount(8) and umount(8) call: `mount.stmount SPEC DIR [-sfnv] [-o OPTIONS] [-t TYPE] [-N NAMESPACE]`.
-#[derive(Args, Debug)]
-pub struct Helper {
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    pub args: Vec<OsString>,
-}
+/// The words of mount(8) are its own: these two are taken before clap sees them.
+pub const MOUNT_HELPER: &str = "mount-helper";
+pub const UMOUNT_HELPER: &str = "umount-helper";
 
 /// Puts the verb where clap expects it: in front of the first argument when there is none. Called under a name of the
 /// mount helpers, the program is that helper.
@@ -398,7 +392,12 @@ pub fn with_verb(mut argv: Vec<OsString>) -> Vec<OsString> {
     let at = argv.iter().skip(1).position(|arg| !arg.to_str().is_some_and(is_common)).map_or(argv.len(), |at| at + 1);
     match argv.get(at).and_then(|arg| arg.to_str()) {
         None if argv.len() <= at => {}
-        Some("-h" | "--help" | "-V" | "--version" | "help") => {}
+        Some("-h" | "--help" | "-V" | "--version") => {}
+        // `stmount help pack` is `stmount pack --help`.
+        Some("help") => {
+            argv.remove(at);
+            argv.push("--help".into());
+        }
         Some("-u" | "--unmount") => argv[at] = "umount".into(),
         Some("-uz" | "-zu") => {
             argv[at] = "-z".into();
@@ -416,14 +415,17 @@ pub fn with_verb(mut argv: Vec<OsString>) -> Vec<OsString> {
 
 fn is_verb(word: &str) -> bool {
     use clap::CommandFactory;
+    if [MOUNT_HELPER, UMOUNT_HELPER].contains(&word) {
+        return true;
+    }
     Cli::command().get_subcommands().any(|c| c.get_name() == word || c.get_all_aliases().any(|a| a == word))
 }
 
 fn helper_of(argv0: &OsString) -> Option<&'static str> {
     let name = PathBuf::from(argv0);
     match name.file_name()?.to_str()? {
-        "mount.stmount" | "mount.fuse.stmount" => Some("mount-helper"),
-        "umount.stmount" | "umount.fuse.stmount" => Some("umount-helper"),
+        "mount.stmount" | "mount.fuse.stmount" => Some(MOUNT_HELPER),
+        "umount.stmount" | "umount.fuse.stmount" => Some(UMOUNT_HELPER),
         _ => None,
     }
 }
@@ -457,6 +459,8 @@ mod tests {
             ("stmount -z -u m", "stmount umount -z m"),
             ("stmount -uz m", "stmount umount -z m"),
             ("stmount --help", "stmount --help"),
+            ("stmount help", "stmount --help"),
+            ("stmount help pack", "stmount pack --help"),
             ("stmount", "stmount"),
             ("/sbin/mount.fuse.stmount x m -o ro", "/sbin/mount.fuse.stmount mount-helper x m -o ro"),
             ("umount.stmount m", "umount.stmount umount-helper m"),

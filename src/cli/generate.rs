@@ -34,7 +34,7 @@ fn pages(dir: &Path) -> Result<()> {
     std::fs::create_dir_all(dir).map_err(failed)?;
     let command = command();
     std::fs::write(dir.join("stmount.1"), page(&command, "stmount").map_err(failed)?).map_err(failed)?;
-    for verb in command.get_subcommands().filter(|v| !v.is_hide_set() && v.get_name() != "help") {
+    for verb in command.get_subcommands().filter(|v| !v.is_hide_set()) {
         let name = format!("stmount-{}", verb.get_name());
         let text = page(verb, &name).map_err(failed)?;
         std::fs::write(dir.join(format!("{name}.1")), text).map_err(failed)?;
@@ -94,11 +94,6 @@ fn completions(shell: &str) -> Result<()> {
         _ => Shell::Fish,
     };
     let mut out = Vec::new();
-    clap_complete::generate(shell, &mut visible(), "stmount", &mut out);
+    clap_complete::generate(shell, &mut Cli::command(), "stmount", &mut out);
     io::stdout().write_all(&out).map_err(cannot_print)
-}
-
-/// Without the verbs that only mount(8) uses.
-fn visible() -> Command {
-    Cli::command()
 }

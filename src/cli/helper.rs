@@ -24,8 +24,9 @@ struct Called {
     flags: String,
 }
 
-pub fn mount(given: &args::Helper) -> Result<u8> {
-    let called = parse(&given.args)?;
+pub fn mount(words: &[OsString]) -> Result<u8> {
+    super::logging::start(0, false, false);
+    let called = parse(words);
     let [source, mountpoint] = called.operands.as_slice() else {
         return Err(Error::new(Kind::Usage, "mount.stmount needs a source and a mount point")
             .hint("mount -t stmount game.st /mnt/game"));
@@ -47,8 +48,9 @@ pub fn mount(given: &args::Helper) -> Result<u8> {
     daemon::mount(&mount, !called.flags.contains('v'))
 }
 
-pub fn umount(given: &args::Helper) -> Result<u8> {
-    let called = parse(&given.args)?;
+pub fn umount(words: &[OsString]) -> Result<u8> {
+    super::logging::start(0, false, false);
+    let called = parse(words);
     let [mountpoint] = called.operands.as_slice() else {
         return Err(Error::new(Kind::Usage, "umount.stmount needs a mount point"));
     };
@@ -56,7 +58,7 @@ pub fn umount(given: &args::Helper) -> Result<u8> {
     unmount::one(&Register::of_user(), mountpoint, lazy, !lazy).map(|()| exit::OK)
 }
 
-fn parse(words: &[OsString]) -> Result<Called> {
+fn parse(words: &[OsString]) -> Called {
     let mut called = Called::default();
     let mut words = words.iter();
     while let Some(word) = words.next() {
@@ -67,7 +69,7 @@ fn parse(words: &[OsString]) -> Result<Called> {
             _ => called.operands.push(word.into()),
         }
     }
-    Ok(called)
+    called
 }
 
 /// mount(8) writes `rw` for `defaults`; without a word of the user it means nothing here. A backslash keeps its comma.
@@ -85,7 +87,7 @@ mod tests {
             ["/x y.st", "/mnt", "-n", "-sv", "-o", "rw,noatime,cachesize=1G", "-t", "fuse.stmount"]
                 .map(Into::into)
                 .into();
-        let called = parse(&words).unwrap();
+        let called = parse(&words);
         assert_eq!(called.operands, [PathBuf::from("/x y.st"), PathBuf::from("/mnt")]);
         assert_eq!(
             (called.flags.as_str(), without_implied(&called.options[0])),

@@ -33,9 +33,14 @@ use std::process::ExitCode;
 
 /// The whole program.
 pub fn main() -> ExitCode {
-    let code = match Cli::try_parse_from(args::with_verb(std::env::args_os().collect())) {
-        Ok(cli) => run(&cli),
-        Err(e) => usage(&e),
+    let argv = args::with_verb(std::env::args_os().collect());
+    let code = match argv.get(1).and_then(|verb| verb.to_str()) {
+        Some(args::MOUNT_HELPER) => ended(helper::mount(&argv[2..])),
+        Some(args::UMOUNT_HELPER) => ended(helper::umount(&argv[2..])),
+        _ => match Cli::try_parse_from(argv) {
+            Ok(cli) => run(&cli),
+            Err(e) => usage(&e),
+        },
     };
     ExitCode::from(code)
 }
@@ -43,7 +48,12 @@ pub fn main() -> ExitCode {
 fn run(cli: &Cli) -> u8 {
     let debug = matches!(&cli.verb, Verb::Mount(mount) if mount.debug);
     logging::start(cli.common.verbose, debug, cli.common.quiet);
-    match perform(cli) {
+    ended(perform(cli))
+}
+
+/// The exit code, and the message of an error.
+fn ended(done: Result<u8>) -> u8 {
+    match done {
         Ok(code) => code,
         // Whoever read the output has enough of it: as a process that SIGPIPE ended, and as quiet.
         Err(e) if e.os_code() == Some(rustix::io::Errno::PIPE.raw_os_error()) => exit::of_signal(13),
@@ -68,8 +78,6 @@ fn perform(cli: &Cli) -> Result<u8> {
         Verb::Info(given) => inspect::info(given),
         Verb::Check(given) => inspect::check(given, common),
         Verb::Generate(given) => generate::generate(given),
-        Verb::MountHelper(given) => helper::mount(given),
-        Verb::UmountHelper(given) => helper::umount(given),
     }
 }
 

@@ -208,7 +208,8 @@ fn is_no_link(e: &Error) -> bool {
 fn fill(work: &Work<'_>, source: &dyn ReadAt, file: &File, buffer: &mut Vec<u8>) -> Result<u64> {
     let len = source.len()?;
     let mut at = 0;
-    while let Some(range) = next_data(work, source, at, len)? {
+    while at < len {
+        let Some(range) = next_data(work, source, at, len)? else { break };
         copy(work, source, file, range.clone(), buffer)?;
         at = range.end;
     }
@@ -222,7 +223,7 @@ fn fill(work: &Work<'_>, source: &dyn ReadAt, file: &File, buffer: &mut Vec<u8>)
 /// The next data, and a source that goes backwards or beyond its end is damaged.
 fn next_data(work: &Work<'_>, source: &dyn ReadAt, at: u64, len: u64) -> Result<Option<Range<u64>>> {
     if !work.options.sparse {
-        return Ok((at < len).then_some(at..len));
+        return Ok(Some(at..len));
     }
     match source.next_data(at)? {
         Some(range) if range.start < at || range.end <= range.start || range.start >= len => {
