@@ -232,9 +232,9 @@ def raw_table(w, family, raw, rows, first, **how):
 
 
 def shared_names(rows, length):
-    """Three streams of names of this length that share all but their last three bytes."""
-    first = vi(0) + vi(length - 3) * (rows - 1), vi(length) + vi(3) * (rows - 1)
-    return [*first, b"n" * (length - 3) + b"".join(struct.pack(">I", i)[1:] for i in range(0x010101, rows + 0x010101))]
+    """Three streams of names of this length that share all but their last six bytes."""
+    first = vi(0) + vi(length - 6) * (rows - 1), vi(length) + vi(6) * (rows - 1)
+    return [*first, b"n" * (length - 6) + b"".join(b"%06d" % i for i in range(rows))]
 
 
 def joined(rows, streams):
@@ -245,14 +245,14 @@ def joined(rows, streams):
 def refused_names_that_share_four_gigabytes(w):
     rows = 65536
     streams = [bytes(rows), vi(2) + bytes(rows - 1), *shared_names(rows, 65535), vi(4) + bytes(rows - 1), b"\x08" * rows]
-    raw_table(w, 1, joined(rows, streams), rows, bytes([1]) + struct.pack(">Q", 1) + b"n" * 65532 + b"\1\1\1")
+    raw_table(w, 1, joined(rows, streams), rows, bytes([1]) + struct.pack(">Q", 1) + b"n" * 65529 + b"000000")
 
 
 @case
 def refused_values_whose_names_share_four_gigabytes(w):
     rows = 65536
     raw = joined(rows, [bytes(rows), *shared_names(rows, 65535), bytes(rows), b""])
-    raw_table(w, 6, raw, rows, b"\6" + b"n" * 65532 + b"\1\1\1")
+    raw_table(w, 6, raw, rows, b"\6" + b"n" * 65529 + b"000000")
 
 
 @case

@@ -130,7 +130,7 @@ def columns(content, types, max_rows=65536):
 
 
 def column(kind, streams, rows):
-    first, out = streams[0], []
+    first, out, text = streams[0], [], 0
     cursor, before = 0, b""
     for _ in range(rows):
         if kind == "u":
@@ -146,6 +146,8 @@ def column(kind, streams, rows):
             shared = first.vi()
             need(shared <= len(before), "a name shares more than there is")
             before = before[:shared] + streams[2].take(streams[1].vi())
+            text += len(before)
+            need(text <= 64 * MIB, "the names of a block are too long together")
             out.append(before)
         else:
             extents, cursor = extents_of(streams, cursor)

@@ -168,7 +168,7 @@ class Container:
     def decoded(self, row, depth=0):
         """The raw bytes of a segment."""
         address, raw_len, at, payload_len, store, digest = row
-        if self.cache.get("segment", (None,))[0] == row:
+        if depth == 0 and self.cache.get("segment", (None,))[0] == row:
             return self.cache["segment"][1]
         need(depth <= 2, "bases have bases have bases")
         need(store == 0 and raw_len <= 64 * MIB and payload_len <= raw_len + MIB, "a segment is too large")
@@ -261,9 +261,12 @@ class Container:
                 node["target"] = value.data
             elif tag == 2:
                 node["rdev"] = [value.vi(), value.vi()]
+                need(max(node["rdev"]) < 1 << 32, "an impossible device number")
             elif tag == 3:
                 name = value.take(value.vi())
+                need(0 < len(name) < 256 and 0 not in name, "an attribute has an impossible name")
                 node["xattrs"][name.decode("utf-8", "surrogateescape")] = value.data[value.at :].hex()
+        need(mode >> 12 != 10 or "target" in node, "a symbolic link has no target")
         return node
 
     def walk(self):
@@ -349,5 +352,5 @@ def main(verb, file, path=None):
 if __name__ == "__main__":
     try:
         main(*sys.argv[1:])
-    except Bad as e:
+    except (Bad, struct.error) as e:
         sys.exit(f"st_ref.py: {sys.argv[2]}: {e}")

@@ -3,7 +3,7 @@
 
 #![allow(dead_code)]
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -11,9 +11,6 @@ use std::process::{Command, Output};
 use stmount::error::Result;
 use stmount::source::ReadAt;
 use stmount::tree::{Attr, Kind, Node, Tree, device};
-
-/// Directories below each other, at most: a hostile tree may go in circles.
-const MAX_DEPTH: usize = 100;
 
 /// The listing of a tree, as the Rust reader sees it.
 pub fn of(tree: &dyn Tree) -> Result<String> {
@@ -30,18 +27,18 @@ pub fn of(tree: &dyn Tree) -> Result<String> {
     Ok(text)
 }
 
-/// Every path and its node, the root as `.`.
+/// Every path and its node, the root as `.`. A directory is entered once: those of a hostile tree may go in circles.
 pub fn paths(tree: &dyn Tree) -> Result<BTreeMap<Vec<u8>, Node>> {
     let mut all = BTreeMap::new();
-    let mut todo = vec![(Vec::new(), tree.root(), 0)];
-    while let Some((path, node, depth)) = todo.pop() {
+    let (mut todo, mut entered) = (vec![(Vec::new(), tree.root())], HashSet::new());
+    while let Some((path, node)) = todo.pop() {
         all.insert(if path.is_empty() { b".".to_vec() } else { path.clone() }, node);
-        if tree.attr(node)?.kind != Kind::Directory || depth == MAX_DEPTH {
+        if tree.attr(node)?.kind != Kind::Directory || !entered.insert(node) {
             continue;
         }
         tree.list(node, None, &mut |name, node, _| {
             let parts = [&path[..], name.bytes()];
-            todo.push((if path.is_empty() { name.bytes().to_vec() } else { parts.join(&b'/') }, node, depth + 1));
+            todo.push((if path.is_empty() { name.bytes().to_vec() } else { parts.join(&b'/') }, node));
             ControlFlow::Continue(())
         })?;
     }

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Made the golden containers that no packer writes yet: make.py FOLDER. What is committed stays; this shows how it came.
+"""Made the golden containers: make.py FOLDER [STMOUNT]. What is committed stays; this shows how it came.
 
 The expected listings are written from the plain values below and not by reading the containers.
 """
@@ -8,16 +8,22 @@ import lzma
 import os
 import random
 import struct
+import subprocess
 import sys
+import tempfile
 
 import zstandard
 from blake3 import blake3
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import st_craft  # noqa: E402
 from st_craft import DIR, FILE, LINK, TIME, Writer  # noqa: E402
 from st_craft import chunk, delete, delta, extent, field, meta, name, node, root, split, xattr, vi  # noqa: E402
 
 DEFAULTS = dict(uid=0, gid=0, user=None, group=None, nlink=1, size=0, target=None, rdev=None, xattrs={}, b3=None)
+
+
+NOBODY = 2**32 - 1
 
 
 def text(n, seed):
@@ -111,7 +117,7 @@ def first_generation(w):
     return w.commit((5, len(a) + len(b))), a, b, lines
 
 
-def second_generation(w, a, b):
+def second_generation(w, a, b, tail=0):
     """Names deleted, moved and put; an inode changed; the first segment written anew in two; a tail."""
     end, c = len(w.data), text(150, 5)
     half = len(a) // 2
@@ -127,7 +133,7 @@ def second_generation(w, a, b):
     lines += [of_file("a", changed, **extra) | dict(mode=0o600)]
     lines += [of_file("dir/again", changed, **extra) | dict(same="a", mode=0o600)]
     lines += [of_file("b", b, **who), of_file("dir/c", c, **who)]
-    return w.commit((5, len(a) + len(b) + len(c)), tail=end), lines
+    return w.commit((5, len(a) + len(b) + len(c)), tail=None if tail is None else end), lines
 
 
 def generations(folder):
@@ -141,6 +147,11 @@ def generations(folder):
     torn = bytearray(new)
     torn[len(old) + 100] ^= 1  # in a segment of the tail: the second commit does not count
     write(folder, "tail-lost", bytes(torn), before)
+    durable = Writer(uid=b"durable before! ")
+    a, b = first_generation(durable)[1:3]
+    lost = bytearray(second_generation(durable, a, b, tail=None)[0])
+    lost[lost.rindex(b"\xabSTR\x04") - 64] ^= 1  # in what ends the last table: its fence
+    write(folder, "fence-lost", bytes(lost), before)
     headless = bytearray(new)
     headless[:4096] = bytes(4096)
     write(folder, "header-lost", bytes(headless), after)
@@ -149,6 +160,50 @@ def generations(folder):
     write(folder, "behind-a-program", b"#!/bin/sh\nexit 0\n".ljust(1001, b"#") + new, after)
 
 
+def fill(root):
+    """A small tree with all metadata."""
+    at = lambda *parts: os.path.join(root, *parts)  # noqa: E731
+    os.makedirs(at("dir", "below"))
+    for label, content in dict(small=b"a few bytes\n", empty=b"", text=text(3000, 7), again=text(3000, 7)).items():
+        with open(at("dir", label), "wb") as file:
+            file.write(content)
+    with open(os.fsencode(at()) + b"/not utf-8 \xff", "wb") as file:
+        file.write(random.Random(8).randbytes(9000))
+    with open(at("sparse"), "wb") as file:
+        file.truncate(1 << 20)
+        file.seek(500_000)
+        file.write(b"an island")
+    os.link(at("dir", "text"), at("hard link"))
+    os.symlink("../dir/small", at("dir", "below", "link"))
+    os.mkfifo(at("fifo"), 0o640)
+    os.mknod(at("null"), 0o020666, os.makedev(1, 3))
+    os.mknod(at("socket"), 0o140755)
+    os.setxattr(at("dir", "small"), "user.comment", b"an attribute")
+    acl = struct.pack("<IHHIHHIHHIHHIHHI", 2, 1, 6, NOBODY, 2, 4, 12345, 4, 4, NOBODY, 16, 6, NOBODY, 32, 0, NOBODY)
+    os.setxattr(at("dir", "small"), "system.posix_acl_access", acl)
+    os.chown(at("dir", "again"), 12345, 54321)
+    os.chmod(at("dir", "again"), 0o4751)
+    os.chmod(at("dir", "below"), 0o1777)
+    for i, (top, dirs, files) in enumerate(os.walk(root, topdown=False)):
+        for j, label in enumerate(files + dirs):
+            os.utime(os.path.join(top, label), ns=(0, (TIME - i * 10**9 * 2) * 10**9 + j), follow_symlinks=False)
+    os.utime(root, ns=(0, -1))
+
+
+def packed(folder, program):
+    """What the packer made of a real tree, and what the operating system said of it; as root."""
+    with tempfile.TemporaryDirectory() as root:
+        fill(root)
+        for stem, options in dict(plain=["-6"], segments=["-9", "--segment", "4K"], chunks=["-1", "--segment", "chunk"]).items():
+            subprocess.run([program, "pack", *options, root, os.path.join(folder, stem + ".st")], check=True)
+            lister = os.path.join(os.path.dirname(st_craft.__file__), "os_list.py")
+            listing = subprocess.run([sys.executable, lister, root], check=True, capture_output=True).stdout
+            with open(os.path.join(folder, stem + ".jsonl"), "wb") as file:
+                file.write(listing)
+
+
 if __name__ == "__main__":
     codecs(sys.argv[1])
     generations(sys.argv[1])
+    if len(sys.argv) > 2:
+        packed(*sys.argv[1:])
