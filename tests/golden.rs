@@ -1,11 +1,9 @@
 //! Containers that were written once and must open for ever. `golden/make.py` shows how they came to be; the listings
 //! beside them were written from the same plain values and not by reading the containers.
 
-mod common {
-    pub mod listing;
-}
+#[path = "common/listing.rs"]
+mod listing;
 
-use common::listing;
 use std::path::PathBuf;
 use std::sync::Arc;
 use stmount::cache::Cache;

@@ -170,7 +170,8 @@ fn mixed_tree(dir: &Path) {
     let noise = metadata::noise(150_000, 5);
     fs::write(dir.join("noise"), &noise).unwrap();
     fs::write(dir.join("noise again"), [b"shifted", &noise[..]].concat()).unwrap();
-    fs::write(dir.join("text"), (0..30_000).map(|i| format!("{}\n", i * i % 9973)).collect::<String>()).unwrap();
+    let lines: Vec<String> = (0..30_000).map(|i| format!("{}\n", i * i % 9973)).collect();
+    fs::write(dir.join("text"), lines.concat()).unwrap();
 }
 
 /// A step of a generator that is the same each time.

@@ -101,5 +101,5 @@ fn priority(level: Level) -> u8 {
         Level::Info => 6,
         Level::Debug | Level::Trace => 7,
     };
-    3 << 3 | severity
+    (3 << 3) | severity
 }

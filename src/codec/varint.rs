@@ -14,7 +14,7 @@ pub fn put(out: &mut Vec<u8>, mut n: u64) {
 
 /// Maps small numbers of either sign to small numbers: 0, -1, 1, -2, … to 0, 1, 2, 3, …
 pub fn zigzag(n: i64) -> u64 {
-    (n << 1 ^ n >> 63) as u64
+    ((n << 1) ^ (n >> 63)) as u64
 }
 
 pub fn unzigzag(n: u64) -> i64 {
