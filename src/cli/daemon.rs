@@ -37,6 +37,9 @@ const ROLE: &str = "STMOUNT_DAEMON";
 /// Tells a daemon to unmount when its standard input ends, which is when the one who started it is gone.
 pub const LIFELINE: &str = "STMOUNT_LIFELINE";
 
+/// From this many bytes on glibc takes memory by mmap.
+const MMAP_THRESHOLD: &str = "MALLOC_MMAP_THRESHOLD_";
+
 /// The one line that the daemon sends.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "lowercase")]
@@ -110,6 +113,11 @@ fn command(plan: &Mounting) -> Result<Command> {
     command.env(ROLE, if plan.made { "made" } else { "given" }).stdout(Stdio::piped());
     if std::env::var_os(LIFELINE).is_none() {
         command.stdin(Stdio::null());
+    }
+    // glibc would learn to keep what is as large as a segment, in a heap for each thread that grows and never shrinks:
+    // twice the memory of the cache. A threshold that is given stays, and such memory goes back when it is freed.
+    if std::env::var_os(MMAP_THRESHOLD).is_none() {
+        command.env(MMAP_THRESHOLD, "131072");
     }
     Ok(command)
 }
