@@ -98,6 +98,18 @@ impl Cache {
         Ok(value)
     }
 
+    /// The value of a key, without waiting for anyone who is at it: for loaders that need other values of the cache, and
+    /// so could come to wait for each other or for themselves.
+    pub fn get_or_load_now<T: Cached>(&self, key: Key, load: impl FnOnce() -> Result<T>) -> Result<Arc<T>> {
+        if let Some(known) = self.get(key) {
+            return Ok(known);
+        }
+        let value = Arc::new(load()?);
+        let weight = value.weight() as u64 + ENTRY_OVERHEAD;
+        self.inner.insert(key, Slot { value: value.clone(), weight });
+        Ok(value)
+    }
+
     /// The value of a key, if it is there; does not wait for a loader.
     pub fn get<T: Cached>(&self, key: Key) -> Option<Arc<T>> {
         self.inner.get(&key).map(typed)

@@ -120,7 +120,7 @@ fn kind_of(cause: &std::io::Error) -> Kind {
         K::AlreadyExists => Kind::Exists,
         K::NotADirectory => Kind::NotADirectory,
         K::IsADirectory => Kind::IsADirectory,
-        K::InvalidInput | K::InvalidFilename => Kind::Invalid,
+        K::InvalidInput => Kind::Invalid,
         K::ReadOnlyFilesystem => Kind::ReadOnly,
         K::StorageFull | K::QuotaExceeded | K::FileTooLarge => Kind::NoSpace,
         K::ResourceBusy => Kind::Busy,

@@ -9,7 +9,10 @@ use std::sync::Arc;
 
 /// Opens a folder or a container.
 pub fn open(path: &Path, cache: Arc<Cache>) -> Result<Volume> {
-    let meta = std::fs::metadata(path).map_err(|e| Error::io(e, format!("cannot open {}", path.display())))?;
+    let meta = std::fs::metadata(path).map_err(|e| {
+        let e = Error::io(e, format!("cannot open {}", path.display()));
+        if path == Path::new("-") { e.hint("a file: only unpack reads from a pipe") } else { e }
+    })?;
     if meta.is_dir() {
         return Ok(Volume::read_only(Arc::new(Folder::open(path)?), "folder"));
     }

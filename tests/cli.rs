@@ -132,7 +132,8 @@ fn until(what: &str, done: impl Fn() -> bool) {
 }
 
 fn signal(child: u32, name: &str) {
-    assert!(Command::new("kill").args([format!("-{name}"), child.to_string()]).status().unwrap().success());
+    // By the `kill` of the shell: there may be no other.
+    assert!(Command::new("sh").args(["-c", &format!("kill -{name} {child}")]).status().unwrap().success());
 }
 
 #[test]
@@ -142,6 +143,11 @@ fn what_makes_no_sense_is_told_with_the_nearest_that_does() {
     assert_eq!(said.code, 1);
     assert!(said.err.starts_with("stmount: unexpected argument '--forse' found\n"), "{}", said.err);
     assert!(said.err.contains("try: a similar argument exists: '--force'"), "{}", said.err);
+    desk.fails(
+        &["pck", "a", "b.st"],
+        1,
+        "stmount: there is no verb \"pck\"\n  try: stmount --help, which lists the verbs\n",
+    );
     assert_eq!(desk.say(&[]).code, 1);
     assert_eq!(desk.say(&["--help"]).code, 0);
     desk.write("x.st", b"");

@@ -117,10 +117,34 @@ pub struct Mount {
     pub log_file: Option<PathBuf>,
 }
 
+/// What `--help` and the manual tell of `-o`.
+const MOUNT_OPTIONS: &str = "\
+Mount options a,b=c as of mount(8); may be repeated; `\\,` is a comma in a value
+
+allow_other, allow_root: others, or root, may enter the mount
+
+uid=N, gid=N: everything belongs to this user, this group
+
+umask=, fmask=, dmask=: permission bits that are taken away, of all, of files, of directories
+
+no_default_permissions: the kernel does not check modes and owners
+
+suid, dev, noexec, atime, sync, dirsync: as in mount(8)
+
+case=sensitive|insensitive|auto: how names are compared
+
+cachesize=SIZE: memory for decoded data; 256M without it
+
+readahead=SIZE, threads=N: how far to read ahead; threads that take requests
+
+fsname=, volname=: the names that df and desktops show
+
+nonempty: cover a directory that is not empty";
+
 #[derive(Args, Clone, Debug, Default)]
 pub struct MountOptions {
     /// Mount options a,b=c as of mount(8); may be repeated; `\,` is a comma in a value
-    #[arg(short = 'o', value_name = "OPTIONS", action = clap::ArgAction::Append)]
+    #[arg(short = 'o', value_name = "OPTIONS", action = clap::ArgAction::Append, long_help = MOUNT_OPTIONS)]
     pub option: Vec<String>,
     /// Mount read-only
     #[arg(short, long = "ro", visible_alias = "read-only")]
@@ -419,6 +443,13 @@ fn is_verb(word: &str) -> bool {
         return true;
     }
     Cli::command().get_subcommands().any(|c| c.get_name() == word || c.get_all_aliases().any(|a| a == word))
+}
+
+/// The first word, if it looks like a verb, is none, and is no file either.
+pub fn unknown_verb(argv: &[OsString]) -> Option<&str> {
+    let word = argv.get(1)?.to_str()?;
+    let looks_like_one = word.bytes().all(|b| b.is_ascii_lowercase());
+    (looks_like_one && !is_verb(word) && !PathBuf::from(word).exists()).then_some(word)
 }
 
 fn helper_of(argv0: &OsString) -> Option<&'static str> {

@@ -232,8 +232,8 @@ pub fn info(given: &args::Info) -> Result<u8> {
         return Ok(exit::OK);
     }
     let width = facts.rows.iter().map(|(label, _)| label.chars().count()).max().unwrap_or(0);
-    let text: String = facts.rows.iter().map(|(label, value)| format!("{label:width$}  {value}\n")).collect();
-    text_out(&say::for_terminal(&text, io::stdout().is_terminal()))?;
+    let lines: Vec<String> = facts.rows.iter().map(|(label, value)| format!("{label:width$}  {value}\n")).collect();
+    text_out(&say::for_terminal(&lines.concat(), io::stdout().is_terminal()))?;
     Ok(exit::OK)
 }
 

@@ -1,11 +1,12 @@
 //! Where log lines go: to stderr in the foreground, to syslog (which journald reads too) or a file from a daemon.
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{LazyLock, Mutex, OnceLock, PoisonError};
 
 enum Sink {
     Stderr,
@@ -67,6 +68,9 @@ impl Log for Logger {
             return;
         }
         let text = record.args().to_string().replace('\n', "\\n");
+        if record.level() == Level::Warn && is_repeated(&text) {
+            return;
+        }
         match SINK.get().unwrap_or(&Sink::Stderr) {
             Sink::Stderr => super::say::notice(&format!("stmount: {}", prefixed(record.level(), &text))),
             Sink::Syslog(socket) => {
@@ -85,6 +89,19 @@ impl Log for Logger {
     fn flush(&self) {}
 }
 
+/// Warnings that are remembered, so that each is told once.
+const REMEMBERED: usize = 1000;
+
+/// Whether this warning was told already: a reader of damaged data asks for them again and again.
+fn is_repeated(text: &str) -> bool {
+    static TOLD: LazyLock<Mutex<HashSet<String>>> = LazyLock::new(Mutex::default);
+    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    if told.len() >= REMEMBERED {
+        told.clear();
+    }
+    !told.insert(text.to_owned())
+}
+
 fn prefixed(level: Level, text: &str) -> String {
     match level {
         Level::Error => text.to_owned(),
@@ -101,5 +118,5 @@ fn priority(level: Level) -> u8 {
         Level::Info => 6,
         Level::Debug | Level::Trace => 7,
     };
-    3 << 3 | severity
+    (3 << 3) | severity
 }

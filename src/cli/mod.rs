@@ -33,13 +33,14 @@ use std::process::ExitCode;
 
 /// The whole program.
 pub fn main() -> ExitCode {
-    let argv = args::with_verb(std::env::args_os().collect());
+    let given: Vec<_> = std::env::args_os().collect();
+    let argv = args::with_verb(given.clone());
     let code = match argv.get(1).and_then(|verb| verb.to_str()) {
         Some(args::MOUNT_HELPER) => ended(helper::mount(&argv[2..])),
         Some(args::UMOUNT_HELPER) => ended(helper::umount(&argv[2..])),
         _ => match Cli::try_parse_from(argv) {
             Ok(cli) => run(&cli),
-            Err(e) => usage(&e),
+            Err(e) => usage(&e, args::unknown_verb(&given)),
         },
     };
     ExitCode::from(code)
@@ -82,13 +83,18 @@ fn perform(cli: &Cli) -> Result<u8> {
 }
 
 /// Help and version are answers; everything else is an error in the words of this program.
-fn usage(e: &clap::Error) -> u8 {
+fn usage(e: &clap::Error, unknown_verb: Option<&str>) -> u8 {
     if !e.use_stderr() {
         let _ = e.print();
         return exit::OK;
     }
     if e.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         let _ = e.print();
+        return exit::USAGE;
+    }
+    // It was taken for a source, and the arguments of what was meant do not fit that.
+    if let (clap::error::ErrorKind::UnknownArgument, Some(word)) = (e.kind(), unknown_verb) {
+        say::problem(&format!("there is no verb {word:?}"), Some("stmount --help, which lists the verbs"));
         return exit::USAGE;
     }
     let text = e.render().to_string();

@@ -97,7 +97,7 @@ fn start(place: &Path, command: &[OsString]) -> Result<Pid, u8> {
         Ok(child) => Ok(Pid::from_child(&child)),
         Err(e) => {
             let (code, hint) = not_run(&e, place, &words[0]);
-            say::problem(&format!("cannot run {}: {e}", words[0].display()), hint.as_deref());
+            say::problem(&format!("cannot run {}: {e}", Path::new(&words[0]).display()), hint.as_deref());
             Err(code)
         }
     }
@@ -108,7 +108,7 @@ fn not_run(e: &std::io::Error, place: &Path, word: &OsString) -> (u8, Option<Str
     let inside = place.join(word);
     let is_file = std::fs::metadata(&inside).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
     match e.kind() {
-        std::io::ErrorKind::NotFound if is_file => (127, Some(format!("./{}", word.display()))),
+        std::io::ErrorKind::NotFound if is_file => (127, Some(format!("./{}", Path::new(word).display()))),
         std::io::ErrorKind::NotFound => (127, None),
         _ => (126, None),
     }

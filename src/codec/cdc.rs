@@ -19,7 +19,7 @@ pub fn first_chunk(bytes: &[u8], at_end: bool) -> usize {
         return bytes.len();
     }
     let window = &bytes[..bytes.len().min(MAX)];
-    let (_, end) = FastCDC::new(window, MIN, AVERAGE, MAX).cut(0, window.len());
+    let (_, end) = FastCDC::new(window, MIN as u32, AVERAGE as u32, MAX as u32).cut(0, window.len());
     end
 }
 

@@ -14,7 +14,7 @@ pub fn put(out: &mut Vec<u8>, mut n: u64) {
 
 /// Maps small numbers of either sign to small numbers: 0, -1, 1, -2, … to 0, 1, 2, 3, …
 pub fn zigzag(n: i64) -> u64 {
-    (n << 1 ^ n >> 63) as u64
+    ((n << 1) ^ (n >> 63)) as u64
 }
 
 pub fn unzigzag(n: u64) -> i64 {
@@ -29,13 +29,13 @@ impl<'a> Cursor<'a> {
     #[inline]
     pub fn number(&mut self) -> Result<u64> {
         // Most numbers are one byte.
-        if let [byte, rest @ ..] = self.0
-            && *byte < 0x80
-        {
-            self.0 = rest;
-            return Ok(u64::from(*byte));
+        match self.0 {
+            [byte @ ..0x80, rest @ ..] => {
+                self.0 = rest;
+                Ok(u64::from(*byte))
+            }
+            _ => self.long_number(),
         }
-        self.long_number()
     }
 
     fn long_number(&mut self) -> Result<u64> {

@@ -52,7 +52,7 @@ mod tests {
 
     #[test]
     fn buffers_come_back_and_wrong_lengths_do_not() {
-        let bytes: Vec<u8> = (0..200_000u32).flat_map(|n| (n * n >> 5).to_le_bytes()).collect();
+        let bytes: Vec<u8> = (0..200_000u32).flat_map(|n| (n.wrapping_mul(n) >> 5).to_le_bytes()).collect();
         let packed = encode(&bytes, Effort { preset: 4, lc_lp_pb: (0, 2, 2) }).unwrap();
         assert!(packed.len() < bytes.len());
         assert_eq!(decode(&packed, bytes.len()).unwrap(), bytes);

@@ -474,7 +474,7 @@ fn file_type(kind: Kind) -> FileType {
 /// As Linux packs it into 32 bits: 12 bits of major, 20 of minor, whose upper part stands above the major.
 fn kernel_device(rdev: u64) -> u32 {
     let (major, minor) = (device::major(rdev), device::minor(rdev));
-    (minor & 0xff) | (major & 0xfff) << 8 | (minor & 0xfff00) << 12
+    (minor & 0xff) | ((major & 0xfff) << 8) | ((minor & 0xfff00) << 12)
 }
 
 /// A time outside of what the system can express is shown as 1970.

@@ -231,8 +231,11 @@ fn is_ignored(name: &str) -> bool {
 
 fn unknown_option(shown: &str, name: &str) -> Error {
     let known = FLAGS.iter().map(|f| f.0).chain(VALUES.iter().map(|v| v.0)).chain(["rw"]);
-    let nearest = known.min_by_key(|known| distance(known, name)).unwrap_or("ro");
-    usage(format!("unknown mount option {shown:?}")).hint(format!("the nearest there is: {nearest}"))
+    let nearest =
+        known.min_by_key(|known| distance(known, name)).filter(|known| distance(known, name) <= name.len() / 2);
+    let hint =
+        nearest.map_or("stmount mount --help lists them".to_owned(), |known| format!("the nearest there is: {known}"));
+    usage(format!("unknown mount option {shown:?}")).hint(hint)
 }
 
 fn no_writing() -> Error {
@@ -331,6 +334,7 @@ mod tests {
             assert!(e.advice().unwrap().ends_with(nearest), "{wrong}: {:?}", e.advice());
             assert!(e.to_string().contains(wrong.split('=').next().unwrap()));
         }
+        assert!(parse("zzzzz").unwrap_err().advice().unwrap().contains("--help"));
     }
 
     #[test]

@@ -29,7 +29,7 @@ impl Kind {
 
     /// The kind bits of a `st_mode`.
     pub fn from_mode(mode: u32) -> Option<Self> {
-        Self::from_code(u64::from(mode >> 12 & 0xf))
+        Self::from_code(u64::from((mode >> 12) & 0xf))
     }
 
     pub fn code(self) -> u8 {
@@ -103,7 +103,7 @@ pub struct Owner {
 /// Device numbers travel as `major << 32 | minor`, which is what no operating system uses and each can be made from.
 pub mod device {
     pub fn join(major: u32, minor: u32) -> u64 {
-        u64::from(major) << 32 | u64::from(minor)
+        (u64::from(major) << 32) | u64::from(minor)
     }
 
     pub fn major(device: u64) -> u32 {

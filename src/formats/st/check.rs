@@ -109,7 +109,8 @@ fn check_segments(of: &Container, threads: usize, watch: &dyn Watch, checked: &m
         match result {
             Err(e) => checked.damage.push(e.to_string()),
             Ok(()) => match good.last_mut() {
-                Some(last) if last.0 + last.1 == row.address => last.1 += row.raw_len,
+                // Segments of different tables may overlap.
+                Some(last) if row.address <= last.0 + last.1 => last.1 = last.1.max(row.address + row.raw_len - last.0),
                 _ => good.push((row.address, row.raw_len)),
             },
         }

@@ -138,6 +138,8 @@ pub struct In<'a> {
     streams: Vec<Cursor<'a>>,
     last: Vec<u64>,
     last_bytes: Vec<Vec<u8>>,
+    /// What the names may still add up to when they are written out.
+    text_left: u64,
     next: usize,
 }
 
@@ -148,7 +150,17 @@ impl<'a> In<'a> {
         let rows = cursor.number_to(row_limit, "the number of rows of a block")?;
         let lens = (0..columns).map(|_| cursor.number()).collect::<Result<Vec<_>>>()?;
         let streams = lens.into_iter().map(|len| cursor.bytes(len).map(Cursor)).collect::<Result<Vec<_>>>()?;
-        Ok(Self { rows, streams, last: vec![0; columns], last_bytes: vec![Vec::new(); columns], next: 0 })
+        let (last, last_bytes) = (vec![0; columns], vec![Vec::new(); columns]);
+        Ok(Self { rows, streams, last, last_bytes, text_left: limits::BLOCK_TEXT, next: 0 })
+    }
+
+    /// Sets another limit to what the names add up to.
+    pub fn with_text(self, text_left: u64) -> Self {
+        Self { text_left, ..self }
+    }
+
+    pub fn text_left(&self) -> u64 {
+        self.text_left
     }
 
     pub fn rows(&self) -> usize {
@@ -194,6 +206,10 @@ impl<'a> In<'a> {
         if shared > whole.len() || shared.saturating_add(rest.len()) > limit {
             return Err(damaged("a name in a table block is too long or shares more than there is"));
         }
+        // A few bytes for each row can stand for names of gigabytes that share all but their ends.
+        let len = (shared + rest.len()) as u64;
+        let left = self.text_left.checked_sub(len);
+        self.text_left = left.ok_or_else(|| damaged("the names in a table block are too long together"))?;
         whole.truncate(shared);
         whole.extend_from_slice(rest);
         Ok(whole)

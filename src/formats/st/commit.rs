@@ -6,8 +6,8 @@
 //! ```
 //!
 //! A commit counts only when its own bytes, its check and everything between it and the commit known to be durable
-//! (`tail`) are as they were written. So whatever a crash leaves behind, the newest state that opens is one that was
-//! committed.
+//! (`tail`) are as they were written, and the fences of its tables too. So whatever a crash leaves behind, the newest
+//! state that opens is one that was committed.
 
 use super::layout::{
     CommitHead, HEADER_LEN, Header, ITEM_CRITICAL, ITEM_TOTALS, ItemHead, KNOWN_INCOMPAT, MAGIC, MAJOR, RecordHeader,
@@ -110,19 +110,22 @@ pub struct Found {
     pub has_header: bool,
 }
 
-/// Finds the newest whole commit.
-pub fn newest(source: &dyn ReadAt) -> Result<Found> {
+/// What makes a commit a state: opens its tables.
+pub type Open<'a, T> = &'a dyn Fn(&Commit) -> Result<T>;
+
+/// Finds the newest whole commit that opens.
+pub fn newest<T>(source: &dyn ReadAt, open: Open<'_, T>) -> Result<(Found, T)> {
     let len = source.len()?;
     let header = read_front(source)?;
     let uid = header.as_ref().map(|header| header.uid);
-    let mut search = Search { source, uid, below: u64::MAX, tries: 0 };
-    let commit = match search.at_end(len)? {
+    let mut search = Search { source, uid, open, below: u64::MAX, tries: 0 };
+    let (commit, opened) = match search.at_end(len)? {
         Some(commit) => commit,
         None => search.backward(len)?,
     };
-    check_features(commit.head.incompat.get())?;
-    let end = commit_end(source, &commit)?;
-    Ok(Found { commit, torn: len - end, has_header: header.is_some() })
+    // The end of the record may be missing itself: its payload is all that a state needs.
+    let torn = len.saturating_sub(commit_end(source, &commit)?);
+    Ok((Found { commit, torn, has_header: header.is_some() }, opened))
 }
 
 fn commit_end(source: &dyn ReadAt, commit: &Commit) -> Result<u64> {
@@ -131,35 +134,46 @@ fn commit_end(source: &dyn ReadAt, commit: &Commit) -> Result<u64> {
     Ok(commit.record + len.ok_or_else(|| damaged("the commit is too long"))?)
 }
 
-struct Search<'a> {
+struct Search<'a, T> {
     source: &'a dyn ReadAt,
     uid: Option<[u8; 16]>,
+    open: Open<'a, T>,
     /// Commits at or above this have been tried.
     below: u64,
     tries: u32,
 }
 
-impl Search<'_> {
+/// Whether a commit that fails so is as good as not there. A source that cannot be read, or a state that needs a newer
+/// program, must not show an older state instead.
+fn is_no_commit(e: &Error) -> bool {
+    matches!(e.kind(), Kind::Damaged | Kind::Header)
+}
+
+impl<T> Search<'_, T> {
     /// The commit that the footer at the end of the file names.
-    fn at_end(&mut self, len: u64) -> Result<Option<Commit>> {
+    fn at_end(&mut self, len: u64) -> Result<Option<(Commit, T)>> {
         let Some(footer) = records::read_footer(self.source, len)? else { return Ok(None) };
         if footer.logical_end.get() != len {
             return Ok(None);
         }
-        let Ok(commit) = self.attempt(footer.record.get()) else { return Ok(None) };
-        Ok((footer.check == footer.expected_check(&commit.head.uid)).then_some(commit))
+        match self.attempt(footer.record.get()) {
+            Ok(found) => Ok((footer.check == footer.expected_check(&found.0.head.uid)).then_some(found)),
+            Err(e) if is_no_commit(&e) => Ok(None),
+            Err(e) => Err(e),
+        }
     }
 
     /// Goes back from the end, from header to header.
-    fn backward(&mut self, len: u64) -> Result<Commit> {
+    fn backward(&mut self, len: u64) -> Result<(Commit, T)> {
         self.below = u64::MAX;
         let mut headers = records::Backward::new(self.source, len);
         let mut failure = None;
         while let Some(header) = headers.next()? {
             let Some(record) = self.candidate(&header) else { continue };
             match self.attempt(record) {
-                Ok(commit) => return Ok(commit),
-                Err(e) => failure = Some(e),
+                Ok(found) => return Ok(found),
+                Err(e) if is_no_commit(&e) => failure = Some(e),
+                Err(e) => return Err(e),
             }
             if self.tries >= limits::COMMIT_TRIES {
                 break;
@@ -182,7 +196,7 @@ impl Search<'_> {
         (record >= HEADER_LEN && record < self.below).then_some(record)
     }
 
-    fn attempt(&mut self, record: u64) -> Result<Commit> {
+    fn attempt(&mut self, record: u64) -> Result<(Commit, T)> {
         self.below = record;
         self.tries += 1;
         let header = records::read_header(self.source, record)?;
@@ -195,8 +209,10 @@ impl Search<'_> {
         if header.check != header.expected_check(uid) || self.uid.is_some_and(|known| known != *uid) {
             return Err(damaged(format!("the commit at {record} is of another container")));
         }
+        check_features(commit.head.incompat.get())?;
         self.check_tail(&commit).within(|| format!("the commit at {record}"))?;
-        Ok(commit)
+        let opened = (self.open)(&commit).within(|| format!("the commit at {record}"))?;
+        Ok((commit, opened))
     }
 
     /// Everything since the commit that was known to be durable must have arrived.

@@ -1,6 +1,7 @@
 //! The `extra` field of an inode: what few inodes have. A list of `u8 tag ‖ varint length ‖ bytes`; unknown tags are
 //! passed over by readers and kept by writers.
 
+use super::limits;
 use crate::codec::damaged;
 use crate::codec::varint::{Cursor, put};
 use crate::error::Result;
@@ -67,7 +68,8 @@ pub fn rdev(extra: &[u8]) -> Result<u64> {
 }
 
 pub fn allocated(extra: &[u8]) -> Result<Option<u64>> {
-    find(extra, ALLOCATED)?.map(|value| Cursor(&value).number()).transpose()
+    let number = |value: Vec<u8>| Cursor(&value).number_to(limits::ADDRESS, "the data of a file");
+    find(extra, ALLOCATED)?.map(number).transpose()
 }
 
 pub fn xattrs(extra: &[u8]) -> Result<Vec<Xattr>> {

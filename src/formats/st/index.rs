@@ -38,7 +38,7 @@ impl Index {
     }
 
     fn block<B: Block>(&self, table: usize, block: usize) -> Result<Arc<B>> {
-        let key = Key { owner: self.owner, space: BLOCKS, at: (table as u64) << 32 | block as u64 };
+        let key = Key { owner: self.owner, space: BLOCKS, at: ((table as u64) << 32) | block as u64 };
         let fence = &self.tables[table].fences[block];
         self.cache.get_or_load(key, || fence.load(&*self.source))
     }

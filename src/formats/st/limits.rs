@@ -22,10 +22,14 @@ pub const BLOCK_ROWS_TYPICAL: u64 = 1024;
 pub const BLOCK_RAW_TYPICAL: usize = 256 << 10;
 /// Raw bytes of a table block.
 pub const BLOCK_RAW: u64 = 32 << 20;
+/// The names of a table block, written out: as many of the longest as a writer puts into a block.
+pub const BLOCK_TEXT: u64 = 64 << 20;
 /// Raw bytes of a fence index: enough for some hundred million rows.
 pub const FENCE_RAW: u64 = 64 << 20;
 /// Rows of the fence indexes of all tables of a commit together: a thousand million rows in full blocks.
 pub const FENCE_ROWS: u64 = 1 << 20;
+/// The first keys in the fence indexes of all tables of a commit together, written out: 128 bytes for each row.
+pub const FENCE_TEXT: u64 = 128 << 20;
 
 /// Extents that may stand in a NODE row; more stand in EXTENT rows.
 pub const EXTENTS_INLINE: u64 = 4;

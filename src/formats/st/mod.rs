@@ -39,11 +39,11 @@ use super::{Access, Format, Volume};
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result, Within};
 use crate::source::{ReadAt, Span};
-use commit::Found;
+use commit::{Commit, Found};
 use index::Index;
-use layout::{FOOTER_MAGIC, Footer, HEADER_LEN, MAGIC, RECORD_HEADER_LEN, RECORD_MAGIC};
+use layout::{FOOTER_MAGIC, Footer, HEADER_LEN, MAGIC, RECORD_HEADER_LEN, RECORD_MAGIC, TableRef};
 use std::sync::Arc;
-use table::Table;
+use table::{Left, Table};
 use zerocopy::FromBytes;
 
 /// The format, for the list of formats.
@@ -95,9 +95,8 @@ impl Container {
 
     fn open_bytes(access: Access) -> Result<Self> {
         let source = without_stub(access.bytes)?;
-        let found = commit::newest(&*source)?;
+        let (found, tables) = commit::newest(&*source, &|commit| open_tables(&*source, commit))?;
         tell(&access.name, &found);
-        let tables = open_tables(&*source, &found)?;
         let owner = access.cache.new_owner();
         let cache: Arc<Cache> = access.cache;
         let index = Arc::new(Index::new(tables, source.clone(), cache.clone(), owner));
@@ -120,16 +119,13 @@ fn tell(name: &str, found: &Found) {
     }
 }
 
-fn open_tables(source: &dyn ReadAt, found: &Found) -> Result<Vec<Table>> {
-    let mut rows = limits::FENCE_ROWS;
-    let mut tables = Vec::new();
-    for reference in &found.commit.tables {
+fn open_tables(source: &dyn ReadAt, commit: &Commit) -> Result<Vec<Table>> {
+    let mut left = Left::default();
+    let open = |reference: &TableRef| {
         let record = reference.record.get();
-        let payload_at = record.checked_add(RECORD_HEADER_LEN).filter(|at| *at < found.commit.record);
+        let payload_at = record.checked_add(RECORD_HEADER_LEN).filter(|at| *at < commit.record);
         let payload_at = payload_at.ok_or_else(|| Error::new(Kind::Header, "a table lies outside the container"))?;
-        let table = Table::open(source, payload_at, reference, rows)?;
-        rows -= table.fences.len() as u64;
-        tables.push(table);
-    }
-    Ok(tables)
+        Table::open(source, payload_at, reference, &mut left)
+    };
+    commit.tables.iter().map(open).collect()
 }

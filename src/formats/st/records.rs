@@ -103,6 +103,15 @@ pub fn read_header(source: &dyn ReadAt, at: u64) -> Result<RecordHeader> {
     Ok(header)
 }
 
+/// The header that `bytes` begin with, if it says of itself that it is at `at`.
+fn header_at(bytes: &[u8], at: u64) -> Option<RecordHeader> {
+    if !bytes.starts_with(&RECORD_MAGIC) {
+        return None;
+    }
+    let (header, _) = RecordHeader::read_from_prefix(bytes).ok()?;
+    (header.offset.get() == at).then_some(header)
+}
+
 /// Reads the payload of a record of at most `limit` bytes and compares it with its hash.
 pub fn read_payload(source: &dyn ReadAt, header: &RecordHeader, limit: u64) -> Result<Vec<u8>> {
     let (at, len) = (header.offset.get(), header.payload_len.get());
@@ -151,10 +160,7 @@ impl<'a> Backward<'a> {
                 self.load(at)?;
             }
             let bytes = &self.window[(at - self.window_at) as usize..];
-            if bytes.starts_with(&RECORD_MAGIC)
-                && let Ok((header, _)) = RecordHeader::read_from_prefix(bytes)
-                && header.offset.get() == at
-            {
+            if let Some(header) = header_at(bytes, at) {
                 self.end = at;
                 return Ok(Some(header));
             }

@@ -261,6 +261,9 @@ impl Nodes {
         input.x(|address, len| self.extents.push((address, len)))?;
         let last = self.extents.len() as u32;
         self.extents[first as usize..].iter().try_for_each(|(start, len)| address(*start, *len))?;
+        // Each is within the limit and there are few, but all together may be more than 64 bits hold.
+        let all = self.extents[first as usize..].iter().try_fold(0u64, |sum, (_, len)| sum.checked_add(*len));
+        address(all.unwrap_or(u64::MAX), 0)?;
         address(size, 0)?;
         let before = self.extra.len() as u32;
         self.extra.extend_from_slice(input.b()?);

@@ -128,6 +128,20 @@ pub struct Fence {
     hash: [u8; 32],
 }
 
+/// What the fences of the tables of a commit may still have, all together.
+#[derive(Clone, Copy, Debug)]
+pub struct Left {
+    pub rows: u64,
+    /// Bytes of first keys.
+    pub text: u64,
+}
+
+impl Default for Left {
+    fn default() -> Self {
+        Self { rows: limits::FENCE_ROWS, text: limits::FENCE_TEXT }
+    }
+}
+
 /// An opened table.
 pub struct Table {
     pub fences: Vec<Fence>,
@@ -136,9 +150,9 @@ pub struct Table {
 const FENCE_COLUMNS: usize = 7;
 
 impl Table {
-    /// Reads the fence that `reference` names; `payload_at` is where the payload begins in `source`, `row_limit` what is
-    /// left of the rows that the fences of all tables together may have.
-    pub fn open(source: &dyn ReadAt, payload_at: u64, reference: &TableRef, row_limit: u64) -> Result<Self> {
+    /// Reads the fence that `reference` names; `payload_at` is where the payload begins in `source`, `left` what the
+    /// fences of all tables together may still have.
+    pub fn open(source: &dyn ReadAt, payload_at: u64, reference: &TableRef, left: &mut Left) -> Result<Self> {
         let (blocks_len, fence_len) = (reference.blocks_len.get(), reference.fence_len.get());
         let fence_at = payload_at.checked_add(blocks_len).filter(|_| fence_len <= limits::FENCE_RAW);
         let fence_at = fence_at.ok_or_else(|| damaged("the sizes of a table are too large"))?;
@@ -147,15 +161,15 @@ impl Table {
         if Id::of(&bytes).0 != reference.fence_hash {
             return Err(damaged(format!("the index of the table at {fence_at} fails its check")));
         }
-        Self::parse(&unwrap(&bytes, limits::FENCE_RAW)?, payload_at, fence_at, row_limit)
+        Self::parse(&unwrap(&bytes, limits::FENCE_RAW)?, payload_at, fence_at, left)
     }
 
-    fn parse(raw: &[u8], mut at: u64, end: u64, row_limit: u64) -> Result<Self> {
-        let mut input = In::new(raw, FENCE_COLUMNS, row_limit)?;
+    fn parse(raw: &[u8], mut at: u64, end: u64, left: &mut Left) -> Result<Self> {
+        let mut input = In::new(raw, FENCE_COLUMNS, left.rows)?.with_text(left.text);
         let mut fences: Vec<Fence> = Vec::with_capacity(input.rows());
         for _ in 0..input.rows() {
             input.row();
-            let family = input.u()? as u8;
+            let family = u8::try_from(input.u()?).map_err(|_| damaged("a block of a table is of no known family"))?;
             let rows = input.u()?;
             let first: Box<[u8]> = input.p(crate::tree::Name::MAX + 16)?.into();
             let (len, hash) = (input.u()?, input.h()?);
@@ -166,6 +180,7 @@ impl Table {
             fences.push(Fence { family, rows, first, at, len, hash });
             at += len;
         }
+        *left = Left { rows: left.rows - input.rows() as u64, text: input.text_left() };
         Ok(Self { fences })
     }
 

@@ -122,7 +122,16 @@ impl Tape {
     }
 
     fn load(&self, row: &SegmentRow, depth: u32) -> Result<Arc<Decoded>> {
-        self.cache.get_or_load(self.key(row), || self.decode(row, depth))
+        self.cached(self.key(row), depth, || self.decode(row, depth))
+    }
+
+    /// What is needed to decode something else is not waited for: whoever loads it may be waiting for that, or be this
+    /// very thread, where a hostile container has bases in a circle.
+    fn cached<T: Cached>(&self, key: Key, depth: u32, load: impl FnOnce() -> Result<T>) -> Result<Arc<T>> {
+        match depth {
+            0 => self.cache.get_or_load(key, load),
+            _ => self.cache.get_or_load_now(key, load),
+        }
     }
 
     /// Reads, checks and decodes a segment, past the cache.
@@ -167,7 +176,7 @@ impl Tape {
     fn dict(&self, bases: &[Base], depth: u32) -> Result<Arc<Dict>> {
         let [base] = bases else { return Err(damaged("it has more or less than one dictionary")) };
         let key = Key { owner: self.owner, space: DICTS, at: base.address.get() };
-        self.cache.get_or_load(key, || Ok(Dict(zstd::DecodeDict::new(&self.bases(&[*base], depth)?)?)))
+        self.cached(key, depth, || Ok(Dict(zstd::DecodeDict::new(&self.bases(&[*base], depth)?)?)))
     }
 
     /// The bytes of the bases, one behind the other.

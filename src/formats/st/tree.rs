@@ -229,6 +229,7 @@ impl Extents {
             }
             all.push(Extent { at: row.at, address: row.address, len: row.len });
         }
+        all.retain(|extent| extent.address != 0);
         all.shrink_to_fit();
         Ok(Self(all))
     }
@@ -236,7 +237,9 @@ impl Extents {
     /// The extents that reach into a range, and what of them lies in it.
     fn within(&self, range: Range<u64>) -> impl Iterator<Item = Extent> + '_ {
         let first = self.0.partition_point(|extent| extent.at + extent.len <= range.start);
-        self.0[first..].iter().take_while(move |extent| extent.at < range.end).map(move |extent| {
+        // An extent may go on behind the end of its file: a range from there on is empty, and not one of negative length.
+        let end = if range.is_empty() { 0 } else { range.end };
+        self.0[first..].iter().take_while(move |extent| extent.at < end).map(move |extent| {
             let start = extent.at.max(range.start);
             let end = (extent.at + extent.len).min(range.end);
             Extent { at: start, address: extent.address + (start - extent.at), len: end - start }

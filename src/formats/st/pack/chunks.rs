@@ -58,6 +58,6 @@ impl<'a> Chunks<'a> {
 
     /// Where the data ended, once `next` has given `None`.
     pub fn end(&self) -> u64 {
-        self.at
+        self.end
     }
 }

@@ -43,7 +43,7 @@ pub fn encode(raw: &Raw, preset: &Preset) -> Result<Segment> {
         Coder::Xz(level) => by_xz(raw, level)?,
     };
     let raw_len = bytes.len() as u64;
-    let (stages, bases, data) = if way.data.len() <= bytes.len() - bytes.len() / 128 - 1 {
+    let (stages, bases, data) = if way.data.len() < bytes.len() - bytes.len() / 128 {
         (way.stages, way.bases, way.data)
     } else {
         (Vec::new(), Vec::new(), bytes.to_vec())

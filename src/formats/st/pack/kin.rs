@@ -104,9 +104,9 @@ fn gear() -> Box<[u64; 256]> {
     let mut table = Box::new([0; 256]);
     for slot in table.iter_mut() {
         state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        *slot = mixed ^ mixed >> 31;
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        *slot = mixed ^ (mixed >> 31);
     }
     table
 }
