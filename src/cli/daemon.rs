@@ -14,7 +14,7 @@
 
 use super::args;
 use super::plan::{self, Mounting};
-use super::{exit, logging, say};
+use super::{exit, heap, logging, say};
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
 use crate::mount::session::{Entry, Register};
@@ -36,9 +36,6 @@ const ROLE: &str = "STMOUNT_DAEMON";
 
 /// Tells a daemon to unmount when its standard input ends, which is when the one who started it is gone.
 pub const LIFELINE: &str = "STMOUNT_LIFELINE";
-
-/// How many heaps glibc may have.
-const HEAPS: &str = "MALLOC_ARENA_MAX";
 
 /// The one line that the daemon sends.
 #[derive(Debug, Serialize, Deserialize)]
@@ -114,11 +111,6 @@ fn command(plan: &Mounting) -> Result<Command> {
     if std::env::var_os(LIFELINE).is_none() {
         command.stdin(Stdio::null());
     }
-    // glibc would have a heap for each thread, and segments that one thread decodes and another drops leave holes in all
-    // of them: twice the memory of the cache. One heap reuses them, and is no slower for blocks as large as segments.
-    if std::env::var_os(HEAPS).is_none() {
-        command.env(HEAPS, "1");
-    }
     Ok(command)
 }
 
@@ -187,6 +179,7 @@ fn detach() -> io::Result<()> {
 
 /// Mounts, says so, and serves until the mount is gone.
 fn serve(plan: &Mounting, ready: impl FnOnce(&Ready, &Mounting) -> Result<()>) -> Result<()> {
+    heap::keep_small();
     // Signals wait from here on, so that none can end the process while the mount is there.
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(|e| Error::io(e, "cannot handle signals"))?;
     let lifeline = lifeline()?;

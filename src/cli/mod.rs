@@ -14,6 +14,7 @@ mod daemon;
 mod examine;
 pub mod exit;
 mod generate;
+mod heap;
 mod helper;
 mod inspect;
 mod logging;
