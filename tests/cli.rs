@@ -305,6 +305,19 @@ fn unpacking_over_files_skips_them_unless_told_otherwise() {
 }
 
 #[test]
+fn a_folder_is_not_unpacked_into_itself() {
+    let desk = Desk::with_game();
+    for target in ["game", "game/new/deep"] {
+        let said = desk.say(&["unpack", "game", target]);
+        assert_eq!(said.code, 1, "{}", said.err);
+        assert!(said.err.contains("into itself"), "{}", said.err);
+    }
+    assert!(!desk.path("game/new").exists());
+    desk.ok(&["unpack", "-q", "game", "game2"]);
+    assert!(desk.path("game2/readme.txt").exists());
+}
+
+#[test]
 fn damage_is_found_and_the_file_named() {
     let desk = Desk::with_game();
     assert_eq!(desk.say(&["check", "game.st"]).code, 0);

@@ -164,6 +164,7 @@ pub fn unpack(given: &args::Unpack, common: &Common) -> Result<u8> {
         || (),
         || {
             let volume = if from_stdin { open_pipe(&target)? } else { open_archive(&given.source)? };
+            outside(&given.source, &target)?;
             make_dir(&target)?;
             unpack::unpack(&*volume.tree, &target, &options, &*progress)
         },
@@ -212,6 +213,19 @@ fn open_archive(source: &Path) -> Result<Volume> {
 
 fn make_dir(target: &Path) -> Result<()> {
     std::fs::create_dir_all(target).map_err(|e| Error::io(e, format!("cannot make {}", target.display())))
+}
+
+/// A folder that is unpacked into itself would never end.
+fn outside(source: &Path, target: &Path) -> Result<()> {
+    let target = std::path::absolute(target).map_err(|e| Error::io(e, format!("{}", target.display())))?;
+    let there = target.ancestors().find_map(|path| std::fs::canonicalize(path).ok());
+    match (std::fs::canonicalize(source), there) {
+        (Ok(from), Some(to)) if to.starts_with(&from) => {
+            let words = format!("{} cannot be unpacked into itself, to {}", source.display(), target.display());
+            Err(Error::new(Kind::Usage, words).hint("name a folder that is elsewhere"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The index of a container is at its end: what comes out of a pipe is kept first, in a file that has no name.
