@@ -1,24 +1,26 @@
 //! A folder as a tree, and a tree as a folder.
 
+#[path = "common/fake.rs"]
+mod fake;
 #[path = "common/metadata.rs"]
 mod metadata;
 
+use fake::Fake;
 use metadata::{describe, everything, is_root, noise};
 use proptest::prelude::*;
 use std::collections::HashMap;
 use std::fs;
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-use stmount::error::{Error, Kind as ErrorKind, Result};
+use stmount::error::{Error, Kind as ErrorKind};
 use stmount::formats::folder::Folder;
 use stmount::formats::{Unwatched, Watch};
 use stmount::jobs::unpack::{Existing, MAX_DEPTH, Options, Report, unpack};
-use stmount::source::{Memory, ReadAt};
-use stmount::tree::{Attr, Filter, Kind, Name, Node, Time, Totals, Tree, Visit, Xattr};
+use stmount::tree::{Filter, Kind, Name, Node, Time, Tree};
 use tempfile::{TempDir, tempdir};
 
 /// Remembers what it was told.
@@ -608,149 +610,6 @@ proptest! {
         let want = describe(&tree);
         prop_assert_eq!(&describe(&Folder::open(&a).unwrap()), &want);
         prop_assert_eq!(&describe(&Folder::open(&b).unwrap()), &want);
-    }
-}
-
-// ---- a tree in memory that does as it likes ----
-
-struct FakeNode {
-    attr: Attr,
-    entries: Vec<(Vec<u8>, usize)>,
-    bytes: Vec<u8>,
-    hole: u64,
-    breaks_at: Option<u64>,
-    xattrs: Vec<Xattr>,
-}
-
-struct Fake {
-    nodes: Vec<FakeNode>,
-}
-
-impl Fake {
-    fn new() -> Self {
-        let mut fake = Self { nodes: Vec::new() };
-        fake.push(Kind::Directory);
-        fake
-    }
-
-    fn push(&mut self, kind: Kind) -> usize {
-        let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-        let time = Time { secs: 1_234_567_890, nanos: 987_654_321 };
-        let mode = match kind {
-            Kind::Directory => 0o755,
-            Kind::Symlink => 0o777,
-            _ => 0o644,
-        };
-        let attr = Attr { kind, mode, uid, gid, size: 0, nlink: 1, rdev: 0, mtime: time, ctime: time, allocated: 0 };
-        let node =
-            FakeNode { attr, entries: Vec::new(), bytes: Vec::new(), hole: 0, breaks_at: None, xattrs: Vec::new() };
-        self.nodes.push(node);
-        self.nodes.len() - 1
-    }
-
-    fn add(&mut self, dir: usize, name: &[u8], kind: Kind) -> usize {
-        let node = self.push(kind);
-        self.nodes[dir].entries.push((name.to_vec(), node));
-        node
-    }
-
-    fn dir(&mut self, dir: usize, name: &[u8]) -> usize {
-        self.add(dir, name, Kind::Directory)
-    }
-
-    fn file(&mut self, dir: usize, name: &[u8], bytes: &[u8]) -> usize {
-        let node = self.add(dir, name, Kind::File);
-        self.nodes[node].bytes = bytes.to_vec();
-        self.nodes[node].attr.size = bytes.len() as u64;
-        node
-    }
-
-    fn link(&mut self, dir: usize, name: &[u8], target: &[u8]) -> usize {
-        let node = self.add(dir, name, Kind::Symlink);
-        self.nodes[node].bytes = target.to_vec();
-        node
-    }
-
-    fn again(&mut self, dir: usize, name: &[u8], node: usize) {
-        self.nodes[dir].entries.push((name.to_vec(), node));
-        self.nodes[node].attr.nlink += 1;
-    }
-
-    fn node(&self, node: Node) -> &FakeNode {
-        &self.nodes[node.0 as usize]
-    }
-}
-
-impl Tree for Fake {
-    fn root(&self) -> Node {
-        Node(0)
-    }
-
-    fn find(&self, dir: Node, name: Name<'_>) -> Result<Option<Node>> {
-        Ok(self.node(dir).entries.iter().find(|(n, _)| n == name.bytes()).map(|(_, node)| Node(*node as u64)))
-    }
-
-    fn attr(&self, node: Node) -> Result<Attr> {
-        Ok(self.node(node).attr.clone())
-    }
-
-    fn list(&self, dir: Node, after: Option<Name<'_>>, visit: &mut Visit<'_>) -> Result<()> {
-        let entries = &self.node(dir).entries;
-        let from = after.map_or(0, |a| entries.iter().rposition(|(n, _)| n == a.bytes()).unwrap() + 1);
-        for (name, node) in &entries[from..] {
-            let kind = self.nodes[*node].attr.kind;
-            if visit(Name::new(name)?, Node(*node as u64), kind).is_break() {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    fn target(&self, link: Node) -> Result<Vec<u8>> {
-        Ok(self.node(link).bytes.clone())
-    }
-
-    fn open(&self, file: Node) -> Result<Arc<dyn ReadAt>> {
-        let node = self.node(file);
-        let bytes = Memory::new(node.bytes.clone());
-        Ok(Arc::new(FakeFile { bytes, hole: node.hole, breaks_at: node.breaks_at }))
-    }
-
-    fn xattrs(&self, node: Node) -> Result<Vec<Xattr>> {
-        Ok(self.node(node).xattrs.clone())
-    }
-
-    fn totals(&self) -> Result<Totals> {
-        Ok(Totals { nodes: self.nodes.len() as u64, ..Totals::default() })
-    }
-
-    fn is_frozen(&self) -> bool {
-        true
-    }
-}
-
-/// Bytes, a hole behind them, and perhaps a place that cannot be read.
-struct FakeFile {
-    bytes: Memory,
-    hole: u64,
-    breaks_at: Option<u64>,
-}
-
-impl ReadAt for FakeFile {
-    fn len(&self) -> Result<u64> {
-        Ok(self.bytes.len()? + self.hole)
-    }
-
-    fn read_at(&self, at: u64, into: &mut [u8]) -> Result<usize> {
-        if self.breaks_at.is_some_and(|b| b < at + into.len() as u64) {
-            return Err(Error::new(ErrorKind::Damaged, "a segment fails its check"));
-        }
-        self.bytes.read_at(at, into)
-    }
-
-    fn next_data(&self, at: u64) -> Result<Option<Range<u64>>> {
-        let len = self.bytes.len()?;
-        Ok((at < len).then_some(at..len))
     }
 }
 
