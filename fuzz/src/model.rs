@@ -100,7 +100,7 @@ impl Block {
     /// The key of the first row.
     fn first_key(&self) -> Option<Vec<u8>> {
         let number =
-            |stream: usize| Some((unzigzag(Cursor(&self.streams[stream]).number().ok()?) as u64).to_be_bytes());
+            |stream: usize| Some((unzigzag(Cursor(self.streams.get(stream)?).number().ok()?) as u64).to_be_bytes());
         let text = |stream: usize| {
             let len = Cursor(self.streams.get(stream)?).number().ok()?;
             self.streams.get(stream + 1)?.get(..usize::try_from(len).ok()?)
@@ -158,7 +158,7 @@ impl Model {
         for blocks in &mut self.tables {
             let (mut payload, mut fence) = (Vec::new(), vec![Vec::new(); FENCE_STREAMS]);
             for block in blocks.iter_mut() {
-                if block.family == SEGMENTS {
+                if block.family == SEGMENTS && block.streams.len() == 7 {
                     out.segment_rows(block, &places, self.agree);
                 }
                 let stored = put_together(block.rows_inside, &block.streams);
