@@ -109,7 +109,7 @@ def survives_a_dictionary_of_two_lengths(w):
     for i, length in enumerate([5000, 9000]):
         raw, at = text[length - 1000 : length], 100_000 + 1000 * i
         words = zstandard.ZstdCompressionDict(text[:length], dict_type=zstandard.DICT_TYPE_RAWCONTENT)
-        data = zstandard.ZstdCompressor(dict_data=words).compress(raw)
+        data = zstandard.ZstdCompressor(dict_data=words, write_checksum=True).compress(raw)
         segments.append(w.segment(at, raw, stages=((3, b""),), bases=[(4096, length)], data=data))
         names += [name(1, b"%d" % i, 2 + i), node(2 + i, size=1000, extents=[(at, 1000)])]
     return [root(), *names, *segments]
