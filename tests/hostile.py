@@ -96,6 +96,26 @@ def survives_overlapping_segments(w):
 
 
 @case
+def survives_an_extent_of_no_length(w):
+    inline = one_file(size=300, extents=[(4096, 10), (4096, 0), (0, 20), (4096, 0)])
+    rows = [*inline, w.segment(4096, bytes(100))]
+    return [*rows, name(1, b"rows", 3), node(3, size=300, data=7), extent(7, 0, 4096, 0), extent(7, 50, 4096, 9)]
+
+
+@case
+def survives_a_dictionary_of_two_lengths(w):
+    text = b"".join(b"%d bottles, " % i for i in range(900))
+    segments, names = [w.segment(4096, text)], []
+    for i, length in enumerate([5000, 9000]):
+        raw, at = text[length - 1000 : length], 100_000 + 1000 * i
+        words = zstandard.ZstdCompressionDict(text[:length], dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+        data = zstandard.ZstdCompressor(dict_data=words, write_checksum=True).compress(raw)
+        segments.append(w.segment(at, raw, stages=((3, b""),), bases=[(4096, length)], data=data))
+        names += [name(1, b"%d" % i, 2 + i), node(2 + i, size=1000, extents=[(at, 1000)])]
+    return [root(), *names, *segments]
+
+
+@case
 def survives_wide_and_narrow_owners(w):
     return one_file(uid=2**32 - 1, gid=2**32 - 1, nlink=2**32 - 1)
 
@@ -134,6 +154,18 @@ def refused_five_extents(w):
 def refused_overlapping_extents(w):
     rows = [extent(7, 0, 4096, 60), extent(7, 50, 4096, 50), w.segment(4096, bytes(100))]
     return [*one_file(size=100, data=7), *rows]
+
+
+@case
+def refused_overlapping_extents_of_more_than_64_bits(w):
+    return [*one_file(size=100, data=7), *(extent(7, i, 4096, HUGE) for i in range(5))]
+
+
+@case
+def refused_damaged_files_below_a_circle_of_long_names(w):
+    files = [name(2, b"%d" % i, 3) for i in range(500)]
+    circle = [root(), name(1, b"dir", 2, 4), node(2, DIR), name(2, b"n" * 65535, 2, 4)]
+    return [*circle, *files, node(3, size=9, extents=[(5000, 9)])]
 
 
 @case
@@ -216,6 +248,30 @@ def refused_a_key_twice(w):
 def refused_blocks_out_of_order(w):
     w.table([root(), name(1, b"b", 2), name(1, b"a", 2), node(2)], sort=False, block_rows=1)
     w.commit()
+
+
+def refused_blocks_elsewhere(first, then):
+    """Two blocks of segments at these addresses, which begin at 8000 and 9000 as the fence has it."""
+
+    def made(w):
+        file = [root(), name(1, b"file", 2), node(2, size=20, extents=[(8000, 10), (9000, 10)])]
+        blocks = [(family, parts.key_of(*rows[0]), rows) for family, rows in ((1, file[1:2]), (2, file[::2]))]
+        for begin, addresses in ((8000, first), (9000, then)):
+            blocks.append((4, parts.key_of(4, (0, begin)), [w.segment(address, bytes(10)) for address in addresses]))
+        pairs = []
+        for family, key, rows in blocks:
+            stored = block(content(parts.COLUMNS[family], [row for _, row in rows]))
+            pairs.append((stored, fence_row(family, len(rows), key, stored)))
+        w.blocks(pairs)
+        w.commit()
+
+    return made
+
+
+for label, where in dict(before=([8000], [4096]), behind=([8000, 9500], [9000])).items():
+    elsewhere = refused_blocks_elsewhere(*where)
+    elsewhere.__name__ = f"refused_rows_{label}_their_block"
+    case(elsewhere)
 
 
 @case
@@ -328,6 +384,14 @@ def refused_another_segment_than_was_said(w):
 
 
 @case
+def refused_two_segments_in_one_record(w):
+    row = w.segment(4096, bytes(100))
+    other = (4, (0, 5000, 200, *row[1][3:]))
+    behind = [name(1, b"other", 3), node(3, size=50, extents=[(5100, 50)])]
+    return [*one_file(size=100, extents=[(4096, 100)]), *behind, row, other]
+
+
+@case
 def refused_an_xz_stream_with_a_large_dictionary(w):
     stream = bytearray(lzma.compress(bytes(100), check=lzma.CHECK_NONE))
     size = (stream[12] + 1) * 4
@@ -401,6 +465,13 @@ def refused_too_many_nanoseconds(w):
 def refused_too_many_tables(w):
     w.table([root()])
     w.commit(tables=w.tables * 4097)
+
+
+@case
+def refused_one_large_fence_in_many_tables(w):
+    w.table([root()])
+    w.blocks([], fence=block(bytes(60 * MIB)))
+    w.commit(tables=w.tables[:1] + w.tables[1:] * 4000)
 
 
 @case

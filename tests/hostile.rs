@@ -249,6 +249,7 @@ fn exercise_file(file: &dyn ReadAt) -> Result<()> {
     let mut at = 0;
     for _ in 0..1000 {
         let Some(range) = file.next_data(at)? else { break };
+        assert!(range.start >= at && range.start < range.end && range.end <= len, "{range:?} at {at} of {len}");
         at = range.end;
     }
     Ok(())
@@ -291,6 +292,16 @@ fn a_container_that_lies_is_refused_or_does_no_harm() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn directories_in_circles_are_listed_once() {
+    let dir = TempDir::new().unwrap();
+    hostile(dir.path());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_stmount"));
+    let out = command.args(["ls", "-R"]).arg(dir.path().join("survives-directories-in-circles.st")).output().unwrap();
+    assert!(out.status.success(), "{:?}: {}", out.status, String::from_utf8_lossy(&out.stderr));
+    assert_eq!(String::from_utf8_lossy(&out.stdout), "dir\ndir/again\ndir/root\n");
 }
 
 /// Memory above that of a container of nothing, which a hostile one may cost.

@@ -9,6 +9,7 @@ use crate::formats::Volume;
 use crate::source::ReadAt;
 use crate::tree::{Attr, Kind, NameBuf, Node, Tree, device, find_path, path_display};
 use serde_json::json;
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::ops::ControlFlow;
@@ -34,7 +35,7 @@ pub fn ls(given: &args::Ls) -> Result<u8> {
     }
     let base = trimmed(&path);
     if tree.attr(node)?.kind == Kind::Directory {
-        listing.directory(node, b"")?
+        listing.directory(node)?
     } else {
         listing.entry(node, base)?
     }
@@ -59,13 +60,24 @@ struct Listing<'a> {
 }
 
 impl Listing<'_> {
-    fn directory(&mut self, dir: Node, path: &[u8]) -> Result<()> {
-        for (name, node, kind) in entries(self.tree, dir)? {
-            let name = name.as_name().bytes();
-            let path = if path.is_empty() { name.to_vec() } else { [path, b"/", name].concat() };
+    /// A directory and, where asked for, what is below it. Those of a hostile container go in circles or down without
+    /// end: each is entered once, and the levels do not lie on the stack.
+    fn directory(&mut self, dir: Node) -> Result<()> {
+        let (mut path, mut entered) = (Vec::new(), HashSet::from([dir]));
+        let mut levels = vec![(0, entries(self.tree, dir)?.into_iter())];
+        while let Some((above, rest)) = levels.last_mut() {
+            path.truncate(*above);
+            let Some((name, node, kind)) = rest.next() else {
+                levels.pop();
+                continue;
+            };
+            if !path.is_empty() {
+                path.push(b'/');
+            }
+            path.extend_from_slice(name.as_name().bytes());
             self.entry(node, &path)?;
-            if self.given.recursive && kind == Kind::Directory {
-                self.directory(node, &path)?;
+            if self.given.recursive && kind == Kind::Directory && entered.insert(node) {
+                levels.push((path.len(), entries(self.tree, node)?.into_iter()));
             }
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use super::index::Index;
 use super::rows::{Block, ChunkRow, ExtentRow, Metas, Names, Nodes, Plain, Rows, SegmentRow};
-use super::table::Fence;
+use super::table::Table;
 use super::tree::{Container, ROOT};
 use super::{records, tape::Tape};
 use crate::codec::damaged;
@@ -62,21 +62,24 @@ impl Container {
 }
 
 fn check_tables(index: &Index, source: &dyn ReadAt, checked: &mut Checked) {
-    for fence in index.tables().iter().flat_map(|table| &table.fences) {
-        if let Err(e) = check_block(fence, source) {
-            checked.damage.push(e.to_string());
+    for table in index.tables() {
+        for block in 0..table.fences.len() {
+            if let Err(e) = check_block(table, block, source) {
+                checked.damage.push(e.to_string());
+            }
         }
     }
 }
 
-fn check_block(fence: &Fence, source: &dyn ReadAt) -> Result<()> {
+fn check_block(table: &Table, block: usize, source: &dyn ReadAt) -> Result<()> {
+    let fence = &table.fences[block];
     match fence.family {
-        Names::FAMILY => fence.load::<Names>(source).map(drop),
-        Nodes::FAMILY => fence.load::<Nodes>(source).map(drop),
-        ExtentRow::FAMILY => fence.load::<Rows<ExtentRow>>(source).map(drop),
-        SegmentRow::FAMILY => fence.load::<Rows<SegmentRow>>(source).map(drop),
-        ChunkRow::FAMILY => fence.load::<Rows<ChunkRow>>(source).map(drop),
-        Metas::FAMILY => fence.load::<Metas>(source).map(drop),
+        Names::FAMILY => table.load::<Names>(block, source).map(drop),
+        Nodes::FAMILY => table.load::<Nodes>(block, source).map(drop),
+        ExtentRow::FAMILY => table.load::<Rows<ExtentRow>>(block, source).map(drop),
+        SegmentRow::FAMILY => table.load::<Rows<SegmentRow>>(block, source).map(drop),
+        ChunkRow::FAMILY => table.load::<Rows<ChunkRow>>(block, source).map(drop),
+        Metas::FAMILY => table.load::<Metas>(block, source).map(drop),
         _ => fence.read(source).map(drop).within(|| format!("the table block at {}", fence.at)),
     }
 }
@@ -150,7 +153,9 @@ fn check_nodes(index: &Index, good: &Good, checked: &mut Checked) -> Result<Hash
         let row = at.block.get(at.row);
         let missing = missing(good, row.address, row.len);
         if let Some(ino) = owners.get(&row.data_id).filter(|_| missing > 0) {
-            *lost.entry(*ino).or_default() += missing;
+            // Rows that overlap, in a hostile container, can come to more than 64 bits hold.
+            let sum: &mut u64 = lost.entry(*ino).or_default();
+            *sum = sum.saturating_add(missing);
         }
     }
     Ok(lost)
@@ -188,6 +193,9 @@ fn name_files(index: &Index, lost: HashMap<u64, u64>) -> Result<Vec<DamagedFile>
     Ok(files)
 }
 
+/// Bytes above a name after which its path is cut off.
+const LONGEST_PATH: usize = 1 << 16;
+
 struct DamagedPath<'a> {
     dirs: &'a HashMap<u64, (u64, Vec<u8>)>,
 }
@@ -196,9 +204,11 @@ impl DamagedPath<'_> {
     /// The path of a name in a directory. A container whose directories go in circles gets a path that is cut off.
     fn of(&self, mut parent: u64, name: Vec<u8>) -> Vec<u8> {
         let mut parts = vec![name];
-        while parent != ROOT && parts.len() < 1000 {
+        let mut len = 0;
+        while parent != ROOT && parts.len() < 1000 && len < LONGEST_PATH {
             let Some((above, name)) = self.dirs.get(&parent) else { break };
             parts.push(name.clone());
+            len += name.len();
             parent = *above;
         }
         parts.reverse();

@@ -39,8 +39,7 @@ impl Index {
 
     fn block<B: Block>(&self, table: usize, block: usize) -> Result<Arc<B>> {
         let key = Key { owner: self.owner, space: BLOCKS, at: ((table as u64) << 32) | block as u64 };
-        let fence = &self.tables[table].fences[block];
-        self.cache.get_or_load(key, || fence.load(&*self.source))
+        self.cache.get_or_load(key, || self.tables[table].load(block, &*self.source))
     }
 
     /// The newest row with the key, which `order` finds in a block (as of `binary_search_by`).

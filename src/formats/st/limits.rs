@@ -26,6 +26,9 @@ pub const BLOCK_RAW: u64 = 32 << 20;
 pub const BLOCK_TEXT: u64 = 64 << 20;
 /// Raw bytes of a fence index: enough for some hundred million rows.
 pub const FENCE_RAW: u64 = 64 << 20;
+/// The fence indexes of all tables of a commit together, each as large as it is raw or stored, whichever is more: room
+/// for what the limits of their rows and keys allow.
+pub const FENCES: u64 = 256 << 20;
 /// Rows of the fence indexes of all tables of a commit together: a thousand million rows in full blocks.
 pub const FENCE_ROWS: u64 = 1 << 20;
 /// The first keys in the fence indexes of all tables of a commit together, written out: 128 bytes for each row.

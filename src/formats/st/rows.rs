@@ -23,6 +23,9 @@ pub trait Block: Cached + Sized {
 
     fn rows(&self) -> usize;
 
+    /// The key of a row, with the family in front.
+    fn key(&self, row: usize) -> Vec<u8>;
+
     /// Whether a row deletes its key.
     fn deletes(&self, row: usize) -> bool;
 
@@ -153,6 +156,11 @@ impl Block for Names {
 
     fn rows(&self) -> usize {
         self.entries.len()
+    }
+
+    fn key(&self, row: usize) -> Vec<u8> {
+        let (parent, name) = self.key_of(row);
+        name_key(parent, name)
     }
 
     fn deletes(&self, row: usize) -> bool {
@@ -309,6 +317,10 @@ impl Block for Nodes {
         self.entries.len()
     }
 
+    fn key(&self, row: usize) -> Vec<u8> {
+        key(Self::FAMILY, &[self.entries[row].ino])
+    }
+
     fn deletes(&self, row: usize) -> bool {
         self.entries[row].deleted
     }
@@ -365,6 +377,10 @@ impl<R: Plain> Block for Rows<R> {
 
     fn rows(&self) -> usize {
         self.rows.len()
+    }
+
+    fn key(&self, row: usize) -> Vec<u8> {
+        self.rows[row].key()
     }
 
     fn deletes(&self, row: usize) -> bool {
@@ -562,6 +578,10 @@ impl Block for Metas {
 
     fn rows(&self) -> usize {
         self.0.len()
+    }
+
+    fn key(&self, row: usize) -> Vec<u8> {
+        self.0[row].0.key()
     }
 
     fn deletes(&self, row: usize) -> bool {

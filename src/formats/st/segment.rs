@@ -74,7 +74,7 @@ pub fn parse(payload: &[u8], address: u64, raw_len: u64) -> Result<Parts<'_>> {
     let cut = || damaged("it is cut off");
     let (head, rest) = SegmentHead::read_from_prefix(payload).map_err(|_| cut())?;
     if head.address.get() != address || head.raw_len.get() != raw_len || raw_len > limits::SEGMENT_RAW {
-        return Err(damaged("it is not the segment that the index names"));
+        return Err(other());
     }
     if head.bases.get() > limits::BASES || head.stages > limits::STAGES {
         return Err(damaged("it has too many bases or stages"));
@@ -92,6 +92,11 @@ pub fn parse(payload: &[u8], address: u64, raw_len: u64) -> Result<Parts<'_>> {
         return Err(damaged("its bases are too long"));
     }
     Ok(Parts { head, bases: bases.to_vec(), stages, data: rest })
+}
+
+/// The error of a record that is not the segment of its row.
+pub fn other() -> Error {
+    damaged("it is not the segment that the index names")
 }
 
 fn unknown(codec: u16) -> Error {

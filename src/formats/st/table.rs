@@ -134,11 +134,13 @@ pub struct Left {
     pub rows: u64,
     /// Bytes of first keys.
     pub text: u64,
+    /// Bytes of the fences themselves.
+    pub bytes: u64,
 }
 
 impl Default for Left {
     fn default() -> Self {
-        Self { rows: limits::FENCE_ROWS, text: limits::FENCE_TEXT }
+        Self { rows: limits::FENCE_ROWS, text: limits::FENCE_TEXT, bytes: limits::FENCES }
     }
 }
 
@@ -161,7 +163,11 @@ impl Table {
         if Id::of(&bytes).0 != reference.fence_hash {
             return Err(damaged(format!("the index of the table at {fence_at} fails its check")));
         }
-        Self::parse(&unwrap(&bytes, limits::FENCE_RAW)?, payload_at, fence_at, left)
+        let raw = unwrap(&bytes, limits::FENCE_RAW)?;
+        // A commit may name one large fence of few rows thousands of times.
+        let bytes = left.bytes.checked_sub(raw.len().max(bytes.len()) as u64);
+        left.bytes = bytes.ok_or_else(|| damaged("the indexes of the tables are too large together"))?;
+        Self::parse(&raw, payload_at, fence_at, left)
     }
 
     fn parse(raw: &[u8], mut at: u64, end: u64, left: &mut Left) -> Result<Self> {
@@ -180,8 +186,20 @@ impl Table {
             fences.push(Fence { family, rows, first, at, len, hash });
             at += len;
         }
-        *left = Left { rows: left.rows - input.rows() as u64, text: input.text_left() };
+        *left = Left { rows: left.rows - input.rows() as u64, text: input.text_left(), ..*left };
         Ok(Self { fences })
+    }
+
+    /// Reads, checks and decodes a block, whose keys must lie where the fence says: a walk over blocks is in order, and a
+    /// key that is found by the fence is found by the walk.
+    pub fn load<B: Block>(&self, block: usize, source: &dyn ReadAt) -> Result<B> {
+        let fence = &self.fences[block];
+        let rows: B = fence.load(source)?;
+        let next = self.fences.get(block + 1);
+        if *rows.key(0) == *fence.first && next.is_none_or(|next| *rows.key(rows.rows() - 1) < *next.first) {
+            return Ok(rows);
+        }
+        Err(damaged(format!("the table block at {}: its rows are not where the index says", fence.at)))
     }
 
     /// The block that may hold `key`: the last one that does not begin behind it.
@@ -200,7 +218,7 @@ impl Table {
 
 impl Fence {
     /// Reads, checks and decodes the block.
-    pub fn load<B: Block>(&self, source: &dyn ReadAt) -> Result<B> {
+    fn load<B: Block>(&self, source: &dyn ReadAt) -> Result<B> {
         let place = || format!("the table block at {}", self.at);
         let raw = self.read(source).and_then(|bytes| unwrap(&bytes, limits::BLOCK_RAW)).within(place)?;
         let input = In::new(&raw, B::COLUMNS, limits::BLOCK_ROWS).within(place)?;

@@ -30,6 +30,7 @@ pub struct Tape {
 /// A decoded segment. Its buffer goes back to the others when nobody has it any more: memory is then neither mapped and
 /// unmapped for each segment nor left in pieces.
 pub struct Decoded {
+    address: u64,
     bytes: Vec<u8>,
     buffers: Arc<Buffers>,
 }
@@ -73,11 +74,15 @@ impl Buffers {
     }
 }
 
-struct Dict(zstd::DecodeDict);
+struct Dict {
+    dict: zstd::DecodeDict,
+    /// Bytes of the tape that it was made of.
+    len: u64,
+}
 
 impl Cached for Dict {
     fn weight(&self) -> usize {
-        self.0.weight()
+        self.dict.weight()
     }
 }
 
@@ -122,7 +127,12 @@ impl Tape {
     }
 
     fn load(&self, row: &SegmentRow, depth: u32) -> Result<Arc<Decoded>> {
-        self.cached(self.key(row), depth, || self.decode(row, depth))
+        let segment = self.cached(self.key(row), depth, || self.decode(row, depth))?;
+        // Rows of a hostile container may share a record, which is the segment of one of them only.
+        if segment.address != row.address || segment.bytes.len() as u64 != row.raw_len {
+            return Err(segment::other().within(format!("the segment at {}", row.record)));
+        }
+        Ok(segment)
     }
 
     /// What is needed to decode something else is not waited for: whoever loads it may be waiting for that, or be this
@@ -160,13 +170,14 @@ impl Tape {
             return Err(damaged("it fails its check"));
         }
         let parts = segment::parse(stored, row.address, row.raw_len)?;
-        let mut out = Decoded { bytes: self.buffers.take(row.raw_len as usize), buffers: self.buffers.clone() };
+        let bytes = self.buffers.take(row.raw_len as usize);
+        let mut out = Decoded { address: row.address, bytes, buffers: self.buffers.clone() };
         match parts.codec() {
             codec::ZSTD_PREFIX => {
                 segment::decode(&parts, Help::Prefix(&self.bases(&parts.bases, depth)?), &mut out.bytes)?;
             }
             codec::ZSTD_DICT => {
-                segment::decode(&parts, Help::Dict(&self.dict(&parts.bases, depth)?.0), &mut out.bytes)?;
+                segment::decode(&parts, Help::Dict(&self.dict(&parts.bases, depth)?.dict), &mut out.bytes)?;
             }
             _ => segment::decode(&parts, Help::Nothing, &mut out.bytes)?,
         }
@@ -176,7 +187,11 @@ impl Tape {
     fn dict(&self, bases: &[Base], depth: u32) -> Result<Arc<Dict>> {
         let [base] = bases else { return Err(damaged("it has more or less than one dictionary")) };
         let key = Key { owner: self.owner, space: DICTS, at: base.address.get() };
-        self.cached(key, depth, || Ok(Dict(zstd::DecodeDict::new(&self.bases(&[*base], depth)?)?)))
+        let len = base.len.get();
+        let make = || Ok(Dict { dict: zstd::DecodeDict::new(&self.bases(&[*base], depth)?)?, len });
+        let dict = self.cached(key, depth, make)?;
+        // The same address with another length is another dictionary, and not kept.
+        if dict.len == len { Ok(dict) } else { Ok(Arc::new(make()?)) }
     }
 
     /// The bytes of the bases, one behind the other.

@@ -195,6 +195,13 @@ struct Extent {
     len: u64,
 }
 
+impl Extent {
+    /// Nor is an extent of no length data, which would be a range that ends where it begins.
+    fn is_data(&self) -> bool {
+        self.address != 0 && self.len != 0
+    }
+}
+
 /// All data of a file, in order; what they do not cover is a hole.
 struct Extents(Vec<Extent>);
 
@@ -212,7 +219,7 @@ impl Extents {
             at += len;
             extent
         });
-        Self(all.filter(|extent| extent.address != 0).collect())
+        Self(all.filter(Extent::is_data).collect())
     }
 
     fn rows(index: &Index, data_id: u64) -> Result<Self> {
@@ -229,7 +236,7 @@ impl Extents {
             }
             all.push(Extent { at: row.at, address: row.address, len: row.len });
         }
-        all.retain(|extent| extent.address != 0);
+        all.retain(Extent::is_data);
         all.shrink_to_fit();
         Ok(Self(all))
     }
