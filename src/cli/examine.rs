@@ -63,12 +63,14 @@ impl Facts {
 fn of_container(info: &st::Info, facts: &mut Facts) {
     let part = |bytes, whole| format!("{} ({} %)", say::size(bytes), say::percent(bytes, whole));
     let index = info.index_tree + info.index_data;
-    let each = index as f64 / info.nodes.max(1) as f64;
+    let each = info.index_tree as f64 / info.nodes.max(1) as f64;
+    let tree = format!("names and inodes {}, {each:.1} bytes a file", say::size(info.index_tree));
     facts.tell("files", say::count(info.nodes), info.nodes);
     facts.tell("size", say::size(info.bytes), info.bytes);
     facts.tell("unique", part(info.unique, info.bytes), info.unique);
     facts.tell("stored", part(info.stored, info.bytes), info.stored);
-    facts.tell("index", format!("{}, {each:.1} bytes a file", say::size(index)), index);
+    facts.tell("index", format!("{} ({tree})", say::size(index)), index);
+    facts.json["index_tree"] = info.index_tree.into();
     facts.tell("generations", say::count(info.tables), info.tables);
     facts.tell("segments", say::count(info.segments), info.segments);
     facts.tell("largest segment", say::size(info.largest_segment), info.largest_segment);

@@ -159,7 +159,8 @@ impl<'a> Backward<'a> {
             if at < self.window_at {
                 self.load(at)?;
             }
-            let bytes = &self.window[(at - self.window_at) as usize..];
+            // Less than was asked for, where the file has shrunk meanwhile.
+            let bytes = self.window.get((at - self.window_at) as usize..).unwrap_or_default();
             if let Some(header) = header_at(bytes, at) {
                 self.end = at;
                 return Ok(Some(header));
