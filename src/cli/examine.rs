@@ -1,7 +1,7 @@
 //! What `info` and `check` find out. For any tree by reading all of it; a container knows more of itself.
 
 use super::inspect::entries;
-use super::{plan, say};
+use super::{heap, plan, say};
 use crate::cache::Cache;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::formats::{Access, Volume, Watch, st};
@@ -102,6 +102,7 @@ fn container(source: &Path) -> Result<st::Container> {
 }
 
 pub fn check(source: &Path, threads: usize, watch: &dyn Watch) -> Result<Checked> {
+    heap::keep_small();
     let volume = open(source)?;
     if volume.format == CONTAINER {
         return Ok(of_check(container(source)?.check(threads, watch)?));

@@ -1,6 +1,6 @@
-//! How a daemon that lives for weeks takes its memory from the system.
+//! How what keeps a cache takes its memory from the system: a daemon that lives for weeks, above all.
 //!
-//! A mount keeps buffers as large as segments that one thread fills and another drops. glibc gives each thread a heap of
+//! The cache keeps buffers as large as segments that one thread fills and another drops. glibc gives each thread a heap of
 //! its own, and after the first such buffer is freed it keeps them inside these heaps, where they leave holes: twice the
 //! memory of the cache. With one heap, and large blocks outside of it, what is freed goes back; the buffers of segments
 //! are used again by the volume itself, so that this costs no time.

@@ -3,7 +3,7 @@
 use super::args::{self, Common};
 use super::output::{Output, unnamed_anywhere};
 use super::progress::Progress;
-use super::{exit, plan, say};
+use super::{exit, heap, plan, say};
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
 use crate::formats::folder::Folder;
@@ -157,6 +157,7 @@ pub fn unpack(given: &args::Unpack, common: &Common) -> Result<u8> {
     if from_stdin && io::stdin().is_terminal() {
         return Err(Error::new(Kind::Usage, "no archive is named").hint("stmount unpack game.st"));
     }
+    heap::keep_small();
     let options = unpack_options(given)?;
     let target = target(given, from_stdin);
     let progress = Progress::new("unpack", common);

@@ -11,6 +11,7 @@ use crate::codec::{damaged, zstd};
 use crate::error::{Error, Kind, Result, Within};
 use crate::source::ReadAt;
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -49,28 +50,37 @@ impl Drop for Decoded {
 
 /// Buffers that wait to be used again.
 #[derive(Default)]
-struct Buffers(Mutex<Vec<Vec<u8>>>);
+struct Buffers(Mutex<VecDeque<Vec<u8>>>);
 
 /// Buffers that are kept, and how large each may be. More are needed only when many segments leave the cache at once.
-const SPARE: usize = 16;
+const SPARE: usize = 32;
 const SPARE_LEN: usize = 1 << 20;
 
+/// Segments end where chunks do, so that hardly two are of one length: buffers are made in steps of so many bytes.
+const STEP: usize = 16 << 10;
+
 impl Buffers {
-    /// A buffer for so many bytes, with anything in it.
+    /// A buffer for so many bytes, with anything in it: the one that fits best, and none that wastes a fourth.
     fn take(&self, len: usize) -> Vec<u8> {
         let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = |buffer: &Vec<u8>| buffer.capacity() >= len && buffer.capacity() <= len + len / 8;
-        match spare.iter().position(fits) {
-            Some(i) => spare.swap_remove(i),
-            None => Vec::with_capacity(len),
+        let fits = |capacity: usize| capacity >= len && capacity <= len + (len / 4).max(STEP);
+        let sizes = spare.iter().map(Vec::capacity).enumerate();
+        match sizes.filter(|(_, capacity)| fits(*capacity)).min_by_key(|(_, capacity)| *capacity) {
+            Some((i, _)) => spare.remove(i).unwrap_or_default(),
+            None => Vec::with_capacity(len.next_multiple_of(STEP)),
         }
     }
 
+    /// Keeps a buffer. Where there are enough, the one that nobody wanted for longest goes.
     fn give(&self, buffer: Vec<u8>) {
-        let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if spare.len() < SPARE && buffer.capacity() <= SPARE_LEN {
-            spare.push(buffer);
+        if buffer.capacity() > SPARE_LEN || buffer.capacity() == 0 {
+            return;
         }
+        let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        spare.push_back(buffer);
+        let surplus = if spare.len() > SPARE { spare.pop_front() } else { None };
+        drop(spare);
+        drop(surplus);
     }
 }
 
