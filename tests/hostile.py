@@ -13,7 +13,7 @@ import zlib
 import zstandard
 
 from st_craft import DIR, FILE, LINK, Writer, block, column, content, extent, fence_row, field, meta, name, node
-from st_craft import hash_of, parts, root, vi, xattr
+from st_craft import hash_of, key_of, root, vi, xattr
 
 MIB, HUGE = 1 << 20, 1 << 62
 CASES = {}
@@ -78,8 +78,8 @@ def survives_times_at_both_ends(w):
 def survives_many_rows_in_a_block(w):
     rows = [(0, 1, b"%05d" % i, 2, 8) for i in range(65536)]
     blocks = [(1, rows), (2, [r for _, r in (root(), node(2, nlink=65536))])]
-    stored = [(f, rows, block(content(parts.COLUMNS[f], rows))) for f, rows in blocks]
-    w.blocks([(s, fence_row(f, len(rows), parts.key_of(f, rows[0]), s)) for f, rows, s in stored])
+    stored = [(f, rows, block(content(f, rows))) for f, rows in blocks]
+    w.blocks([(s, fence_row(f, len(rows), key_of(f, rows[0]), s)) for f, rows, s in stored])
     w.commit()
 
 
@@ -281,8 +281,8 @@ def refused_an_unknown_operation(w):
 
 def raw_table(w, family, raw, rows, first, **how):
     """A table of a block made by hand and the root."""
-    stored, at_root = block(raw, **how), block(content(parts.COLUMNS[2], [root()[1]]))
-    pair = [(stored, fence_row(family, rows, first, stored)), (at_root, fence_row(2, 1, parts.key_of(2, root()[1]), at_root))]
+    stored, at_root = block(raw, **how), block(content(2, [root()[1]]))
+    pair = [(stored, fence_row(family, rows, first, stored)), (at_root, fence_row(2, 1, key_of(2, root()[1]), at_root))]
     w.blocks(sorted(pair, key=lambda p: p[1][0]))
     w.commit()
 
@@ -492,16 +492,16 @@ def refused_a_fence_beyond_the_end(w):
 
 @case
 def refused_blocks_longer_than_the_table(w):
-    stored = block(content(parts.COLUMNS[2], [root()[1]]))
-    row = (2, 1, parts.key_of(2, root()[1]), 1 << 62, hash_of(stored))
+    stored = block(content(2, [root()[1]]))
+    row = (2, 1, key_of(2, root()[1]), 1 << 62, hash_of(stored))
     w.blocks([(stored, row)])
     w.commit()
 
 
 @case
 def refused_a_fence_of_other_rows_than_its_block(w):
-    stored = block(content(parts.COLUMNS[2], [root()[1]]))
-    w.blocks([(stored, fence_row(2, 7, parts.key_of(2, root()[1]), stored))])
+    stored = block(content(2, [root()[1]]))
+    w.blocks([(stored, fence_row(2, 7, key_of(2, root()[1]), stored))])
     w.commit()
 
 

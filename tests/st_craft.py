@@ -2,13 +2,21 @@
 import struct
 
 import zstandard
+from blake3 import blake3
 
-import st_parts as parts
-from st_parts import CHUNK, EXTENT, META, NAME, NODE, SEGMENT, check_of, hash_of
+from st_ref import CHUNK, EXTENT, FAMILIES, FENCE, META, NAME, NODE, SEGMENT, STREAMS, WORD
 
 DIR, FILE, LINK = 0o040755, 0o100644, 0o120777
 KEYS, SEG, TABLE, COMMIT = 1, 2, 3, 4
 TIME = 1_700_000_000
+
+
+def hash_of(data):
+    return blake3(data).digest()
+
+
+def check_of(data):
+    return blake3(data).digest(8)
 
 
 def vi(n):
@@ -19,8 +27,8 @@ def vi(n):
 
 
 def zigzag(n):
-    n = parts.signed(n & parts.WORD)
-    return (n << 1 ^ n >> 63) & parts.WORD
+    n &= WORD
+    return (n << 1 ^ -(n >> 63)) & WORD
 
 
 def column(kind, values):
@@ -48,11 +56,12 @@ def column(kind, values):
                 two += vi(1 if address == 0 else distance and distance + 1)
                 three += vi(length)
                 cursor = cursor if address == 0 else address + length
-    return [one, two, three][: parts.STREAMS[kind]]
+    return [one, two, three][: len(STREAMS[kind])]
 
 
-def content(types, rows):
-    streams = [s for kind, values in zip(types, zip(*rows)) for s in column(kind, values)]
+def content(family, rows):
+    """The content of a block, or, of the family FENCE, of a fence."""
+    streams = [s for kind, values in zip(FAMILIES[family][1], zip(*rows)) for s in column(kind, values)]
     return vi(len(rows)) + b"".join(vi(len(s)) for s in streams) + b"".join(streams)
 
 
@@ -62,7 +71,7 @@ def block(raw, compress=True, claim=None):
 
 
 def node(ino, mode=FILE, size=0, extents=(), data=0, extra=b"", nlink=1, mtime=(TIME, 5), uid=0, gid=0):
-    return NODE, (0, ino, mode, uid, gid, mtime[0] & parts.WORD, mtime[1], nlink, size, data, list(extents), extra)
+    return NODE, (0, ino, mode, uid, gid, mtime[0] & WORD, mtime[1], nlink, size, data, list(extents), extra)
 
 
 def root(nlink=2):
@@ -97,6 +106,12 @@ def field(tag, value):
 
 def xattr(key, value):
     return field(3, vi(len(key)) + key + value)
+
+
+def key_of(family, row):
+    numbers = FAMILIES[family][2]
+    name = row[1 + numbers] if family in (NAME, META) else b""
+    return struct.pack(f">B{numbers}Q", family, *row[1 : 1 + numbers]) + name
 
 
 def fence_row(family, rows, first, stored):
@@ -138,21 +153,21 @@ class Writer:
 
     def table(self, rows, block_rows=1024, compress=True, sort=True):
         """Appends a table of (family, row)."""
-        rows = sorted(rows, key=lambda row: parts.key_of(*row)) if sort else rows
+        rows = sorted(rows, key=lambda row: key_of(*row)) if sort else rows
         blocks = []
         for family in sorted({family for family, _ in rows}):
             of = [row for f, row in rows if f == family]
             for i in range(0, len(of), block_rows):
                 piece = of[i : i + block_rows]
-                stored = block(content(parts.COLUMNS[family], piece), compress)
-                blocks.append((family, len(piece), parts.key_of(family, piece[0]), stored))
+                stored = block(content(family, piece), compress)
+                blocks.append((family, len(piece), key_of(family, piece[0]), stored))
         self.blocks([(stored, fence_row(*rest, stored)) for *rest, stored in blocks], compress)
 
     def blocks(self, blocks, compress=True, fence=None):
         """Appends a table of finished blocks: (bytes, row of the fence)."""
         body = b"".join(stored for stored, _ in blocks)
         # A wrong fence may be given, ready made.
-        fence = fence or block(content(parts.FENCE, [row for _, row in blocks]), compress)
+        fence = fence or block(content(FENCE, [row for _, row in blocks]), compress)
         payload = body + fence + struct.pack("<QQ", len(body), len(fence))
         at = self.record(TABLE, payload)
         self.tables.append(struct.pack("<QQQQ", at, len(payload), len(body), len(fence)) + hash_of(fence))
