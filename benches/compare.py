@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import re
+import resource
 import shutil
 import statistics
 import subprocess
@@ -229,6 +230,8 @@ def main():
     options.add_argument("-n", "--rounds", type=int, default=5)
     given = options.parse_intermixed_args()
     os.makedirs(MNT, exist_ok=True)
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # passthrough_ll holds each file it has seen
     if given.verb == "table":
         return table(given.corpora)
     names = given.peers.split(",") if given.peers else list(PEERS)

@@ -9,11 +9,13 @@ use crate::cache::{Cache, Cached, Key};
 use crate::codec::id::Id;
 use crate::codec::{damaged, zstd};
 use crate::error::{Error, Kind, Result, Within};
+use crate::pool::Background;
 use crate::source::ReadAt;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Spaces of the cache.
 const SEGMENTS: u8 = 0;
@@ -26,7 +28,17 @@ pub struct Tape {
     cache: Arc<Cache>,
     owner: u64,
     buffers: Arc<Buffers>,
+    ahead: Background,
+    /// Where the last record that was read ends.
+    passed: AtomicU64,
 }
+
+/// Threads that decode ahead of a sequential reader, and how many segments may wait for them.
+const AHEAD_THREADS: usize = 2;
+const AHEAD_QUEUE: usize = 64;
+
+/// Records so close behind the last one are not a jump: several threads go forward together.
+const FORWARD: u64 = 1 << 20;
 
 /// A decoded segment. Its buffer goes back to the others when nobody has it any more: memory is then neither mapped and
 /// unmapped for each segment nor left in pieces.
@@ -50,25 +62,48 @@ impl Drop for Decoded {
 
 /// Buffers that wait to be used again.
 #[derive(Default)]
-struct Buffers(Mutex<VecDeque<Vec<u8>>>);
+struct Buffers {
+    spare: Mutex<VecDeque<Vec<u8>>>,
+    /// How many are being made ready.
+    coming: AtomicUsize,
+}
 
 /// Buffers that are kept, and how large each may be. More are needed only when many segments leave the cache at once.
-const SPARE: usize = 32;
+const SPARE: usize = 16;
 const SPARE_LEN: usize = 1 << 20;
+
+/// Buffers that are made ready before they are needed, while the cache fills: the system hands out memory page by page,
+/// which takes a third of the time to decode a segment.
+const READY: usize = 4;
 
 /// Segments end where chunks do, so that hardly two are of one length: buffers are made in steps of so many bytes.
 const STEP: usize = 16 << 10;
 
 impl Buffers {
     /// A buffer for so many bytes, with anything in it: the one that fits best, and none that wastes a fourth.
-    fn take(&self, len: usize) -> Vec<u8> {
-        let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    fn take(self: &Arc<Self>, len: usize, ahead: &Background) -> Vec<u8> {
+        let capacity = len.next_multiple_of(STEP);
+        let mut spare = self.spare();
         let fits = |capacity: usize| capacity >= len && capacity <= len + (len / 4).max(STEP);
-        let sizes = spare.iter().map(Vec::capacity).enumerate();
-        match sizes.filter(|(_, capacity)| fits(*capacity)).min_by_key(|(_, capacity)| *capacity) {
-            Some((i, _)) => spare.remove(i).unwrap_or_default(),
-            None => Vec::with_capacity(len.next_multiple_of(STEP)),
+        let sizes = spare.iter().map(Vec::capacity).enumerate().filter(|(_, capacity)| fits(*capacity));
+        let best = sizes.min_by_key(|(_, capacity)| *capacity);
+        let found = best.and_then(|(i, _)| spare.remove(i));
+        let few = spare.len() + self.coming.load(Relaxed) < READY;
+        drop(spare);
+        if few && capacity <= SPARE_LEN {
+            self.coming.fetch_add(1, Relaxed);
+            let buffers = self.clone();
+            if !ahead.push(move || buffers.make_ready(capacity)) {
+                self.coming.fetch_sub(1, Relaxed);
+            }
         }
+        found.unwrap_or_else(|| Vec::with_capacity(capacity))
+    }
+
+    fn make_ready(&self, capacity: usize) {
+        // Ones, since zeros would be promised by the system and not written.
+        self.give(vec![1; capacity]);
+        self.coming.fetch_sub(1, Relaxed);
     }
 
     /// Keeps a buffer. Where there are enough, the one that nobody wanted for longest goes.
@@ -76,11 +111,15 @@ impl Buffers {
         if buffer.capacity() > SPARE_LEN || buffer.capacity() == 0 {
             return;
         }
-        let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut spare = self.spare();
         spare.push_back(buffer);
         let surplus = if spare.len() > SPARE { spare.pop_front() } else { None };
         drop(spare);
         drop(surplus);
+    }
+
+    fn spare(&self) -> MutexGuard<'_, VecDeque<Vec<u8>>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -103,7 +142,8 @@ thread_local! {
 
 impl Tape {
     pub fn new(index: Arc<Index>, source: Arc<dyn ReadAt>, cache: Arc<Cache>, owner: u64) -> Self {
-        Self { index, source, cache, owner, buffers: Arc::default() }
+        let ahead = Background::new(AHEAD_THREADS, AHEAD_QUEUE);
+        Self { index, source, cache, owner, buffers: Arc::default(), ahead, passed: AtomicU64::new(0) }
     }
 
     pub fn source(&self) -> &dyn ReadAt {
@@ -175,12 +215,18 @@ impl Tape {
         }
         let stored = &mut stored[..len];
         let at = row.record.checked_add(RECORD_HEADER_LEN).ok_or_else(|| damaged("its offset is too large"))?;
+        // The system reads ahead of who goes forward. Of a jump it would read the first part, and then the next.
+        let end = at.saturating_add(row.payload_len);
+        let before = self.passed.swap(end, Relaxed);
+        if !(before..before.saturating_add(FORWARD)).contains(&at) {
+            self.source.will_read(at..end);
+        }
         self.source.read_exact_at(at, stored)?;
         if Id::of(stored).0 != row.hash {
             return Err(damaged("it fails its check"));
         }
         let parts = segment::parse(stored, row.address, row.raw_len)?;
-        let bytes = self.buffers.take(row.raw_len as usize);
+        let bytes = self.buffers.take(row.raw_len as usize, &self.ahead);
         let mut out = Decoded { address: row.address, bytes, buffers: self.buffers.clone() };
         match parts.codec() {
             codec::ZSTD_PREFIX => {
@@ -234,9 +280,10 @@ impl Tape {
         Ok(out)
     }
 
-    /// Decodes a segment into the cache, for whoever will ask for it.
-    pub fn prepare(&self, row: &SegmentRow) {
+    /// Has a segment decoded into the cache, for whoever will ask for it.
+    pub fn prepare(self: &Arc<Self>, row: SegmentRow) {
+        let tape = self.clone();
         // Who reads it for real will meet the error and tell it.
-        let _ = self.load(row, 0);
+        self.ahead.push(move || drop(tape.load(&row, 0)));
     }
 }

@@ -8,7 +8,6 @@ use super::tape::Tape;
 use crate::cache::{Cache, Cached, Key as CacheKey};
 use crate::codec::damaged;
 use crate::error::{Error, Kind as ErrorKind, Result, Within};
-use crate::pool::Background;
 use crate::source::ReadAt;
 use crate::tree::{Attr, Kind, Name, Node, Owner, Totals, Tree, Visit, Xattr};
 use std::collections::HashMap;
@@ -20,10 +19,6 @@ pub const ROOT: u64 = 1;
 
 /// The space of extent lists in the cache.
 const EXTENTS: u8 = 3;
-
-/// Threads that decode ahead of a sequential reader, and how many segments may wait for them.
-const AHEAD_THREADS: usize = 2;
-const AHEAD_QUEUE: usize = 64;
 
 /// A container, open for reading.
 pub struct Container {
@@ -38,7 +33,6 @@ struct Shared {
     tape: Arc<Tape>,
     cache: Arc<Cache>,
     owner: u64,
-    ahead: Background,
 }
 
 impl Container {
@@ -50,9 +44,8 @@ impl Container {
         owner: u64,
         (totals, stored): (TotalsItem, u64),
     ) -> Self {
-        let ahead = Background::new(AHEAD_THREADS, AHEAD_QUEUE);
         let totals = Totals { nodes: totals.nodes.get(), bytes: totals.bytes.get(), stored };
-        let shared = Arc::new(Shared { name, index, tape, cache, owner, ahead });
+        let shared = Arc::new(Shared { name, index, tape, cache, owner });
         Self { shared, totals, owners: Mutex::default() }
     }
 
@@ -291,8 +284,7 @@ impl ReadAt for StFile {
             }
         }
         for row in rows {
-            let tape = self.shared.tape.clone();
-            self.shared.ahead.push(move || tape.prepare(&row));
+            self.shared.tape.prepare(row);
         }
     }
 
