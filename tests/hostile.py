@@ -255,12 +255,12 @@ def refused_blocks_elsewhere(first, then):
 
     def made(w):
         file = [root(), name(1, b"file", 2), node(2, size=20, extents=[(8000, 10), (9000, 10)])]
-        blocks = [(family, parts.key_of(*rows[0]), rows) for family, rows in ((1, file[1:2]), (2, file[::2]))]
+        blocks = [(family, key_of(*rows[0]), rows) for family, rows in ((1, file[1:2]), (2, file[::2]))]
         for begin, addresses in ((8000, first), (9000, then)):
-            blocks.append((4, parts.key_of(4, (0, begin)), [w.segment(address, bytes(10)) for address in addresses]))
+            blocks.append((4, key_of(4, (0, begin)), [w.segment(address, bytes(10)) for address in addresses]))
         pairs = []
         for family, key, rows in blocks:
-            stored = block(content(parts.COLUMNS[family], [row for _, row in rows]))
+            stored = block(content(family, [row for _, row in rows]))
             pairs.append((stored, fence_row(family, len(rows), key, stored)))
         w.blocks(pairs)
         w.commit()

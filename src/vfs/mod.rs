@@ -40,8 +40,8 @@ use recent::Recent;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 
-/// Bytes of memory for listings of directories being read; about half a million names.
-const LISTINGS: usize = 16 << 20;
+/// Bytes of memory for listings of directories being read; about a quarter of a million names.
+const LISTINGS: usize = 8 << 20;
 /// Bytes of memory for folded names, of mounts that ignore case.
 const FOLDED: usize = 32 << 20;
 /// Open files kept by node. Each is a small thing that holds on to a container that is open anyway.
