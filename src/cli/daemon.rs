@@ -75,6 +75,8 @@ pub fn mount(given: &args::Mount, quiet: bool) -> Result<Code> {
 
 fn start(plan: &Mounting, given: &args::Mount, quiet: bool) -> Result<Code> {
     let begun = Instant::now();
+    // The disk works while the daemon starts.
+    crate::open::expect(&plan.source);
     let mut child = command(plan)?.spawn().map_err(|e| Error::io(e, "cannot start the daemon"))?;
     let mut line = String::new();
     let out = child.stdout.take().expect("its stdout is a pipe");
