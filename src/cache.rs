@@ -62,6 +62,8 @@ const TYPICAL_ITEM: u64 = 128 * 1024;
 pub struct Cache {
     inner: Inner<Key, Slot, Weigh>,
     owners: AtomicU64,
+    loads: AtomicU64,
+    asked: AtomicU64,
 }
 
 impl Cache {
@@ -76,7 +78,7 @@ impl Cache {
             .build()
             .expect("both capacities are given");
         let inner = Inner::with_options(options, Weigh, DefaultHashBuilder::default(), DefaultLifecycle::default());
-        Arc::new(Self { inner, owners: AtomicU64::new(1) })
+        Arc::new(Self { inner, owners: AtomicU64::new(1), loads: AtomicU64::new(0), asked: AtomicU64::new(0) })
     }
 
     /// A number for the keys of something newly opened.
@@ -86,11 +88,13 @@ impl Cache {
 
     /// The value of a key, loaded by the caller or by whoever is already at it.
     pub fn get_or_load<T: Cached>(&self, key: Key, load: impl FnOnce() -> Result<T>) -> Result<Arc<T>> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
         let guard = match self.inner.get_value_or_guard(&key, None) {
             GuardResult::Value(slot) => return Ok(typed(slot)),
             GuardResult::Guard(guard) => guard,
             GuardResult::Timeout => unreachable!("no timeout is given"),
         };
+        self.loads.fetch_add(1, Ordering::Relaxed);
         let value = Arc::new(load()?);
         let weight = value.weight() as u64 + ENTRY_OVERHEAD;
         // Refused only when the key was removed meanwhile: the value is right all the same.
@@ -123,6 +127,11 @@ impl Cache {
     /// Bytes in use.
     pub fn used(&self) -> u64 {
         self.inner.weight()
+    }
+
+    /// How often something was asked for, and how often it had to be loaded.
+    pub fn asked_and_loaded(&self) -> (u64, u64) {
+        (self.asked.load(Ordering::Relaxed), self.loads.load(Ordering::Relaxed))
     }
 
     /// The budget in bytes.

@@ -30,6 +30,16 @@ pub enum Kind {
     ReadOnly,
     /// The disk is full.
     NoSpace,
+    /// A directory that is to go has entries.
+    NotEmpty,
+    /// A name or a path is too long.
+    NameTooLong,
+    /// A file or a value is larger than the format or the system takes.
+    TooLarge,
+    /// The thing cannot be done with what it is asked of, by nobody.
+    NotPermitted,
+    /// There is no extended attribute of this name.
+    NoAttribute,
     /// The operating system failed to read or write.
     Io,
     /// Somebody else holds the container.
@@ -122,7 +132,9 @@ fn kind_of(cause: &std::io::Error) -> Kind {
         K::IsADirectory => Kind::IsADirectory,
         K::InvalidInput => Kind::Invalid,
         K::ReadOnlyFilesystem => Kind::ReadOnly,
-        K::StorageFull | K::QuotaExceeded | K::FileTooLarge => Kind::NoSpace,
+        K::StorageFull | K::QuotaExceeded => Kind::NoSpace,
+        K::FileTooLarge => Kind::TooLarge,
+        K::DirectoryNotEmpty => Kind::NotEmpty,
         K::ResourceBusy => Kind::Busy,
         K::Interrupted => Kind::Interrupted,
         K::OutOfMemory => Kind::System,

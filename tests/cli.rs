@@ -390,7 +390,7 @@ fn a_mount_is_ready_when_the_command_returns_and_gone_when_umount_does() {
     let own =
         list["mounts"].as_array().unwrap().iter().find(|m| m["mountpoint"] == desk.path("m, #1").to_str().unwrap());
     let own = own.expect("it is listed");
-    assert_eq!((own["format"].as_str(), own["mode"].as_str()), (Some("st"), Some("ro")));
+    assert_eq!((own["format"].as_str(), own["mode"].as_str()), (Some("st"), Some("rw")));
     let words = fs::read(format!("/proc/{}/cmdline", own["pid"])).unwrap();
     assert!(String::from_utf8_lossy(&words).contains("game.st\0m, #1"), "ps shows source and mount point");
     assert_eq!(desk.say(&["game.st", "m, #1"]).code, 14);

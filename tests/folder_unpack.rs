@@ -445,7 +445,7 @@ fn absurd_sizes_are_a_hole_or_a_clean_error() {
     assert_eq!((large.len(), large.blocks()), (1 << 40, 0));
     match fs::metadata(to.path().join("absurd")) {
         Ok(m) => assert_eq!((m.len(), m.blocks()), (i64::MAX as u64, 0)),
-        Err(_) => assert_eq!(ears.heard(), [("absurd".to_owned(), ErrorKind::NoSpace)]),
+        Err(_) => assert_eq!(ears.heard(), [("absurd".to_owned(), ErrorKind::TooLarge)]),
     }
 }
 

@@ -26,7 +26,14 @@ fn every_golden_container_opens_and_holds_what_it_held() {
         let expected = std::fs::read_to_string(path.with_extension("jsonl")).unwrap();
         let bytes = std::fs::read(&path).unwrap();
         let name = path.display().to_string();
-        let access = Access { bytes: Arc::new(Memory::new(bytes)), cache: Cache::new(1 << 20), name: name.clone() };
+        let access = Access {
+            bytes: Arc::new(Memory::new(bytes)),
+            store: None,
+            owners: None,
+            state: None,
+            cache: Cache::new(1 << 20),
+            name: name.clone(),
+        };
         let container = Container::open(access).unwrap();
         listing::assert_same(&expected, &listing::of(&container).unwrap(), &name);
         let checked = container.check(2, &Unwatched).unwrap();

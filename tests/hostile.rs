@@ -26,7 +26,14 @@ use tempfile::TempDir;
 
 fn open(bytes: &[u8]) -> Result<Container> {
     let bytes = Arc::new(Memory::new(bytes.to_vec()));
-    Container::open(Access { bytes, cache: Cache::new(4 << 20), name: "hostile.st".into() })
+    Container::open(Access {
+        bytes,
+        store: None,
+        owners: None,
+        state: None,
+        cache: Cache::new(4 << 20),
+        name: "hostile.st".into(),
+    })
 }
 
 fn pack(source: &Path, segmentation: Option<Segmentation>) -> Vec<u8> {

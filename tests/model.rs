@@ -163,7 +163,15 @@ fn whatever_is_packed_reads_back_anywhere_by_anyone() {
         let packer = dice.packer(1 + round % 4);
         let cache = Cache::new(dice.of(&[1 << 20, 64 << 20]));
         let bytes = Arc::new(Memory::new(pack(dir.path(), &packer)));
-        let container = Container::open(Access { bytes, cache, name: format!("round {round}") }).unwrap();
+        let container = Container::open(Access {
+            bytes,
+            store: None,
+            owners: None,
+            state: None,
+            cache,
+            name: format!("round {round}"),
+        })
+        .unwrap();
         let source = Folder::open(dir.path()).unwrap();
         std::thread::scope(|threads| {
             for thread in 0..3 {

@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use stmount::error::{Error, Kind as ErrorKind};
+use stmount::formats::Volume;
 use stmount::mount::{self, Mounted, Options};
 use stmount::tree::{Kind, Node, device};
 
@@ -45,12 +46,16 @@ impl Drop for Place {
     }
 }
 
+fn volume(tree: MemTree) -> Volume {
+    Volume::read_only(Arc::new(tree), "memory")
+}
+
 fn mounted(tree: MemTree, options: &str) -> Place {
     let dir = tempfile::tempdir().unwrap();
     let point = dir.path().join("mnt");
     fs::create_dir(&point).unwrap();
     let options = Options::parse(&[options]).unwrap();
-    let mounted = mount::mount(Arc::new(tree), &point, &options).unwrap();
+    let mounted = mount::mount(volume(tree), &point, &options).unwrap();
     Place { mounted: Some(mounted), dir }
 }
 
@@ -467,7 +472,7 @@ fn odd_paths_as_mount_point_and_source_work_and_show() {
         tree.file(ROOT, b"f", b"here");
         let source = dir.path().join(OsStr::from_bytes(name)).with_extension("st");
         let options = Options { fsname: Some(source.into()), ..Options::default() };
-        let mounted = mount::mount(Arc::new(tree), &point, &options).unwrap();
+        let mounted = mount::mount(volume(tree), &point, &options).unwrap();
         assert_eq!(fs::read(point.join("f")).unwrap(), b"here");
         let shown = fs::read("/proc/self/mountinfo").unwrap();
         let random = dir.path().file_name().unwrap().as_bytes();
@@ -482,7 +487,7 @@ fn odd_paths_as_mount_point_and_source_work_and_show() {
 #[test]
 fn a_mount_point_that_cannot_be_is_refused_with_advice() {
     let place = mounted(MemTree::default(), "");
-    let on = |path: &Path| mount::mount(Arc::new(MemTree::default()), path, &Options::default()).map(drop).unwrap_err();
+    let on = |path: &Path| mount::mount(volume(MemTree::default()), path, &Options::default()).map(drop).unwrap_err();
     for path in [place.dir.path().join("missing"), PathBuf::from("/etc/passwd"), place.root()] {
         let e = on(&path);
         assert_eq!(e.kind(), ErrorKind::BadMountPoint, "{e}");
@@ -497,7 +502,7 @@ fn a_directory_with_files_in_it_can_be_covered() {
     fs::write(dir.path().join("old"), "old").unwrap();
     let mut tree = MemTree::default();
     tree.file(ROOT, b"new", b"new");
-    let mounted = mount::mount(Arc::new(tree), dir.path(), &Options::default()).unwrap();
+    let mounted = mount::mount(volume(tree), dir.path(), &Options::default()).unwrap();
     assert!(dir.path().join("new").exists() && !dir.path().join("old").exists());
     mounted.unmount().unwrap();
     assert!(dir.path().join("old").exists());
@@ -507,7 +512,7 @@ fn a_directory_with_files_in_it_can_be_covered() {
 #[test]
 fn helper_that_mounts_and_waits() {
     let Some(point) = std::env::var_os("STMOUNT_TEST_MOUNT_AND_WAIT") else { return };
-    let mounted = mount::mount(Arc::new(MemTree::default()), Path::new(&point), &Options::default()).unwrap();
+    let mounted = mount::mount(volume(MemTree::default()), Path::new(&point), &Options::default()).unwrap();
     mounted.wait().unwrap();
 }
 
@@ -531,7 +536,7 @@ fn what_a_killed_process_left_mounted_is_cleared_away() {
     assert_eq!(rustix::fs::statfs(dir.path()).map(|_| ()), Err(rustix::io::Errno::NOTCONN));
     let mut tree = MemTree::default();
     tree.file(ROOT, b"f", b"alive");
-    let mounted = mount::mount(Arc::new(tree), dir.path(), &Options::default()).unwrap();
+    let mounted = mount::mount(volume(tree), dir.path(), &Options::default()).unwrap();
     assert_eq!(fs::read(dir.path().join("f")).unwrap(), b"alive");
     mounted.unmount().unwrap();
     assert_eq!(fs::metadata(dir.path()).unwrap().dev(), own, "the dead mount is still below");

@@ -26,7 +26,14 @@ fn pack(source: &Path, packer: &Packer) -> Vec<u8> {
 }
 
 fn open(bytes: Vec<u8>) -> Container {
-    let access = Access { bytes: Arc::new(Memory::new(bytes)), cache: Cache::new(64 << 20), name: "test.st".into() };
+    let access = Access {
+        bytes: Arc::new(Memory::new(bytes)),
+        store: None,
+        owners: None,
+        state: None,
+        cache: Cache::new(64 << 20),
+        name: "test.st".into(),
+    };
     Container::open(access).unwrap()
 }
 

@@ -68,6 +68,10 @@ pub enum Verb {
     /// Unmount, and wait until it is done
     #[command(alias = "unmount")]
     Umount(Umount),
+    /// Make durable what was written to a mount
+    Sync(Sync),
+    /// Tell what was written to a mount and is not stored yet
+    Status(Status),
     /// List the mounts of this user
     #[command(visible_alias = "ps")]
     List(List),
@@ -78,6 +82,12 @@ pub enum Verb {
     /// Unpack an archive into a folder
     #[command(visible_alias = "extract")]
     Unpack(Unpack),
+    /// List the earlier states of a container
+    Log(Log),
+    /// Give the present state of a container or a mount a name
+    Snapshot(Snapshot),
+    /// Make an earlier state of a container the newest one
+    Restore(Restore),
     /// List what is inside, without mounting
     Ls(Ls),
     /// Write files from inside to the standard output, without mounting
@@ -171,6 +181,73 @@ pub struct Umount {
     /// Do not wait until the daemon is gone
     #[arg(long)]
     pub no_wait: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "EXAMPLES\n  \
+    stmount log backup.st\n  \
+    stmount backup.st@17 /mnt/then        the state of the commit 17, read-only\n  \
+    stmount ls backup.st@monday           each verb that reads takes SOURCE@STATE\n\n\
+    Newest first: number of the commit, time, size, files, names.")]
+pub struct Log {
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub source: PathBuf,
+    /// JSON: {\"v\":1,\"states\":[...]}
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "EXAMPLES\n  \
+    stmount snapshot /mnt/backup monday\n  \
+    stmount snapshot backup.st before-update\n  \
+    stmount snapshot --delete backup.st before-update\n\n\
+    What was written before is stored first. The state can then be mounted as backup.st@monday.")]
+pub struct Snapshot {
+    /// Mount point, or container
+    #[arg(value_name = "MOUNTPOINT|SOURCE", value_hint = ValueHint::AnyPath)]
+    pub named: PathBuf,
+    /// The name: anything but a number alone, without / and @
+    pub name: String,
+    /// Take the name away again
+    #[arg(short, long)]
+    pub delete: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "EXAMPLES\n  \
+    stmount restore backup.st@monday\n  \
+    stmount restore backup.st@17\n\n\
+    The container must not be mounted for writing. What came after that state is not lost: it is an earlier state now.")]
+pub struct Restore {
+    /// Container and state
+    #[arg(value_name = "SOURCE@STATE", value_hint = ValueHint::FilePath)]
+    pub state: PathBuf,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "EXAMPLES\n  \
+    stmount status /mnt/backup\n  \
+    stmount status --json /mnt/backup | jq .dirty_bytes")]
+pub struct Status {
+    /// Mount point or source
+    #[arg(value_name = "MOUNTPOINT|SOURCE", value_hint = ValueHint::AnyPath)]
+    pub named: PathBuf,
+    /// JSON: {\"sequence\":N,\"dirty_bytes\":N,\"pending\":N,\"waiting\":SECONDS,\"last_error\":TEXT|null}
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "EXAMPLES\n  \
+    stmount sync /mnt/backup\n  \
+    stmount sync                          all mounts of this user\n\n\
+    When it returns 0, everything written before is in the container and on the disk. Without it that takes at most the\n\
+    time of -o commit=, five seconds. sync(1) does not reach a FUSE mount, fsync(2) does.")]
+pub struct Sync {
+    /// Mount points or sources
+    #[arg(value_name = "MOUNTPOINT|SOURCE", value_hint = ValueHint::AnyPath)]
+    pub named: Vec<PathBuf>,
 }
 
 #[derive(Args, Debug)]

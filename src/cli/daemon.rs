@@ -200,22 +200,56 @@ fn serve(plan: &Mounting, ready: impl FnOnce(&Ready, &Mounting) -> Result<()>) -
     }
     let told = ready(&facts, plan).inspect_err(|_| drop(place::unmount(&plan.mountpoint, true)));
     let served = mounted.wait();
+    let stored = mounted.sync();
+    drop(mounted);
     drop(entry);
     plan.undo();
     log::info!("{} is unmounted", plan.mountpoint.display());
-    told.and(served)
+    told.and(served).and(stored)
 }
 
 fn bring_up(plan: &Mounting) -> Result<(Mounted, Entry, Ready)> {
     let cache = Cache::new(plan.options.cachesize.unwrap_or(plan::CACHE));
-    let volume = crate::open::open(&plan.source, cache)?;
+    let volume = match plan.options.read_only {
+        true => crate::open::open(&plan.source, cache)?,
+        false => open_to_write(&plan.source, cache)?,
+    };
     let Totals { nodes, bytes, .. } = volume.tree.totals()?;
-    let mode = "ro".to_owned();
-    let entry = Register::of_user().enter(&plan.source, &plan.mountpoint, volume.format, &mode)?;
-    let mounted = mount::mount(volume.tree, &plan.mountpoint, &plan.options)?;
+    let mode = if volume.writer.is_some() { "rw" } else { "ro" }.to_owned();
+    let format = volume.format;
+    let entry = Register::of_user().enter(&plan.source, &plan.mountpoint, format, &mode)?;
+    let mounted = mount::mount(volume, &plan.mountpoint, &plan.options)?;
     readable(&plan.mountpoint)?;
     log::info!("{} is mounted on {}", plan.source.display(), plan.mountpoint.display());
-    Ok((mounted, entry, Ready { format: volume.format.to_owned(), mode, bytes, nodes }))
+    Ok((mounted, entry, Ready { format: format.to_owned(), mode, bytes, nodes }))
+}
+
+/// Opens the source to change it. Somebody who has it mounted is named; somebody who is just ending is waited for.
+fn open_to_write(source: &Path, cache: std::sync::Arc<Cache>) -> Result<crate::formats::Volume> {
+    let register = Register::of_user();
+    let mut told = false;
+    loop {
+        let e = match crate::open::open_to_write(source, cache.clone()) {
+            Err(e) if e.kind() == Kind::Locked => e,
+            opened => return opened,
+        };
+        let live = register.live().unwrap_or_default();
+        let holder = live.iter().find(|live| live.served && live.session.mode == "rw" && live.source() == source);
+        if let Some(holder) = holder {
+            let (place, pid) = (holder.mountpoint(), holder.session.pid);
+            let what = format!("{} is mounted on {} (pid {pid})", source.display(), place.display());
+            return Err(Error::new(Kind::Locked, what)
+                .hint("use that mount, or unmount it, or mount the last committed state with -o ro"));
+        }
+        if !register.is_ending(source) {
+            // It may have ended just now.
+            return crate::open::open_to_write(source, cache).map_err(|_| e);
+        }
+        if !std::mem::replace(&mut told, true) {
+            log::info!("{}: waiting for the daemon of the last mount, which stores what is left", source.display());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// Ready means that a person can list it. Who may not, because of the modes inside, is no failure of the mount.

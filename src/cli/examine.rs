@@ -98,7 +98,14 @@ fn open(source: &Path) -> Result<Volume> {
 
 fn container(source: &Path) -> Result<st::Container> {
     let bytes = Arc::new(FileSource::open(source)?);
-    st::Container::open(Access { bytes, cache: Cache::new(plan::CACHE), name: source.display().to_string() })
+    st::Container::open(Access {
+        bytes,
+        store: None,
+        owners: None,
+        state: None,
+        cache: Cache::new(plan::CACHE),
+        name: source.display().to_string(),
+    })
 }
 
 pub fn check(source: &Path, threads: usize, watch: &dyn Watch) -> Result<Checked> {

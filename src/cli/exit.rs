@@ -45,12 +45,13 @@ pub const TABLE: &[(u8, &str)] = &[
 /// The code of an error.
 pub fn code(kind: Kind) -> u8 {
     match kind {
-        Kind::Usage | Kind::Invalid | Kind::Exists | Kind::ReadOnly => USAGE,
+        Kind::Usage | Kind::Invalid | Kind::Exists | Kind::ReadOnly | Kind::NotPermitted => USAGE,
+        Kind::NotEmpty | Kind::NameTooLong | Kind::NoAttribute => USAGE,
         Kind::System | Kind::Io => SYSTEM,
         Kind::Warnings => WARNINGS,
         Kind::NotFound | Kind::Denied | Kind::NotADirectory | Kind::IsADirectory => NO_SOURCE,
         Kind::Locked => LOCKED,
-        Kind::NoSpace => NO_SPACE,
+        Kind::NoSpace | Kind::TooLarge => NO_SPACE,
         Kind::BadMountPoint => BAD_MOUNT_POINT,
         Kind::NotRecognised => NOT_RECOGNISED,
         Kind::Header | Kind::Limit => BAD_HEADER,

@@ -306,6 +306,7 @@ mod tests {
             nlink: 1,
             rdev: 0,
             mtime: time,
+            atime: time,
             ctime: time,
             allocated: 0,
         };

@@ -4,8 +4,9 @@
 //!  args      the command line as clap sees it            exit     the table of exit codes
 //!  plan      words -> options, paths, mount points       say      errors, sizes, times, names on a terminal
 //!  daemon    the life of a mount     helper  mount(8)    progress bars and JSON lines
-//!  unmount   umount, list            run     run         output   a file that appears when it is complete
+//!  unmount   umount, sync, status, list   run     run         output   a file that appears when it is complete
 //!  pack      pack, unpack            inspect ls, cat, info, check     examine  what info and check find out
+//!  history   log, snapshot, restore
 //!  generate  manual, completions                         logging  stderr, syslog, a file
 //! ```
 
@@ -16,6 +17,7 @@ pub mod exit;
 mod generate;
 mod heap;
 mod helper;
+mod history;
 mod inspect;
 mod logging;
 mod output;
@@ -71,7 +73,12 @@ fn perform(cli: &Cli) -> Result<u8> {
     match &cli.verb {
         Verb::Mount(given) => daemon::mount(given, common.quiet),
         Verb::Umount(given) => unmount::umount(given),
+        Verb::Sync(given) => unmount::sync(given),
+        Verb::Status(given) => unmount::status(given),
         Verb::List(given) => unmount::list(given),
+        Verb::Log(given) => history::log(given),
+        Verb::Snapshot(given) => history::snapshot(given),
+        Verb::Restore(given) => history::restore(given),
         Verb::Run(given) => run::run(given),
         Verb::Pack(given) => pack::pack(given, common),
         Verb::Unpack(given) => pack::unpack(given, common),

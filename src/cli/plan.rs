@@ -69,6 +69,11 @@ fn has_option(given: &args::MountOptions, name: &str) -> bool {
 
 /// The source with its full path: the daemon works in `/`.
 fn existing(source: &Path) -> Result<PathBuf> {
+    if let Some((file, state)) = crate::open::with_state(source) {
+        let mut whole = existing(&file)?.into_os_string();
+        whole.push(format!("@{state}"));
+        return Ok(whole.into());
+    }
     source.canonicalize().map_err(|e| {
         let missing = e.kind() == io::ErrorKind::NotFound;
         let error = Error::io(e, format!("cannot open {}", source.display()));
@@ -140,7 +145,8 @@ pub fn source_and_path(operand: &OsStr) -> (PathBuf, Vec<u8>) {
     let colons = bytes.iter().enumerate().filter(|(_, b)| **b == b':').map(|(at, _)| at);
     let parts = colons.map(|at| (PathBuf::from(OsString::from_vec(bytes[..at].to_vec())), bytes[at + 1..].to_vec()));
     let mut parts: Vec<_> = parts.filter(|(source, _)| !source.as_os_str().is_empty()).collect();
-    match parts.iter().position(|(source, _)| source.exists()) {
+    let exists = |source: &PathBuf| source.exists() || crate::open::with_state(source).is_some();
+    match parts.iter().position(|(source, _)| exists(source)) {
         Some(at) => parts.swap_remove(at),
         None => parts.into_iter().next().unwrap_or(whole),
     }

@@ -1,4 +1,4 @@
-//! `umount` and `list`.
+//! `umount`, `sync`, `status` and `list`.
 
 use super::args;
 use super::say;
@@ -7,6 +7,7 @@ use crate::error::{Error, Kind, Result};
 use crate::mount::busy;
 use crate::mount::place;
 use crate::mount::session::{self, Live, Register, absolute};
+use crate::vfs::{STATUS, Status};
 use serde_json::json;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -39,6 +40,60 @@ pub fn umount(given: &args::Umount) -> Result<u8> {
     })
 }
 
+/// Makes durable what was written to a mount.
+pub fn sync(given: &args::Sync) -> Result<u8> {
+    let register = Register::of_user();
+    let wanted: Vec<PathBuf> = match given.named.is_empty() {
+        true => register.live()?.iter().filter(|live| live.session.mode == "rw").map(Live::mountpoint).collect(),
+        false => given.named.clone(),
+    };
+    for named in &wanted {
+        let place = match register.find(named)? {
+            Some(live) => live.mountpoint(),
+            None => of_no_register(named)?,
+        };
+        place::sync(&place)?;
+    }
+    Ok(exit::OK)
+}
+
+/// Tells what is not stored yet.
+pub fn status(given: &args::Status) -> Result<u8> {
+    let place = match Register::of_user().find(&given.named)? {
+        Some(live) => live.mountpoint(),
+        None => of_no_register(&given.named)?,
+    };
+    let mut text = vec![0; 4096];
+    let read_only = || Error::new(Kind::ReadOnly, format!("{} is mounted read-only", place.display()));
+    let len = match rustix::fs::getxattr(&place, STATUS, &mut text) {
+        Ok(len) => len,
+        Err(rustix::io::Errno::NODATA | rustix::io::Errno::OPNOTSUPP) => return Err(read_only()),
+        Err(e) => return Err(Error::io(e.into(), format!("cannot ask {}", place.display()))),
+    };
+    if given.json {
+        text.truncate(len);
+        text.push(b'\n');
+        return text_out(&String::from_utf8_lossy(&text)).map(|()| exit::OK);
+    }
+    let status: Status = serde_json::from_slice(&text[..len])
+        .map_err(|e| Error::new(Kind::System, "the daemon is of another version").caused_by(e))?;
+    let mut told = match status.pending {
+        0 => "everything is stored".to_owned(),
+        pending => format!(
+            "{} in {} not stored yet, for {:.1} s",
+            say::size(status.dirty_bytes),
+            say::counted(pending, "change", "changes"),
+            status.waiting
+        ),
+    };
+    told.push_str(&format!(" (commit {})\n", status.sequence));
+    if let Some(error) = status.last_error {
+        told.push_str(&format!("the last commit failed: {error}\n"));
+    }
+    text_out(&told)?;
+    Ok(exit::OK)
+}
+
 /// Unmounts what the person named, by mount point or by source, and waits until its daemon is gone.
 pub fn one(register: &Register, named: &Path, lazy: bool, wait: bool) -> Result<()> {
     let live = register.find(named)?;
@@ -46,6 +101,14 @@ pub fn one(register: &Register, named: &Path, lazy: bool, wait: bool) -> Result<
         Some(live) => live.mountpoint(),
         None => of_no_register(named)?,
     };
+    // What cannot be stored is told while the mount is still there.
+    if live.as_ref().is_some_and(|live| live.served && live.session.mode == "rw") {
+        match place::sync(&place) {
+            // Who may not look into it may unmount it; the daemon stores what there is.
+            Err(e) if e.kind() == Kind::Denied => {}
+            done => done?,
+        }
+    }
     // A mount that lost its daemon answers nothing, and whoever is inside cannot use it.
     let lazy = lazy || live.as_ref().is_some_and(|live| !live.served);
     place::unmount(&place, lazy).map_err(|e| if e.kind() == Kind::Busy { told_who(&place) } else { e })?;

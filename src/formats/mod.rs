@@ -6,18 +6,27 @@ pub mod st;
 
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
-use crate::source::ReadAt;
-use crate::tree::Tree;
+use crate::source::{ReadAt, Store};
+use crate::tree::{Changes, Owner, Tree};
 use std::io::Write;
 use std::sync::Arc;
 
 /// Bytes to open, and what an opened tree works with.
 pub struct Access {
     pub bytes: Arc<dyn ReadAt>,
+    /// The same bytes, to be written, when whoever opens them wants to and holds the lock.
+    pub store: Option<Arc<dyn Store>>,
+    /// Who tells the names of owners that are new to what is written.
+    pub owners: Option<Arc<Owners>>,
+    /// Which earlier state to open, where the format has any: its name or its number.
+    pub state: Option<String>,
     pub cache: Arc<Cache>,
     /// Where the bytes are from, for messages.
     pub name: String,
 }
+
+/// The names of a user and a group, by their numbers.
+pub type Owners = dyn Fn(u32, u32) -> Owner + Send + Sync;
 
 /// What opening gives: a tree, and a way to change it where the format has one.
 pub struct Volume {
@@ -44,10 +53,35 @@ pub trait Format: Sync {
     fn open(&self, access: Access) -> Result<Volume>;
 }
 
-/// Takes a changed tree into the container it came from. What it returns is the tree as it is stored from then on; when
-/// it fails, the container holds what it held before.
+/// Takes changes into the container that a tree came from.
 pub trait Writer: Send + Sync {
-    fn commit(&self, changed: &dyn Tree, watch: &dyn Watch) -> Result<Arc<dyn Tree>>;
+    /// From this number on, nodes are new: no node of the tree has such a number, and none that is gone had one.
+    fn first_new_node(&self) -> u64;
+
+    /// Makes sure that so many bytes of contents and so many entries, all that is not committed yet, will find room on
+    /// the medium.
+    ///
+    /// # Errors
+    /// `NoSpace` when they would not. What was promised before still holds.
+    fn reserve(&self, bytes: u64, entries: u64) -> Result<()>;
+
+    /// Makes the changes durable, all of them or none. Returns the tree as it is stored from then on; after an error the
+    /// container holds what it held before.
+    fn commit(&self, changes: &Changes) -> Result<Arc<dyn Tree>>;
+
+    /// Gives the state of the last commit a name, by which it can be opened later. `None` takes the name away.
+    ///
+    /// # Errors
+    /// `Exists` when another state has the name; `Unsupported` when the format keeps no earlier states.
+    fn name_state(&self, _name: &str, _keep: bool) -> Result<()> {
+        Err(Error::new(Kind::Unsupported, "this format keeps no earlier states"))
+    }
+
+    /// The number of the last commit.
+    fn sequence(&self) -> u64;
+
+    /// Bytes that are free on the medium.
+    fn free(&self) -> Result<u64>;
 }
 
 /// Packs a tree into a stream, front to back, without a seek.

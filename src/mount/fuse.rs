@@ -4,7 +4,7 @@ use super::crew::Crew;
 use super::errno::errno;
 use crate::error::{Error, Kind as ErrorKind};
 use crate::tree::{Attr, Kind, Time, device};
-use crate::vfs::{DirEntry, ROOT, Stat, Vfs};
+use crate::vfs::{Allocate, DirEntry, Maker, New, ROOT, Rename, SetAttr, SetXattr, Stat, Vfs};
 use fuser::{
     AccessFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
     IoctlFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
@@ -50,9 +50,10 @@ pub struct Frontend {
 
 impl Frontend {
     /// `takers`: the number of threads that will take requests.
-    pub fn new(vfs: Vfs, takers: usize) -> Self {
-        let ttl = if vfs.is_frozen() { FOR_EVER } else { A_MOMENT };
-        Self { vfs: Arc::new(vfs), crew: Crew::new(takers), ttl, no_open: false, no_opendir: false }
+    pub fn new(vfs: Arc<Vfs>, takers: usize) -> Self {
+        // Of a tree that takes changes the kernel knows each of them: it sends them.
+        let ttl = if vfs.is_frozen() || vfs.is_writable() { FOR_EVER } else { A_MOMENT };
+        Self { vfs, crew: Crew::new(takers), ttl, no_open: false, no_opendir: false }
     }
 
     fn serve(&self, request: impl FnOnce(&Vfs) + Send + 'static) {
@@ -61,7 +62,11 @@ impl Frontend {
     }
 
     fn cached(&self, flags: FopenFlags) -> FopenFlags {
-        if self.vfs.is_frozen() { flags } else { FopenFlags::empty() }
+        match (self.vfs.is_frozen(), self.vfs.is_writable()) {
+            (true, _) => flags,
+            (_, true) => flags & FopenFlags::FOPEN_KEEP_CACHE,
+            _ => FopenFlags::empty(),
+        }
     }
 }
 
@@ -73,6 +78,8 @@ fn ask(config: &mut KernelConfig, capability: InitFlags) -> bool {
 fn told(e: &Error, vfs: &Vfs, ino: INodeNo) -> Errno {
     match e.kind() {
         ErrorKind::NotFound | ErrorKind::Denied | ErrorKind::NotADirectory | ErrorKind::IsADirectory => {}
+        ErrorKind::Exists | ErrorKind::NotEmpty | ErrorKind::NameTooLong | ErrorKind::NoAttribute => {}
+        ErrorKind::ReadOnly | ErrorKind::NotPermitted | ErrorKind::TooLarge | ErrorKind::Invalid => {}
         _ => log::warn!("{}: {e}", vfs.describe(ino.0)),
     }
     errno(e.kind())
@@ -91,6 +98,12 @@ impl Filesystem for Frontend {
             ask(config, InitFlags::FUSE_EXPLICIT_INVAL_DATA);
             self.no_open = ask(config, InitFlags::FUSE_NO_OPEN_SUPPORT);
             self.no_opendir = ask(config, InitFlags::FUSE_NO_OPENDIR_SUPPORT);
+        } else if self.vfs.is_writable() {
+            ask(config, InitFlags::FUSE_ATOMIC_O_TRUNC);
+            ask(config, InitFlags::FUSE_EXPLICIT_INVAL_DATA);
+            // Lists and the umask belong together: who makes a file where a default list is has no umask.
+            ask(config, InitFlags::FUSE_DONT_MASK);
+            ask(config, InitFlags::FUSE_POSIX_ACL);
         } else {
             ask(config, InitFlags::FUSE_AUTO_INVAL_DATA);
         }
@@ -104,7 +117,7 @@ impl Filesystem for Frontend {
         self.serve(move |vfs| match vfs.lookup(parent.0, name.as_bytes()) {
             Ok(Some(stat)) => reply.entry(&ttl, &attr(&stat), Generation(0)),
             // The inode 0 lets the kernel remember that there is nothing of this name.
-            Ok(None) if vfs.is_frozen() => reply.entry(&ttl, &nothing(), Generation(0)),
+            Ok(None) if vfs.is_frozen() || vfs.is_writable() => reply.entry(&ttl, &nothing(), Generation(0)),
             Ok(None) => reply.error(Errno::ENOENT),
             Err(e) => reply.error(told(&e, vfs, parent)),
         });
@@ -126,8 +139,15 @@ impl Filesystem for Frontend {
     }
 
     fn open(&self, _: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        if flags.acc_mode() != OpenAccMode::O_RDONLY {
+        const TRUNCATE: i32 = 0o1000;
+        if flags.acc_mode() != OpenAccMode::O_RDONLY && !self.vfs.is_writable() {
             return reply.error(Errno::EROFS);
+        }
+        if flags.0 & TRUNCATE != 0 {
+            return self.serve(move |vfs| match vfs.open_live(ino.0, true) {
+                Ok(handle) => reply.opened(FileHandle(handle), FopenFlags::FOPEN_KEEP_CACHE),
+                Err(e) => reply.error(told(&e, vfs, ino)),
+            });
         }
         if self.no_open {
             return reply.error(Errno::ENOSYS);
@@ -179,8 +199,10 @@ impl Filesystem for Frontend {
         _: bool,
         reply: ReplyEmpty,
     ) {
-        self.vfs.release(fh.0);
-        reply.ok();
+        self.serve(move |vfs| {
+            vfs.release(fh.0);
+            reply.ok();
+        });
     }
 
     fn opendir(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
@@ -249,7 +271,7 @@ impl Filesystem for Frontend {
     }
 
     fn access(&self, _: &Request, _: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
-        if mask.contains(AccessFlags::W_OK) { reply.error(Errno::EROFS) } else { reply.ok() }
+        if mask.contains(AccessFlags::W_OK) && !self.vfs.is_writable() { reply.error(Errno::EROFS) } else { reply.ok() }
     }
 
     fn ioctl(
@@ -275,14 +297,12 @@ impl Filesystem for Frontend {
         });
     }
 
-    // Nothing to bring to a medium: everything is there.
-
-    fn fsync(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        reply.ok();
+    fn fsync(&self, _: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        self.serve(move |vfs| answer(vfs.sync(), vfs, ino, reply));
     }
 
-    fn fsyncdir(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        reply.ok();
+    fn fsyncdir(&self, _: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        self.serve(move |vfs| answer(vfs.sync(), vfs, ino, reply));
     }
 
     /// ENOSYS: the kernel never asks again.
@@ -290,18 +310,19 @@ impl Filesystem for Frontend {
         reply.error(Errno::ENOSYS);
     }
 
-    // Whatever changes something: EROFS, not ENOSYS, which programs take for a broken system.
+    // Whatever changes something. Where nothing can be changed this is EROFS, not ENOSYS, which programs take for a
+    // broken system.
 
     fn setattr(
         &self,
         _: &Request,
-        _: INodeNo,
-        _: Option<u32>,
-        _: Option<u32>,
-        _: Option<u32>,
-        _: Option<u64>,
-        _: Option<TimeOrNow>,
-        _: Option<TimeOrNow>,
+        ino: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
         _: Option<SystemTime>,
         _: Option<FileHandle>,
         _: Option<SystemTime>,
@@ -310,82 +331,221 @@ impl Filesystem for Frontend {
         _: Option<fuser::BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        reply.error(Errno::EROFS);
+        let set = SetAttr { mode, uid, gid, size, atime: atime.map(time), mtime: mtime.map(time) };
+        let ttl = self.ttl;
+        self.serve(move |vfs| match vfs.setattr(ino.0, &set) {
+            Ok(stat) => reply.attr(&ttl, &attr(&stat)),
+            Err(e) => reply.error(told(&e, vfs, ino)),
+        });
     }
 
-    fn mknod(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, _: u32, reply: ReplyEntry) {
-        reply.error(Errno::EROFS);
+    fn mknod(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        let (ttl, maker, name) = (self.ttl, maker(request, umask), name.to_owned());
+        let Some(kind) = Kind::from_mode(mode) else { return reply.error(Errno::EINVAL) };
+        let new = match kind {
+            Kind::File => New::File,
+            Kind::Directory | Kind::Symlink => return reply.error(Errno::EINVAL),
+            kind => New::Special(kind, if kind.is_device() { own_device(rdev) } else { 0 }),
+        };
+        self.serve(move |vfs| made(vfs.make(parent.0, name.as_bytes(), mode, maker, &new), ttl, vfs, parent, reply));
     }
 
-    fn mkdir(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, reply: ReplyEntry) {
-        reply.error(Errno::EROFS);
+    fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
+        let (ttl, maker, name) = (self.ttl, maker(request, umask), name.to_owned());
+        self.serve(move |vfs| {
+            made(vfs.make(parent.0, name.as_bytes(), mode, maker, &New::Directory), ttl, vfs, parent, reply);
+        });
     }
 
-    fn unlink(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
-        reply.error(Errno::EROFS);
+    fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
+        let (ttl, maker) = (self.ttl, maker(request, 0));
+        let (name, target) = (name.to_owned(), target.as_os_str().to_owned());
+        self.serve(move |vfs| {
+            let new = New::Symlink(target.as_bytes());
+            made(vfs.make(parent.0, name.as_bytes(), 0o777, maker, &new), ttl, vfs, parent, reply);
+        });
     }
 
-    fn rmdir(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
-        reply.error(Errno::EROFS);
+    fn create(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        _: i32,
+        reply: ReplyCreate,
+    ) {
+        let (ttl, maker, name) = (self.ttl, maker(request, umask), name.to_owned());
+        self.serve(move |vfs| {
+            let made = vfs.make(parent.0, name.as_bytes(), mode, maker, &New::File);
+            match made.and_then(|stat| Ok((vfs.open(stat.ino)?, stat))) {
+                Ok((handle, stat)) => {
+                    let flags = FopenFlags::FOPEN_KEEP_CACHE;
+                    reply.created(&ttl, &attr(&stat), Generation(0), FileHandle(handle), flags);
+                }
+                Err(e) => reply.error(told(&e, vfs, parent)),
+            }
+        });
     }
 
-    fn symlink(&self, _: &Request, _: INodeNo, _: &OsStr, _: &Path, reply: ReplyEntry) {
-        reply.error(Errno::EROFS);
+    fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let name = name.to_owned();
+        self.serve(move |vfs| answer(vfs.unlink(parent.0, name.as_bytes()), vfs, parent, reply));
     }
 
-    fn rename(&self, _: &Request, _: INodeNo, _: &OsStr, _: INodeNo, _: &OsStr, _: RenameFlags, reply: ReplyEmpty) {
-        reply.error(Errno::EROFS);
+    fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let name = name.to_owned();
+        self.serve(move |vfs| answer(vfs.rmdir(parent.0, name.as_bytes()), vfs, parent, reply));
     }
 
-    fn link(&self, _: &Request, _: INodeNo, _: INodeNo, _: &OsStr, reply: ReplyEntry) {
-        reply.error(Errno::EROFS);
+    fn link(&self, _: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let (ttl, name) = (self.ttl, name.to_owned());
+        self.serve(move |vfs| made(vfs.link(ino.0, parent.0, name.as_bytes()), ttl, vfs, ino, reply));
+    }
+
+    fn rename(
+        &self,
+        _: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        new_parent: INodeNo,
+        new_name: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let (name, new_name) = (name.to_owned(), new_name.to_owned());
+        let how = match flags.bits() {
+            0 => Rename::Replace,
+            1 => Rename::NoReplace,
+            2 => Rename::Exchange,
+            _ => return reply.error(Errno::EINVAL),
+        };
+        self.serve(move |vfs| {
+            let done = vfs.rename(parent.0, name.as_bytes(), new_parent.0, new_name.as_bytes(), how);
+            answer(done, vfs, parent, reply);
+        });
     }
 
     fn write(
         &self,
         _: &Request,
-        _: INodeNo,
+        ino: INodeNo,
         _: FileHandle,
-        _: u64,
-        _: &[u8],
+        offset: u64,
+        data: &[u8],
         _: WriteFlags,
         _: OpenFlags,
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        reply.error(Errno::EROFS);
+        let bytes = data.to_vec();
+        let len = data.len() as u32;
+        self.serve(move |vfs| match vfs.write(ino.0, offset, bytes) {
+            Ok(()) => reply.written(len),
+            Err(e) => reply.error(told(&e, vfs, ino)),
+        });
     }
 
-    fn create(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, _: i32, reply: ReplyCreate) {
-        reply.error(Errno::EROFS);
+    fn fallocate(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        const KEEP_SIZE: i32 = 1;
+        const PUNCH_HOLE: i32 = 2;
+        const ZERO_RANGE: i32 = 0x10;
+        const PUNCH: i32 = PUNCH_HOLE | KEEP_SIZE;
+        const ZERO_KEEPING: i32 = ZERO_RANGE | KEEP_SIZE;
+        let how = match mode {
+            0 => Allocate::Extend,
+            KEEP_SIZE => Allocate::KeepSize,
+            PUNCH => Allocate::Punch,
+            ZERO_RANGE => Allocate::Zero { keep_size: false },
+            ZERO_KEEPING => Allocate::Zero { keep_size: true },
+            _ => return reply.error(Errno::EOPNOTSUPP),
+        };
+        let Some(end) = offset.checked_add(length) else { return reply.error(Errno::EFBIG) };
+        self.serve(move |vfs| answer(vfs.allocate(ino.0, offset..end, how), vfs, ino, reply));
     }
 
-    fn fallocate(&self, _: &Request, _: INodeNo, _: FileHandle, _: u64, _: u64, _: i32, reply: ReplyEmpty) {
-        reply.error(Errno::EROFS);
+    fn setxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, value: &[u8], flags: i32, _: u32, reply: ReplyEmpty) {
+        let (name, value) = (name.to_owned(), value.to_owned());
+        let how = match flags {
+            1 => SetXattr::Create,
+            2 => SetXattr::Replace,
+            _ => SetXattr::Any,
+        };
+        self.serve(move |vfs| answer(vfs.setxattr(ino.0, name.as_bytes(), &value, how), vfs, ino, reply));
     }
 
-    fn setxattr(&self, _: &Request, _: INodeNo, _: &OsStr, _: &[u8], _: i32, _: u32, reply: ReplyEmpty) {
-        reply.error(Errno::EROFS);
-    }
-
-    fn removexattr(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
-        reply.error(Errno::EROFS);
+    fn removexattr(&self, _: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let name = name.to_owned();
+        self.serve(move |vfs| answer(vfs.removexattr(ino.0, name.as_bytes()), vfs, ino, reply));
     }
 
     fn copy_file_range(
         &self,
         _: &Request,
-        _: INodeNo,
+        from: INodeNo,
         _: FileHandle,
-        _: u64,
-        _: INodeNo,
+        from_at: u64,
+        to: INodeNo,
         _: FileHandle,
-        _: u64,
-        _: u64,
+        to_at: u64,
+        len: u64,
         _: fuser::CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        reply.error(Errno::EROFS);
+        // What was copied is answered in 32 bits.
+        let len = len.min(1 << 30);
+        self.serve(move |vfs| match vfs.copy(from.0, from_at, to.0, to_at, len) {
+            Ok(copied) => reply.written(copied as u32),
+            Err(e) => reply.error(told(&e, vfs, to)),
+        });
+    }
+}
+
+fn answer(done: crate::error::Result<()>, vfs: &Vfs, ino: INodeNo, reply: ReplyEmpty) {
+    match done {
+        Ok(()) => reply.ok(),
+        Err(e) => reply.error(told(&e, vfs, ino)),
+    }
+}
+
+fn made(done: crate::error::Result<Stat>, ttl: Duration, vfs: &Vfs, ino: INodeNo, reply: ReplyEntry) {
+    match done {
+        Ok(stat) => reply.entry(&ttl, &attr(&stat), Generation(0)),
+        Err(e) => reply.error(told(&e, vfs, ino)),
+    }
+}
+
+fn maker(request: &Request, umask: u32) -> Maker {
+    Maker { uid: request.uid(), gid: request.gid(), umask }
+}
+
+fn time(time: TimeOrNow) -> Time {
+    match time {
+        // fuser 0.18 takes the nanoseconds of a time before 1970 for such that count backward: seen and undone here.
+        TimeOrNow::SpecificTime(time) => match UNIX_EPOCH.duration_since(time) {
+            Ok(before) => Time { secs: -(before.as_secs() as i64), nanos: before.subsec_nanos() },
+            Err(_) => time.into(),
+        },
+        TimeOrNow::Now => Time::now(),
     }
 }
 
@@ -414,13 +574,13 @@ fn with_buffer(size: u32, work: impl FnOnce(&mut [u8])) {
 }
 
 fn attr(stat: &Stat) -> FileAttr {
-    let Attr { kind, mode, uid, gid, size, nlink, rdev, mtime, ctime, allocated } = stat.attr;
+    let Attr { kind, mode, uid, gid, size, nlink, rdev, mtime, atime, ctime, allocated } = stat.attr;
     let mtime = system_time(mtime);
     FileAttr {
         ino: INodeNo(stat.ino),
         size,
         blocks: allocated.div_ceil(SECTOR),
-        atime: mtime,
+        atime: system_time(atime),
         mtime,
         ctime: system_time(ctime),
         crtime: mtime,
@@ -447,6 +607,7 @@ fn nothing() -> FileAttr {
         nlink: 0,
         rdev: 0,
         mtime: time,
+        atime: time,
         ctime: time,
         allocated: 0,
     };
@@ -475,6 +636,11 @@ fn file_type(kind: Kind) -> FileType {
 fn kernel_device(rdev: u64) -> u32 {
     let (major, minor) = (device::major(rdev), device::minor(rdev));
     (minor & 0xff) | ((major & 0xfff) << 8) | ((minor & 0xfff00) << 12)
+}
+
+/// The other way round.
+fn own_device(rdev: u32) -> u64 {
+    device::join((rdev >> 8) & 0xfff, (rdev & 0xff) | ((rdev >> 12) & 0xfff00))
 }
 
 /// A time outside of what the system can express is shown as 1970.

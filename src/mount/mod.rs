@@ -22,7 +22,8 @@ pub use options::{Case, Options, size};
 pub use place::FS_TYPE;
 
 use crate::error::{Error, Kind, Result};
-use crate::tree::{Kind as NodeKind, Tree};
+use crate::formats::Volume;
+use crate::tree::Kind as NodeKind;
 use crate::vfs::{ROOT, Vfs};
 use fuse::Frontend;
 use fuser::{Config, MountOption, Session, SessionACL};
@@ -36,25 +37,29 @@ use std::thread::{self, JoinHandle};
 /// What a kernel reads ahead of a sequential reader, unless told otherwise: the largest request it sends.
 const READ_AHEAD: u64 = 1 << 20;
 
-/// Mounts a tree, read-only. When this returns, the mount exists and can be read. Threads of this process serve it, so a
+/// Mounts a volume: read-only when it has no writer, or when that is asked for. When this returns, the mount exists and can be read. Threads of this process serve it, so a
 /// process that wants to go to the background does that first.
 ///
 /// # Errors
 /// `BadMountPoint` when there is no directory to mount on or one of ours is mounted there; `MountFailed` when the kernel
 /// or fusermount3 refuses; `NotADirectory` when the root of the tree is none. Each with a hint where there is a remedy.
-pub fn mount(tree: Arc<dyn Tree>, mountpoint: &Path, options: &Options) -> Result<Mounted> {
+pub fn mount(volume: Volume, mountpoint: &Path, options: &Options) -> Result<Mounted> {
     let point = place::prepare(mountpoint)?;
-    let vfs = Vfs::new(tree, options.policy());
+    let vfs = Arc::new(match volume.writer.filter(|_| !options.read_only) {
+        Some(writer) => Vfs::writable(volume.tree, writer, options.policy(), options.when_to_commit()),
+        None => Vfs::new(volume.tree, options.policy()),
+    });
+    let writable = vfs.is_writable();
     if vfs.getattr(ROOT)?.attr.kind != NodeKind::Directory {
         return Err(Error::new(Kind::NotADirectory, "what is to be mounted is not a directory"));
     }
     let takers = takers(options);
-    let session = attach(Frontend::new(vfs, takers), &point, options, takers)?;
+    let session = attach(Frontend::new(vfs.clone(), takers), &point, options, writable, takers)?;
     let device = place::mount_at(&point).map(|m| m.device).unwrap_or_default();
     set_read_ahead(&device, options.readahead.unwrap_or(READ_AHEAD));
     let point =
         Unmounter { point: Arc::new(Point { path: point, device, ended: Mutex::new(None), end: Condvar::new() }) };
-    point.spawn(session)
+    point.spawn(session, vfs)
 }
 
 /// At least two threads, so that one is always free to take a request; see [`crew`]. More than four were no faster, and
@@ -65,6 +70,7 @@ fn takers(options: &Options) -> usize {
 
 /// A mounted tree. Unmounts when dropped.
 pub struct Mounted {
+    vfs: Arc<Vfs>,
     unmounter: Unmounter,
     thread: Option<JoinHandle<()>>,
 }
@@ -73,6 +79,16 @@ impl Mounted {
     /// Where it is mounted: an absolute path without links.
     pub fn mountpoint(&self) -> &Path {
         &self.unmounter.point.path
+    }
+
+    /// Whether programs can change what is mounted.
+    pub fn is_writable(&self) -> bool {
+        self.vfs.is_writable()
+    }
+
+    /// Makes everything durable that was done before.
+    pub fn sync(&self) -> Result<()> {
+        self.vfs.sync()
     }
 
     /// Waits until the mount is gone, whoever unmounted it.
@@ -160,7 +176,7 @@ impl Unmounter {
         place::mount_at(&self.point.path).is_some_and(|m| m.device == self.point.device)
     }
 
-    fn spawn(self, session: Session<Frontend>) -> Result<Mounted> {
+    fn spawn(self, session: Session<Frontend>, vfs: Arc<Vfs>) -> Result<Mounted> {
         let own = self.clone();
         let run = move || {
             let failure = session.run().err().map(|e| format!("the connection to the kernel failed: {e}"));
@@ -170,7 +186,7 @@ impl Unmounter {
             own.point.end.notify_all();
         };
         match thread::Builder::new().name("stmount-mount".into()).spawn(run) {
-            Ok(thread) => Ok(Mounted { unmounter: self, thread: Some(thread) }),
+            Ok(thread) => Ok(Mounted { vfs, unmounter: self, thread: Some(thread) }),
             Err(e) => {
                 self.detach();
                 Err(Error::new(Kind::System, "cannot start a thread").caused_by(e))
@@ -180,10 +196,16 @@ impl Unmounter {
 }
 
 /// Makes the mount and shakes hands with the kernel.
-fn attach(front: Frontend, point: &Path, options: &Options, takers: usize) -> Result<Session<Frontend>> {
-    let (acl, config) = config(options, takers);
+fn attach(
+    front: Frontend,
+    point: &Path,
+    options: &Options,
+    writable: bool,
+    takers: usize,
+) -> Result<Session<Frontend>> {
+    let (acl, config) = config(options, writable, takers);
     #[cfg(target_os = "linux")]
-    if let Some(device) = mount_by_ourselves(point, options)? {
+    if let Some(device) = mount_by_ourselves(point, options, writable)? {
         return Session::from_fd(front, device, acl, config).map_err(|e| {
             let _ = place::unmount(point, true);
             refused(point, &e)
@@ -193,7 +215,7 @@ fn attach(front: Frontend, point: &Path, options: &Options, takers: usize) -> Re
     Session::new(front, point, &config).map_err(|e| refused(point, &e))
 }
 
-fn config(options: &Options, takers: usize) -> (SessionACL, Config) {
+fn config(options: &Options, writable: bool, takers: usize) -> (SessionACL, Config) {
     let acl = match (options.allow_other, options.allow_root) {
         (true, _) => SessionACL::All,
         (_, true) => SessionACL::RootAndOwner,
@@ -203,15 +225,15 @@ fn config(options: &Options, takers: usize) -> (SessionACL, Config) {
     config.acl = acl;
     config.n_threads = Some(takers);
     config.clone_fd = cfg!(target_os = "linux");
-    config.mount_options = helper_options(options);
+    config.mount_options = helper_options(options, writable);
     (acl, config)
 }
 
 /// The options for fusermount3 (and for macOS).
-fn helper_options(options: &Options) -> Vec<MountOption> {
+fn helper_options(options: &Options, writable: bool) -> Vec<MountOption> {
     let pick = |on, yes, no| if on { yes } else { no };
     let mut list = vec![
-        MountOption::RO,
+        pick(writable, MountOption::RW, MountOption::RO),
         MountOption::FSName(escaped(&source(options).to_string_lossy())),
         MountOption::Subtype("stmount".into()),
         pick(options.suid, MountOption::Suid, MountOption::NoSuid),
@@ -239,7 +261,7 @@ fn source(options: &Options) -> OsString {
 
 /// Mounts with mount(2). `None` when this process may not, and must ask fusermount3.
 #[cfg(target_os = "linux")]
-fn mount_by_ourselves(point: &Path, options: &Options) -> Result<Option<std::os::fd::OwnedFd>> {
+fn mount_by_ourselves(point: &Path, options: &Options, writable: bool) -> Result<Option<std::os::fd::OwnedFd>> {
     use rustix::mount::MountFlags as F;
     use std::os::fd::AsRawFd;
     let device = match std::fs::File::options().read(true).write(true).open("/dev/fuse") {
@@ -255,7 +277,8 @@ fn mount_by_ourselves(point: &Path, options: &Options) -> Result<Option<std::os:
     ] {
         data.push_str(if on { word } else { "" });
     }
-    let mut flags = F::RDONLY;
+    let mut flags = F::empty();
+    flags.set(F::RDONLY, !writable);
     flags.set(F::NOSUID, !options.suid);
     flags.set(F::NODEV, !options.dev);
     flags.set(F::NOEXEC, !options.exec);

@@ -4,8 +4,9 @@
 //! file system are accepted and do nothing. Anything else is an error that names the nearest option there is.
 
 use crate::error::{Error, Kind, Result};
-use crate::vfs::Policy;
+use crate::vfs::{Commit, Policy};
 use std::ffi::OsString;
+use std::time::Duration;
 
 /// How names are compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,6 +21,9 @@ pub enum Case {
 /// How to mount. The default is what a plain `stmount ARCHIVE DIR` does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
+    pub read_only: bool,
+    /// Longest time that a change waits for its commit.
+    pub commit: Option<Duration>,
     pub allow_other: bool,
     pub allow_root: bool,
     /// Let the kernel check modes and owners. Only for mounts whose every user may see everything is it worth turning off.
@@ -51,6 +55,8 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            read_only: false,
+            commit: None,
             allow_other: false,
             allow_root: false,
             default_permissions: true,
@@ -80,7 +86,8 @@ type SetValue = fn(&mut Options, &str) -> Result<()>;
 
 /// Options without a value.
 const FLAGS: &[(&str, SetFlag)] = &[
-    ("ro", |_| ()),
+    ("ro", |o| o.read_only = true),
+    ("rw", |o| o.read_only = false),
     ("allow-other", |o| o.allow_other = true),
     ("allow-root", |o| o.allow_root = true),
     ("default-permissions", |o| o.default_permissions = true),
@@ -106,6 +113,7 @@ const VALUES: &[(&str, SetValue)] = &[
     ("fmask", |o, v| mask(v).map(|n| o.fmask = n)),
     ("dmask", |o, v| mask(v).map(|n| o.dmask = n)),
     ("cachesize", |o, v| size(v).map(|n| o.cachesize = Some(n))),
+    ("commit", |o, v| seconds(v).map(|t| o.commit = Some(t))),
     ("readahead", |o, v| size(v).map(|n| o.readahead = Some(n))),
     ("threads", |o, v| number(v, 10).map(|n| o.threads = Some(n.clamp(1, 64) as usize))),
     ("case", |o, v| case(v).map(|c| o.case = c)),
@@ -171,9 +179,6 @@ impl Options {
             return Ok(());
         }
         let plain = name.replace('_', "-");
-        if plain == "rw" {
-            return Err(no_writing());
-        }
         match (find(FLAGS, &plain), find(VALUES, &plain), value) {
             (Some(set), _, None) => set(self),
             (_, Some(set), Some(value)) => set(self, value).map_err(|e| e.within(format!("option {option:?}")))?,
@@ -195,6 +200,12 @@ impl Options {
             ignore_case: self.ignores_case(),
             read_ahead: self.readahead.unwrap_or(Policy::default().read_ahead),
         }
+    }
+
+    /// When changes are committed that nobody asked to be.
+    pub fn when_to_commit(&self) -> Commit {
+        let default = Commit::default();
+        Commit { after: self.commit.unwrap_or(default.after), ..default }
     }
 
     fn ignores_case(&self) -> bool {
@@ -230,17 +241,12 @@ fn is_ignored(name: &str) -> bool {
 }
 
 fn unknown_option(shown: &str, name: &str) -> Error {
-    let known = FLAGS.iter().map(|f| f.0).chain(VALUES.iter().map(|v| v.0)).chain(["rw"]);
+    let known = FLAGS.iter().map(|f| f.0).chain(VALUES.iter().map(|v| v.0));
     let nearest =
         known.min_by_key(|known| distance(known, name)).filter(|known| distance(known, name) <= name.len() / 2);
     let hint =
         nearest.map_or("stmount mount --help lists them".to_owned(), |known| format!("the nearest there is: {known}"));
     usage(format!("unknown mount option {shown:?}")).hint(hint)
-}
-
-fn no_writing() -> Error {
-    Error::new(Kind::ReadOnly, "option \"rw\": this build mounts read-only")
-        .hint("leave rw away, unpack the archive, change the files and pack them again")
 }
 
 fn usage(what: impl Into<String>) -> Error {
@@ -267,6 +273,22 @@ fn case(text: &str) -> Result<Case> {
         "insensitive" => Ok(Case::Insensitive),
         _ => Err(usage(format!("{text:?} is none of sensitive, insensitive, auto"))),
     }
+}
+
+/// A time: `5s`, `500ms`, `2m`, `1h`; seconds without a unit.
+fn seconds(text: &str) -> Result<Duration> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let bad = || usage(format!("{text:?} is not a time such as 5s, 500ms or 2m"));
+    let unit: u64 = match unit {
+        "ms" => 1,
+        "" | "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(bad()),
+    };
+    let number: u64 = number.parse().map_err(|_| bad())?;
+    number.checked_mul(unit).map(Duration::from_millis).ok_or_else(bad)
 }
 
 /// A size in bytes: `4096`, `64k`, `512M`, `1G`, `2T`, also as `512MiB` or `512MB`; every unit is a power of 1024.
@@ -315,8 +337,7 @@ mod tests {
 
     #[test]
     fn the_generic_options_of_mount_and_fstab_do_nothing() {
-        let fstab =
-            "defaults,ro,nofail,noauto,_netdev,x-systemd.automount,X-mount.mkdir=0755,user,comment=a b,relatime";
+        let fstab = "defaults,nofail,noauto,_netdev,x-systemd.automount,X-mount.mkdir=0755,user,comment=a b,relatime";
         assert_eq!(parse(fstab).unwrap(), Options::default());
         assert_eq!(parse("").unwrap(), Options::default());
     }
@@ -370,12 +391,14 @@ mod tests {
     }
 
     #[test]
-    fn writing_is_refused_with_a_way_out() {
-        let e = parse("rw").unwrap_err();
-        assert_eq!(e.kind(), Kind::ReadOnly);
-        assert!(e.advice().is_some());
+    fn the_time_of_a_commit_has_units() {
+        for (text, seconds) in [("5", 5.0), ("5s", 5.0), ("500ms", 0.5), ("2m", 120.0), ("1h", 3600.0)] {
+            assert_eq!(parse(&format!("commit={text}")).unwrap().when_to_commit().after.as_secs_f64(), seconds);
+        }
+        for bad in ["", "s", "5x", "-1", "99999999999999h"] {
+            assert!(parse(&format!("commit={bad}")).is_err(), "{bad}");
+        }
     }
-
     #[test]
     fn a_comma_behind_a_backslash_is_part_of_the_value() {
         let options = parse(r"fsname=a\,b\\c,noexec").unwrap();

@@ -124,6 +124,15 @@ fn is_stale(point: &Path) -> bool {
     matches!(rustix::fs::statfs(point), Err(Errno::NOTCONN))
 }
 
+/// Makes durable what was written to what is mounted there.
+pub fn sync(point: &Path) -> Result<()> {
+    let synced = std::fs::File::open(point).and_then(|dir| dir.sync_all());
+    synced.map_err(|e| {
+        Error::io(e, format!("{}: what was written cannot be stored", point.display()))
+            .hint("the mount is still there and has everything: make room, or see its log")
+    })
+}
+
 /// Takes off what is mounted at a path. `lazily`: off the tree at once, and gone when the last user has left.
 ///
 /// # Errors

@@ -122,7 +122,32 @@ impl Register {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             since: crate::tree::Time::now().secs,
         };
+        // A daemon that died here left its file: from now on the place is somebody else's.
+        for (path, old) in self.sessions() {
+            if old.mountpoint.path() == mountpoint && !is_running(old.pid, old.start) {
+                let _ = fs::remove_file(path);
+            }
+        }
         self.write(&session)
+    }
+
+    fn sessions(&self) -> impl Iterator<Item = (PathBuf, Session)> {
+        let files = fs::read_dir(&self.dir).into_iter().flatten().flatten().map(|file| file.path());
+        let paths = files.filter(|path| path.extension().is_some_and(|e| e == "json"));
+        paths.filter_map(|path| Some((path.clone(), serde_json::from_slice(&fs::read(path).ok()?).ok()?)))
+    }
+
+    /// Whether a process of this user that wrote to a source runs, though its mount is gone: it stores what is left.
+    pub fn is_ending(&self, source: &Path) -> bool {
+        let table = place::mounts();
+        let ends = |session: &Session| {
+            let point = session.mountpoint.path();
+            session.mode == "rw"
+                && session.source.path() == source
+                && is_running(session.pid, session.start)
+                && !table.iter().any(|line| line.point == point && line.fs_type.starts_with("fuse"))
+        };
+        self.sessions().any(|(_, session)| ends(&session))
     }
 
     fn write(&self, session: &Session) -> Result<Entry> {

@@ -2,7 +2,10 @@
 //! SIGBUS, a pread returns an error for the one read.
 
 use super::{ReadAt, Store};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+use rustix::fs::FallocateFlags;
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
@@ -20,9 +23,43 @@ impl FileSource {
         Ok(Self { file })
     }
 
+    /// Opens a file to read and to write it.
+    pub fn open_to_write(path: &Path) -> Result<Self> {
+        let file = File::options().read(true).write(true).open(path);
+        Ok(Self { file: file.map_err(|e| Error::io(e, format!("cannot open {}", path.display())))? })
+    }
+
+    /// Takes the lock of who writes, until this is dropped. Of all openings of the file one can have it.
+    ///
+    /// # Errors
+    /// `Locked` when another has it.
+    pub fn lock(&self) -> Result<()> {
+        match set_lock(&self.file, WRITER) {
+            Ok(()) => Ok(()),
+            Err(Errno::EAGAIN | Errno::EACCES) => Err(Error::new(Kind::Locked, "another process has it open to write")
+                .hint("`stmount list` shows who; `-o ro` mounts the last committed state")),
+            Err(e) => Err(Error::io(e.into(), "cannot lock it")),
+        }
+    }
+
     pub fn new(file: File) -> Self {
         Self { file }
     }
+}
+
+/// Far behind every byte that a file may have.
+const WRITER: i64 = 1 << 62;
+
+/// A lock on one byte that belongs to the opening of a file and not to a process.
+fn set_lock(file: &File, byte: i64) -> nix::Result<()> {
+    let lock = nix::libc::flock {
+        l_type: nix::libc::F_WRLCK as i16,
+        l_whence: nix::libc::SEEK_SET as i16,
+        l_start: byte,
+        l_len: 1,
+        l_pid: 0,
+    };
+    fcntl(file, FcntlArg::F_OFD_SETLK(&lock)).map(drop)
 }
 
 impl ReadAt for FileSource {
@@ -67,14 +104,41 @@ impl ReadAt for FileSource {
 
 impl Store for FileSource {
     fn write_at(&self, at: u64, bytes: &[u8]) -> Result<()> {
-        Ok(self.file.write_all_at(bytes, at)?)
+        self.file.write_all_at(bytes, at).map_err(|e| Error::io(e, format!("cannot write at {at}")))
     }
 
     fn set_len(&self, len: u64) -> Result<()> {
-        Ok(self.file.set_len(len)?)
+        self.file.set_len(len).map_err(|e| Error::io(e, format!("cannot set the length to {len}")))
     }
 
     fn sync(&self) -> Result<()> {
-        Ok(self.file.sync_data()?)
+        self.file.sync_data().map_err(|e| Error::io(e, "cannot bring it to the medium"))
+    }
+
+    fn reserve(&self, range: Range<u64>) -> Result<()> {
+        let len = range.end.saturating_sub(range.start);
+        match rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, range.start, len) {
+            Ok(()) => Ok(()),
+            // Here nothing can be reserved: what is free is all that can be known.
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) if self.free()? >= len => Ok(()),
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
+                Err(Error::new(Kind::NoSpace, "there is no space left on the device"))
+            }
+            Err(e) => Err(Error::io(e.into(), "cannot reserve space")),
+        }
+    }
+
+    fn punch(&self, range: Range<u64>) -> Result<bool> {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        match rustix::fs::fallocate(&self.file, flags, range.start, range.end.saturating_sub(range.start)) {
+            Ok(()) => Ok(true),
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(false),
+            Err(e) => Err(Error::io(e.into(), "cannot give space back")),
+        }
+    }
+
+    fn free(&self) -> Result<u64> {
+        let fs = rustix::fs::fstatvfs(&self.file).map_err(|e| Error::io(e.into(), "cannot see what is free"))?;
+        Ok(fs.f_bavail.saturating_mul(fs.f_frsize))
     }
 }

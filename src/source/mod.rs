@@ -36,6 +36,12 @@ pub trait ReadAt: Send + Sync {
         Ok((at < len).then_some(at..len))
     }
 
+    /// Where a range lies in a container that this process has open, when a writer of that container may use the same
+    /// bytes again.
+    fn stored(&self, _range: Range<u64>) -> Option<Stored> {
+        None
+    }
+
     /// Reads exactly `into.len()` bytes, or says that the source is too short.
     fn read_exact_at(&self, at: u64, into: &mut [u8]) -> Result<()> {
         let got = self.read_at(at, into)?;
@@ -50,10 +56,38 @@ pub trait ReadAt: Send + Sync {
     }
 }
 
+/// Where bytes lie in a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Which container, among those that are open.
+    pub owner: u64,
+    /// Offset in the file, address in the container, length. What is between them is a hole.
+    pub pieces: Vec<(u64, u64, u64)>,
+}
+
 /// Bytes that can be written as well: what a container in place and a journal need.
 pub trait Store: ReadAt {
     fn write_at(&self, at: u64, bytes: &[u8]) -> Result<()>;
     fn set_len(&self, len: u64) -> Result<()>;
     /// Returns when everything written so far is on the medium.
     fn sync(&self) -> Result<()>;
+
+    /// Makes sure that the range can be written without running out of space; the length stays.
+    ///
+    /// # Errors
+    /// `NoSpace` when it cannot.
+    fn reserve(&self, _range: Range<u64>) -> Result<()> {
+        Ok(())
+    }
+
+    /// Gives the space of a range back, which then reads as zeros; the length stays. Where the medium cannot do that,
+    /// nothing happens, and `false` is returned.
+    fn punch(&self, _range: Range<u64>) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// Bytes that are free on the medium.
+    fn free(&self) -> Result<u64> {
+        Ok(u64::MAX)
+    }
 }

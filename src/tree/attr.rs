@@ -87,6 +87,8 @@ pub struct Attr {
     /// Device number of a device node, see [`device`]; 0 of everything else.
     pub rdev: u64,
     pub mtime: Time,
+    /// Time of the last access; trees that do not keep it give `mtime`.
+    pub atime: Time,
     /// Time of the last change of attributes; trees that do not keep it give `mtime`.
     pub ctime: Time,
     /// Bytes that are data and not holes, for `st_blocks`.

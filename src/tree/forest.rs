@@ -67,6 +67,7 @@ impl Forest {
             nlink,
             rdev: 0,
             mtime,
+            atime: mtime,
             ctime: mtime,
             allocated: 0,
         }

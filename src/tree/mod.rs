@@ -4,12 +4,16 @@
 //! packer, a file browser) it does not know. A [`Node`] is an inode: two names of one hard-linked file lead to one node.
 
 mod attr;
+mod changes;
+mod draft;
 mod filter;
 mod forest;
 mod name;
 mod walk;
 
 pub use attr::{Attr, Kind, Owner, Time, device};
+pub use changes::{Changes, Inode, Named};
+pub use draft::{Draft, From as PartFrom, Part, Touched};
 pub use filter::Filter;
 pub use forest::{Entry, Forest};
 pub use name::{Name, NameBuf};

@@ -13,6 +13,7 @@ use super::listing::Listing;
 use super::pace::Pace;
 use crate::error::{Error, Kind, Result};
 use crate::source::ReadAt;
+use crate::tree::Node;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -66,6 +67,8 @@ impl OpenFile {
 /// What a handle stands for.
 pub enum Open {
     File(OpenFile),
+    /// A file of a tree that takes changes.
+    Living(Node, OpenFile),
     /// The listing is read at the first page, and again at each rewind.
     Dir(Mutex<Option<Arc<Listing>>>),
 }

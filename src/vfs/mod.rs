@@ -15,30 +15,49 @@
 //! Locks guard tables and are held for a look into them: never over a call of the tree or of a source, so a slow read
 //! holds up nobody but its reader.
 
+mod acl;
+mod commit;
 mod fold;
 mod handles;
 mod listing;
+mod live;
 mod nodes;
 mod pace;
 mod paths;
 mod policy;
 mod recent;
 mod space;
+mod write;
 
+pub use commit::Commit;
 pub use handles::STATELESS;
+pub use live::Status;
 pub use nodes::ROOT;
 pub use policy::Policy;
 pub use space::{BLOCK, Space};
+pub use write::{Allocate, Maker, New, Rename, SetAttr, SetXattr};
 
 use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::formats::Writer;
 use crate::tree::{Attr, Kind, Name, Node, Tree, path_display};
+use commit::Committer;
 use fold::FoldedNames;
 use handles::{Handles, Open, OpenFile, lock};
 use listing::Listing;
+use live::Live;
 use nodes::Numbers;
 use recent::Recent;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
+
+/// An extended attribute of the root that is in no list: what waits for a commit, as JSON. Whoever may read the root may
+/// ask, by no other means than the mount itself.
+pub const STATUS: &[u8] = b"user.stmount.status";
+
+/// Setting this attribute of the root gives its value as a name to the state of the tree, after storing it;
+pub const SNAPSHOT: &[u8] = b"user.stmount.snapshot";
+/// and this one takes such a name away.
+pub const FORGET: &[u8] = b"user.stmount.forget";
 
 /// Bytes of memory for listings of directories being read; about a quarter of a million names.
 const LISTINGS: usize = 8 << 20;
@@ -72,6 +91,9 @@ pub struct Vfs {
     policy: Policy,
     numbers: Numbers,
     frozen: bool,
+    /// The tree again, when it takes changes.
+    live: Option<Arc<Live>>,
+    committer: Option<Committer>,
     handles: Handles,
     files: Recent<Node, OpenFile>,
     listings: Recent<Node, Listing>,
@@ -84,6 +106,8 @@ impl Vfs {
         Self {
             numbers: Numbers::new(tree.root()),
             frozen: tree.is_frozen(),
+            live: None,
+            committer: None,
             tree,
             policy,
             handles: Handles::default(),
@@ -92,6 +116,15 @@ impl Vfs {
             folded: Recent::new(FOLDED),
             paths: Recent::new(PATHS),
         }
+    }
+
+    /// A file system that takes changes, and commits them by `writer`.
+    pub fn writable(tree: Arc<dyn Tree>, writer: Arc<dyn Writer>, policy: Policy, when: Commit) -> Self {
+        let live = Live::new(tree, writer);
+        let mut vfs = Self::new(live.clone(), policy);
+        vfs.committer = Some(Committer::new(live.clone(), when));
+        vfs.live = Some(live);
+        vfs
     }
 
     /// True when nothing here can ever change: answers may be kept for ever, and handles are not needed.
@@ -112,6 +145,9 @@ impl Vfs {
             None if self.policy.ignore_case => self.folded(dir)?.find(name.bytes()),
             found => found,
         };
+        if node.is_none() && name.bytes().len() > write::NAME_MAX {
+            return Err(Error::new(ErrorKind::NameTooLong, "the name is longer than 255 bytes"));
+        }
         node.map(|node| self.stat(node)).transpose()
     }
 
@@ -141,6 +177,9 @@ impl Vfs {
     pub fn open(&self, ino: u64) -> Result<u64> {
         if self.frozen {
             return Ok(STATELESS);
+        }
+        if self.is_writable() {
+            return self.open_live(ino, false);
         }
         let bytes = self.tree.open(self.numbers.node(ino))?;
         Ok(self.handles.insert(Open::File(OpenFile::new(bytes, None)?)))
@@ -174,7 +213,7 @@ impl Vfs {
             return work(&*self.file(self.numbers.node(ino))?);
         }
         match &*self.handles.get(handle)? {
-            Open::File(file) => work(file),
+            Open::File(file) | Open::Living(_, file) => work(file),
             Open::Dir(_) => Err(Error::new(ErrorKind::IsADirectory, "a directory is read by its names")),
         }
     }
@@ -195,9 +234,7 @@ impl Vfs {
 
     /// Forgets a handle of [`Vfs::open`] or [`Vfs::opendir`].
     pub fn release(&self, handle: u64) {
-        if handle != STATELESS {
-            self.handles.remove(handle);
-        }
+        self.release_live(handle);
     }
 
     /// Visits the entries of a directory from an offset on, `.` and `..` among them. Offset 0 is the beginning, any other
@@ -268,6 +305,9 @@ impl Vfs {
 
     /// The value of one extended attribute; `None` when there is no such attribute.
     pub fn getxattr(&self, ino: u64, name: &[u8]) -> Result<Option<Vec<u8>>> {
+        if let (ROOT, STATUS, Some(live)) = (ino, name, &self.live) {
+            return Ok(Some(serde_json::to_vec(&live.status()).expect("a status is plain data")));
+        }
         let all = self.tree.xattrs(self.numbers.node(ino))?;
         Ok(all.into_iter().find(|(n, _)| n == name).map(|(_, value)| value))
     }
@@ -283,7 +323,11 @@ impl Vfs {
     }
 
     pub fn statfs(&self) -> Result<Space> {
-        Ok(self.tree.totals()?.into())
+        let totals = self.tree.totals()?;
+        Ok(match &self.live {
+            Some(live) => Space::with_free(totals, live.writer.free()?),
+            None => totals.into(),
+        })
     }
 }
 

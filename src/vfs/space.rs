@@ -26,7 +26,14 @@ pub struct Space {
 
 impl From<Totals> for Space {
     fn from(totals: Totals) -> Self {
-        let free = FREE / BLOCK;
+        Self::with_free(totals, FREE)
+    }
+}
+
+impl Space {
+    /// So many bytes can be written.
+    pub fn with_free(totals: Totals, free: u64) -> Self {
+        let free = free / BLOCK;
         Self {
             blocks: totals.bytes.div_ceil(BLOCK).saturating_add(free),
             free,

@@ -371,6 +371,7 @@ fn attr_of(stat: &Stat) -> Option<Attr> {
         nlink: u32::try_from(stat.st_nlink).unwrap_or(u32::MAX),
         rdev,
         mtime: Time { secs: stat.st_mtime, nanos: stat.st_mtime_nsec as u32 },
+        atime: Time { secs: stat.st_atime, nanos: stat.st_atime_nsec as u32 },
         ctime: Time { secs: stat.st_ctime, nanos: stat.st_ctime_nsec as u32 },
         allocated: listing::allocated(stat),
     })

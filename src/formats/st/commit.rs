@@ -124,11 +124,27 @@ pub fn newest<T>(source: &dyn ReadAt, open: Open<'_, T>) -> Result<(Found, T)> {
         None => search.backward(len)?,
     };
     // The end of the record may be missing itself: its payload is all that a state needs.
-    let torn = len.saturating_sub(commit_end(source, &commit)?);
+    let torn = len.saturating_sub(end(source, &commit)?);
     Ok((Found { commit, torn, has_header: header.is_some() }, opened))
 }
 
-fn commit_end(source: &dyn ReadAt, commit: &Commit) -> Result<u64> {
+/// Reads the commit of a record, and nothing that it stands on.
+pub fn read(source: &dyn ReadAt, record: u64) -> Result<Commit> {
+    let header = records::read_header(source, record)?;
+    if !header.is_commit() {
+        return Err(damaged(format!("the record at {record} is no commit")));
+    }
+    let payload = records::read_payload(source, &header, limits::COMMIT)?;
+    let commit = Commit::decode(record, &payload)?;
+    if header.check != header.expected_check(&commit.head.uid) {
+        return Err(damaged(format!("the commit at {record} is of another container")));
+    }
+    check_features(commit.head.incompat.get())?;
+    Ok(commit)
+}
+
+/// Where the record of a commit ends.
+pub fn end(source: &dyn ReadAt, commit: &Commit) -> Result<u64> {
     let header = records::read_header(source, commit.record)?;
     let len = super::layout::record_len(header.kind, header.payload_len.get());
     Ok(commit.record + len.ok_or_else(|| damaged("the commit is too long"))?)
@@ -199,17 +215,10 @@ impl<T> Search<'_, T> {
     fn attempt(&mut self, record: u64) -> Result<(Commit, T)> {
         self.below = record;
         self.tries += 1;
-        let header = records::read_header(self.source, record)?;
-        if !header.is_commit() {
-            return Err(damaged(format!("the record at {record} is no commit")));
-        }
-        let payload = records::read_payload(self.source, &header, limits::COMMIT)?;
-        let commit = Commit::decode(record, &payload)?;
-        let uid = &commit.head.uid;
-        if header.check != header.expected_check(uid) || self.uid.is_some_and(|known| known != *uid) {
+        let commit = read(self.source, record)?;
+        if self.uid.is_some_and(|known| known != commit.head.uid) {
             return Err(damaged(format!("the commit at {record} is of another container")));
         }
-        check_features(commit.head.incompat.get())?;
         self.check_tail(&commit).within(|| format!("the commit at {record}"))?;
         let opened = (self.open)(&commit).within(|| format!("the commit at {record}"))?;
         Ok((commit, opened))

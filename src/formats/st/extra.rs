@@ -3,17 +3,23 @@
 
 use super::limits;
 use crate::codec::damaged;
-use crate::codec::varint::{Cursor, put};
+use crate::codec::varint::{Cursor, put, unzigzag, zigzag};
 use crate::error::Result;
-use crate::tree::{Xattr, device};
+use crate::tree::{Time, Xattr, device};
 
 pub const SYMLINK: u8 = 1;
 /// Major and minor number, as varints.
 pub const DEVICE: u8 = 2;
 /// One extended attribute: varint length of the name, name, value.
 pub const XATTR: u8 = 3;
+/// Time of the last change of attributes, when it is not mtime: zigzag varint of the difference in seconds, varint of the
+/// nanoseconds.
+pub const CTIME: u8 = 5;
 /// Bytes that are data and not holes, as a varint; without it all of the size is.
 pub const ALLOCATED: u8 = 10;
+
+/// Time of the last access, when somebody has set one; as [`CTIME`].
+pub const ATIME: u8 = 11;
 
 /// Appends a field.
 pub fn add(extra: &mut Vec<u8>, tag: u8, value: &[u8]) {
@@ -65,6 +71,22 @@ pub fn rdev(extra: &[u8]) -> Result<u64> {
     let major = cursor.number_to(u32::MAX.into(), "a device number")?;
     let minor = cursor.number_to(u32::MAX.into(), "a device number")?;
     Ok(device::join(major as u32, minor as u32))
+}
+
+/// Adds a time that is kept as its difference to mtime.
+pub fn add_time(extra: &mut Vec<u8>, tag: u8, time: Time, mtime: Time) {
+    if time != mtime {
+        add_numbers(extra, tag, &[zigzag(time.secs.wrapping_sub(mtime.secs)), time.nanos.into()]);
+    }
+}
+
+/// A time, or mtime where there is no such field.
+pub fn time(extra: &[u8], tag: u8, mtime: Time) -> Result<Time> {
+    let Some(value) = find(extra, tag)? else { return Ok(mtime) };
+    let mut cursor = Cursor(&value);
+    let secs = mtime.secs.wrapping_add(unzigzag(cursor.number()?));
+    let nanos = cursor.number_to(999_999_999, "the nanoseconds of a time")? as u32;
+    Ok(Time { secs, nanos })
 }
 
 pub fn allocated(extra: &[u8]) -> Result<Option<u64>> {

@@ -3,7 +3,7 @@
 //! A newer table overrules an older one. A point lookup asks the newest first; a walk over a range merges the tables. A
 //! container that was packed has one table, and then both go straight to it.
 
-use super::rows::{Block, Metas, Names, Nodes, Plain, Rows, SegmentRow, key, meta_key, name_key};
+use super::rows::{Block, ChunkRow, Metas, Names, Nodes, Plain, Rows, SegmentRow, key, meta_key, name_key};
 use super::table::Table;
 use crate::cache::{Cache, Key};
 use crate::error::Result;
@@ -16,7 +16,7 @@ const BLOCKS: u8 = 1;
 /// All live tables.
 pub struct Index {
     /// Oldest first.
-    tables: Vec<Table>,
+    tables: Vec<Arc<Table>>,
     source: Arc<dyn ReadAt>,
     cache: Arc<Cache>,
     owner: u64,
@@ -29,16 +29,16 @@ pub struct At<B> {
 }
 
 impl Index {
-    pub fn new(tables: Vec<Table>, source: Arc<dyn ReadAt>, cache: Arc<Cache>, owner: u64) -> Self {
+    pub fn new(tables: Vec<Arc<Table>>, source: Arc<dyn ReadAt>, cache: Arc<Cache>, owner: u64) -> Self {
         Self { tables, source, cache, owner }
     }
 
-    pub fn tables(&self) -> &[Table] {
+    pub fn tables(&self) -> &[Arc<Table>] {
         &self.tables
     }
 
     fn block<B: Block>(&self, table: usize, block: usize) -> Result<Arc<B>> {
-        let key = Key { owner: self.owner, space: BLOCKS, at: ((table as u64) << 32) | block as u64 };
+        let key = Key { owner: self.owner, space: BLOCKS, at: self.tables[table].fences[block].at };
         self.cache.get_or_load(key, || self.tables[table].load(block, &*self.source))
     }
 
@@ -61,6 +61,13 @@ impl Index {
 
     pub fn name(&self, parent: u64, name: &[u8]) -> Result<Option<At<Names>>> {
         self.get(&name_key(parent, name), |block: &Names, row| block.key_of(row).cmp(&(parent, name)))
+    }
+
+    /// Where a chunk may lie whose id begins so.
+    pub fn chunk(&self, id: u64) -> Result<Option<ChunkRow>> {
+        let key = key(ChunkRow::FAMILY, &[id]);
+        let found = self.get(&key, |block: &Rows<ChunkRow>, row| block.get(row).id.cmp(&id))?;
+        Ok(found.map(|at| *at.block.get(at.row)))
     }
 
     pub fn meta(&self, name: &[u8]) -> Result<Option<Vec<u8>>> {
@@ -171,7 +178,7 @@ impl<B: Block> Merge<'_, B> {
     }
 
     /// The next key, as its newest table has it; older rows of that key are passed over.
-    fn step(&mut self) -> Result<Option<At<B>>> {
+    pub fn step(&mut self) -> Result<Option<At<B>>> {
         let Some(mut best) = self.cursors.len().checked_sub(1) else { return Ok(None) };
         for i in (0..best).rev() {
             if self.compare(i, best).is_lt() {

@@ -10,13 +10,16 @@
 //!  records   the log, back and forth     commit   the newest whole state
 //!  segment   payload and codecs          tape     address -> decoded bytes
 //!  tree      a container as a Tree       pack     a Tree as a container
+//!  append    writing in place          generations  earlier states
 //!  check     every hash                  info     what there is, and what reading it costs
 //! ```
 
+mod append;
 mod check;
 mod columns;
 mod commit;
 mod extra;
+mod generations;
 mod index;
 mod info;
 mod layout;
@@ -31,6 +34,7 @@ mod tape;
 mod tree;
 
 pub use check::{Checked, DamagedFile};
+pub use generations::{Generation, generations, open_at, restore};
 pub use info::Info;
 pub use pack::{Packer, Segmentation};
 pub use tree::Container;
@@ -61,7 +65,14 @@ impl Format for St {
     }
 
     fn open(&self, access: Access) -> Result<Volume> {
-        Ok(Volume::read_only(Arc::new(Container::open(access)?), self.name()))
+        if access.store.is_some() {
+            return open_to_write(access, self.name());
+        }
+        let container = match &access.state {
+            Some(which) => open_at(&access, which)?,
+            None => Container::open(access)?,
+        };
+        Ok(Volume::read_only(Arc::new(container), self.name()))
     }
 }
 
@@ -94,19 +105,74 @@ impl Container {
     }
 
     fn open_bytes(access: Access) -> Result<Self> {
-        let source = without_stub(access.bytes)?;
-        let (found, tables) = commit::newest(&*source, &|commit| open_tables(&*source, commit))?;
-        tell(&access.name, &found);
-        let owner = access.cache.new_owner();
-        let cache: Arc<Cache> = access.cache;
-        let index = Arc::new(Index::new(tables, source.clone(), cache.clone(), owner));
-        let tape = Arc::new(tape::Tape::new(index.clone(), source.clone(), cache.clone(), owner));
-        let stored = source.len()? - found.torn;
-        let container = Self::new(access.name, index, tape, cache, owner, (found.commit.totals, stored));
-        match container.index().node(tree::ROOT)? {
-            Some(_) => Ok(container),
-            None => Err(Error::new(Kind::Header, "the container has no root directory")),
+        let source = without_stub(access.bytes.clone())?;
+        Ok(open_source(&access, source)?.0)
+    }
+}
+
+/// Opens a container to change it. One that cannot be changed is opened to be read, and said so.
+fn open_to_write(access: Access, format: &'static str) -> Result<Volume> {
+    let name = access.name.clone();
+    match opened_to_write(access).within(|| &name)? {
+        Ok((container, opened)) => {
+            let writer = append::StWriter::new(opened)?;
+            let tree = writer.tidy_up(Arc::new(container))?;
+            Ok(Volume { tree, writer: Some(Arc::new(writer)), format })
         }
+        Err((container, why)) => {
+            log::warn!("{name}: it is read-only: {why}");
+            Ok(Volume::read_only(Arc::new(container), format))
+        }
+    }
+}
+
+/// The writer of a container.
+fn writer(access: Access) -> Result<append::StWriter> {
+    let name = access.name.clone();
+    match opened_to_write(access).within(|| &name)? {
+        Ok((_, opened)) => append::StWriter::new(opened),
+        Err((_, why)) => Err(Error::new(Kind::ReadOnly, format!("{name}: it cannot be changed: {why}"))),
+    }
+}
+
+type ToWrite = Result<(Container, append::Opened), (Container, &'static str)>;
+
+/// A container and what its writer needs, or why it can have none.
+fn opened_to_write(access: Access) -> Result<ToWrite> {
+    let source = without_stub(access.bytes.clone())?;
+    let (container, found) = open_source(&access, source.clone())?;
+    let store = access.store.clone().filter(|_| Arc::ptr_eq(&source, &access.bytes));
+    let why = match (&store, found.has_header) {
+        (None, _) => Some("something stands before it in its file"),
+        (_, false) => Some("its header is damaged: `stmount recover` makes a new one"),
+        _ if found.commit.head.ro_compat.get() != 0 => Some("it has features that this version can only read"),
+        _ => None,
+    };
+    let (Some(store), None) = (store, why) else { return Ok(Err((container, why.unwrap_or_default()))) };
+    let end = commit::end(&*source, &found.commit)?;
+    let (index, tape) = (container.shared_index(), container.shared_tape());
+    let Access { cache, owners, name, .. } = access;
+    let (owner, commit, level) = (tape.owner(), found.commit, LIVE_LEVEL);
+    let opened = append::Opened { name, store, source, cache, owner, owners, tape, index, commit, end, level };
+    Ok(Ok((container, opened)))
+}
+
+/// How what is written to a mount is compressed.
+const LIVE_LEVEL: u8 = 3;
+
+fn open_source(access: &Access, source: Arc<dyn ReadAt>) -> Result<(Container, Found)> {
+    let (found, tables) = commit::newest(&*source, &|commit| open_tables(&*source, commit))?;
+    tell(&access.name, &found);
+    let owner = access.cache.new_owner();
+    let cache: Arc<Cache> = access.cache.clone();
+    let index = Arc::new(Index::new(tables, source.clone(), cache.clone(), owner));
+    let tape = Arc::new(tape::Tape::new(index.clone(), source.clone(), cache.clone(), owner));
+    let stored = source.len()? - found.torn;
+    let name = access.name.clone();
+    let container = Container::new(name, index, tape, cache, owner, (found.commit.totals, stored));
+    match container.index().node(tree::ROOT)? {
+        Some(_) => Ok((container, found)),
+        None => Err(Error::new(Kind::Header, "the container has no root directory")),
     }
 }
 
@@ -119,13 +185,13 @@ fn tell(name: &str, found: &Found) {
     }
 }
 
-fn open_tables(source: &dyn ReadAt, commit: &Commit) -> Result<Vec<Table>> {
+fn open_tables(source: &dyn ReadAt, commit: &Commit) -> Result<Vec<Arc<Table>>> {
     let mut left = Left::default();
     let open = |reference: &TableRef| {
         let record = reference.record.get();
         let payload_at = record.checked_add(RECORD_HEADER_LEN).filter(|at| *at < commit.record);
         let payload_at = payload_at.ok_or_else(|| Error::new(Kind::Header, "a table lies outside the container"))?;
-        Table::open(source, payload_at, reference, &mut left)
+        Table::open(source, payload_at, reference, &mut left).map(Arc::new)
     };
     commit.tables.iter().map(open).collect()
 }

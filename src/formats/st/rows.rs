@@ -29,6 +29,12 @@ pub trait Block: Cached + Sized {
     /// Whether a row deletes its key.
     fn deletes(&self, row: usize) -> bool;
 
+    /// Writes a row again.
+    fn copy(&self, row: usize, out: &mut Out);
+
+    /// Writes a row that deletes a key, which is given with its family in front.
+    fn delete(key: &[u8], out: &mut Out);
+
     /// The order of two rows, by key.
     fn compare(a: (&Self, usize), b: (&Self, usize)) -> Ordering;
 
@@ -59,6 +65,25 @@ fn address(start: u64, len: u64) -> Result<()> {
     Err(damaged(format!("an address is too large: {start} + {len}")))
 }
 
+/// A row as a writer hands it over.
+pub trait Row {
+    type Block: Block;
+    fn key(&self) -> Vec<u8>;
+    fn put(&self, out: &mut Out);
+}
+
+/// A number of a key: the one at this place behind the family.
+fn number(key: &[u8], place: usize) -> u64 {
+    let bytes = key.get(1 + place * 8..9 + place * 8).and_then(|bytes| bytes.try_into().ok());
+    bytes.map_or(0, u64::from_be_bytes)
+}
+
+/// Begins a row that deletes.
+fn deletion(out: &mut Out) {
+    out.row();
+    out.u(1);
+}
+
 /// A key of numbers.
 pub fn key(family: u8, numbers: &[u64]) -> Vec<u8> {
     let mut key = vec![family];
@@ -77,12 +102,14 @@ pub struct NameRow {
     pub kind: Kind,
 }
 
-impl NameRow {
-    pub fn key(&self) -> Vec<u8> {
+impl Row for NameRow {
+    type Block = Names;
+
+    fn key(&self) -> Vec<u8> {
         name_key(self.parent, &self.name)
     }
 
-    pub fn put(&self, out: &mut Out) {
+    fn put(&self, out: &mut Out) {
         out.row();
         out.u(0);
         out.d(self.parent);
@@ -167,6 +194,22 @@ impl Block for Names {
         self.entries[row].kind.is_none()
     }
 
+    fn copy(&self, row: usize, out: &mut Out) {
+        let (parent, name) = self.key_of(row);
+        match self.value(row) {
+            Some((ino, kind)) => NameRow { parent, name: name.into(), ino, kind }.put(out),
+            None => Self::delete(&name_key(parent, name), out),
+        }
+    }
+
+    fn delete(key: &[u8], out: &mut Out) {
+        deletion(out);
+        out.d(number(key, 0));
+        out.p(&key[9..]);
+        out.d(0);
+        out.u(u64::from(Kind::File.code()));
+    }
+
     fn compare(a: (&Self, usize), b: (&Self, usize)) -> Ordering {
         a.0.key_of(a.1).cmp(&b.0.key_of(b.1))
     }
@@ -192,14 +235,22 @@ pub struct NodeRow {
     pub extra: Vec<u8>,
 }
 
-impl NodeRow {
-    pub fn key(&self) -> Vec<u8> {
+impl Row for NodeRow {
+    type Block = Nodes;
+
+    fn key(&self) -> Vec<u8> {
         key(Nodes::FAMILY, &[self.ino])
     }
 
-    pub fn put(&self, out: &mut Out) {
+    fn put(&self, out: &mut Out) {
         out.row();
         out.u(0);
+        self.columns(out);
+    }
+}
+
+impl NodeRow {
+    fn columns(&self, out: &mut Out) {
         out.d(self.ino);
         out.u(u64::from(self.mode));
         out.u(u64::from(self.uid));
@@ -251,6 +302,23 @@ impl Nodes {
     pub fn extra(&self, row: usize) -> &[u8] {
         let range = &self.entries[row].extra;
         &self.extra[range.start as usize..range.end as usize]
+    }
+
+    /// A row, to be changed or written again.
+    pub fn row(&self, row: usize) -> NodeRow {
+        let entry = self.entry(row);
+        NodeRow {
+            ino: entry.ino,
+            mode: entry.kind.mode_bits() | entry.mode,
+            uid: entry.uid,
+            gid: entry.gid,
+            mtime: entry.mtime,
+            nlink: entry.nlink,
+            size: entry.size,
+            data_id: entry.data_id,
+            extents: self.extents(row).to_vec(),
+            extra: self.extra(row).to_vec(),
+        }
     }
 
     fn read_entry(&mut self, input: &mut In<'_>) -> Result<NodeEntry> {
@@ -325,6 +393,21 @@ impl Block for Nodes {
         self.entries[row].deleted
     }
 
+    fn copy(&self, row: usize, out: &mut Out) {
+        match self.deletes(row) {
+            true => Self::delete(&self.key(row), out),
+            false => self.row(row).put(out),
+        }
+    }
+
+    fn delete(key: &[u8], out: &mut Out) {
+        let mtime = Time::default();
+        let (ino, mode) = (number(key, 0), Kind::File.mode_bits());
+        deletion(out);
+        NodeRow { ino, mode, uid: 0, gid: 0, mtime, nlink: 0, size: 0, data_id: 0, extents: vec![], extra: vec![] }
+            .columns(out);
+    }
+
     fn compare(a: (&Self, usize), b: (&Self, usize)) -> Ordering {
         a.0.entries[a.1].ino.cmp(&b.0.entries[b.1].ino)
     }
@@ -333,14 +416,13 @@ impl Block for Nodes {
 // ---- EXTENT, SEG, CHUNK: small rows of numbers ------------------------------------------------------------------------
 
 /// A family whose rows are small and of one size.
-pub trait Plain: Copy + Send + Sync + 'static {
+pub trait Plain: Row<Block = Rows<Self>> + Copy + Send + Sync + 'static {
     const FAMILY: u8;
     const COLUMNS: usize;
     type Key: Ord;
     fn sort_key(&self) -> Self::Key;
-    fn key(&self) -> Vec<u8>;
-    fn put(&self, out: &mut Out);
     fn take(input: &mut In<'_>) -> Result<Self>;
+    fn delete(key: &[u8], out: &mut Out);
 }
 
 /// A block of such rows.
@@ -387,6 +469,14 @@ impl<R: Plain> Block for Rows<R> {
         self.deleted[row]
     }
 
+    fn copy(&self, row: usize, out: &mut Out) {
+        if self.deleted[row] { R::delete(&self.rows[row].key(), out) } else { self.rows[row].put(out) }
+    }
+
+    fn delete(key: &[u8], out: &mut Out) {
+        R::delete(key, out);
+    }
+
     fn compare(a: (&Self, usize), b: (&Self, usize)) -> Ordering {
         a.0.rows[a.1].sort_key().cmp(&b.0.rows[b.1].sort_key())
     }
@@ -402,14 +492,8 @@ pub struct ExtentRow {
     pub len: u64,
 }
 
-impl Plain for ExtentRow {
-    const FAMILY: u8 = 3;
-    const COLUMNS: usize = 6;
-    type Key = (u64, u64);
-
-    fn sort_key(&self) -> (u64, u64) {
-        (self.data_id, self.at)
-    }
+impl Row for ExtentRow {
+    type Block = Rows<Self>;
 
     fn key(&self) -> Vec<u8> {
         key(Self::FAMILY, &[self.data_id, self.at])
@@ -422,6 +506,16 @@ impl Plain for ExtentRow {
         out.d(self.at);
         out.x(&[(self.address, self.len)]);
     }
+}
+
+impl Plain for ExtentRow {
+    const FAMILY: u8 = 3;
+    const COLUMNS: usize = 6;
+    type Key = (u64, u64);
+
+    fn sort_key(&self) -> (u64, u64) {
+        (self.data_id, self.at)
+    }
 
     fn take(input: &mut In<'_>) -> Result<Self> {
         let (data_id, at) = (input.d()?, input.d()?);
@@ -430,6 +524,13 @@ impl Plain for ExtentRow {
         address(row.address, row.len)?;
         address(at, 0)?;
         Ok(row)
+    }
+
+    fn delete(key: &[u8], out: &mut Out) {
+        deletion(out);
+        out.d(number(key, 0));
+        out.d(number(key, 1));
+        out.x(&[(0, 1)]);
     }
 }
 
@@ -446,14 +547,8 @@ pub struct SegmentRow {
     pub hash: [u8; 32],
 }
 
-impl Plain for SegmentRow {
-    const FAMILY: u8 = 4;
-    const COLUMNS: usize = 7;
-    type Key = u64;
-
-    fn sort_key(&self) -> u64 {
-        self.address
-    }
+impl Row for SegmentRow {
+    type Block = Rows<Self>;
 
     fn key(&self) -> Vec<u8> {
         key(Self::FAMILY, &[self.address])
@@ -469,6 +564,16 @@ impl Plain for SegmentRow {
         out.u(self.store);
         out.h(&self.hash);
     }
+}
+
+impl Plain for SegmentRow {
+    const FAMILY: u8 = 4;
+    const COLUMNS: usize = 7;
+    type Key = u64;
+
+    fn sort_key(&self) -> u64 {
+        self.address
+    }
 
     fn take(input: &mut In<'_>) -> Result<Self> {
         let (address, raw_len) = (input.d()?, input.u()?);
@@ -479,6 +584,16 @@ impl Plain for SegmentRow {
             return Err(damaged(format!("the segment at {record} claims {payload_len} bytes for {raw_len}")));
         }
         Ok(row)
+    }
+
+    fn delete(key: &[u8], out: &mut Out) {
+        deletion(out);
+        out.d(number(key, 0));
+        out.u(0);
+        out.d(0);
+        out.u(0);
+        out.u(0);
+        out.h(&[0; 32]);
     }
 }
 
@@ -491,14 +606,8 @@ pub struct ChunkRow {
     pub len: u64,
 }
 
-impl Plain for ChunkRow {
-    const FAMILY: u8 = 5;
-    const COLUMNS: usize = 4;
-    type Key = u64;
-
-    fn sort_key(&self) -> u64 {
-        self.id
-    }
+impl Row for ChunkRow {
+    type Block = Rows<Self>;
 
     fn key(&self) -> Vec<u8> {
         key(Self::FAMILY, &[self.id])
@@ -511,11 +620,28 @@ impl Plain for ChunkRow {
         out.d(self.address);
         out.u(self.len);
     }
+}
+
+impl Plain for ChunkRow {
+    const FAMILY: u8 = 5;
+    const COLUMNS: usize = 4;
+    type Key = u64;
+
+    fn sort_key(&self) -> u64 {
+        self.id
+    }
 
     fn take(input: &mut In<'_>) -> Result<Self> {
         let row = Self { id: input.d()?, address: input.d()?, len: input.u()? };
         address(row.address, row.len)?;
         Ok(row)
+    }
+
+    fn delete(key: &[u8], out: &mut Out) {
+        deletion(out);
+        out.d(number(key, 0));
+        out.d(0);
+        out.u(0);
     }
 }
 
@@ -528,12 +654,14 @@ pub struct MetaRow {
     pub value: Vec<u8>,
 }
 
-impl MetaRow {
-    pub fn key(&self) -> Vec<u8> {
+impl Row for MetaRow {
+    type Block = Metas;
+
+    fn key(&self) -> Vec<u8> {
         meta_key(&self.name)
     }
 
-    pub fn put(&self, out: &mut Out) {
+    fn put(&self, out: &mut Out) {
         out.row();
         out.u(0);
         out.p(&self.name);
@@ -586,6 +714,17 @@ impl Block for Metas {
 
     fn deletes(&self, row: usize) -> bool {
         self.0[row].1
+    }
+
+    fn copy(&self, row: usize, out: &mut Out) {
+        let (kept, deleted) = &self.0[row];
+        if *deleted { Self::delete(&kept.key(), out) } else { kept.put(out) }
+    }
+
+    fn delete(key: &[u8], out: &mut Out) {
+        deletion(out);
+        out.p(&key[1..]);
+        out.b(&[]);
     }
 
     fn compare(a: (&Self, usize), b: (&Self, usize)) -> Ordering {

@@ -10,9 +10,10 @@
 //! commit for the fence.
 
 use super::columns::{In, Out, unwrap};
+use super::index::{Index, Merge};
 use super::layout::{TableRef, TableTail};
 use super::limits;
-use super::rows::{Block, ChunkRow, ExtentRow, MetaRow, Metas, NameRow, Names, NodeRow, Nodes, Plain, SegmentRow};
+use super::rows::{Block, ChunkRow, ExtentRow, MetaRow, NameRow, NodeRow, Plain, Row, SegmentRow};
 use crate::codec::damaged;
 use crate::codec::id::Id;
 use crate::error::{Result, Within};
@@ -28,6 +29,8 @@ pub struct NewTable {
     pub segments: Vec<SegmentRow>,
     pub chunks: Vec<ChunkRow>,
     pub metas: Vec<MetaRow>,
+    /// Keys that are deleted, with their family in front. Only a table that is merged may have any.
+    pub gone: Vec<Vec<u8>>,
 }
 
 /// A finished TABLE payload and what a COMMIT says of it; the offset of the record is not yet known.
@@ -42,13 +45,38 @@ impl NewTable {
         self.names.sort_unstable_by(|a, b| (a.parent, &a.name).cmp(&(b.parent, &b.name)));
         self.nodes.sort_unstable_by_key(|row| row.ino);
         self.metas.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        let mut writer = TableWriter { level, payload: Vec::new(), fence: Out::default(), blocks: 0 };
-        writer.family(Names::FAMILY, &self.names, NameRow::key, NameRow::put)?;
-        writer.family(Nodes::FAMILY, &self.nodes, NodeRow::key, NodeRow::put)?;
+        let mut writer = TableWriter::new(level);
+        writer.family(&self.names)?;
+        writer.family(&self.nodes)?;
         writer.plain(self.extents)?;
         writer.plain(self.segments)?;
         writer.plain(self.chunks)?;
-        writer.family(Metas::FAMILY, &self.metas, MetaRow::key, MetaRow::put)?;
+        writer.family(&self.metas)?;
+        writer.finish()
+    }
+
+    /// How many rows there are.
+    pub fn len(&self) -> usize {
+        self.names.len()
+            + self.nodes.len()
+            + self.extents.len()
+            + self.segments.len()
+            + self.chunks.len()
+            + self.metas.len()
+            + self.gone.len()
+    }
+
+    /// Writes the rows together with those of older tables, which they overrule. `last` says that there are no tables
+    /// older than these: then what is deleted needs no row any more.
+    pub fn merge(mut self, older: &Index, last: bool, level: i32) -> Result<Encoded> {
+        self.gone.sort_unstable();
+        let mut writer = TableWriter::new(level);
+        writer.merged(self.names, &self.gone, older, last)?;
+        writer.merged(self.nodes, &self.gone, older, last)?;
+        writer.merged(self.extents, &self.gone, older, last)?;
+        writer.merged(self.segments, &self.gone, older, last)?;
+        writer.merged(self.chunks, &self.gone, older, last)?;
+        writer.merged(self.metas, &self.gone, older, last)?;
         writer.finish()
     }
 }
@@ -60,29 +88,93 @@ struct TableWriter {
     blocks: u64,
 }
 
+/// A block that is being filled.
+#[derive(Default)]
+struct Filling {
+    first: Vec<u8>,
+    block: Out,
+}
+
 impl TableWriter {
+    fn new(level: i32) -> Self {
+        Self { level, payload: Vec::new(), fence: Out::default(), blocks: 0 }
+    }
+
     fn plain<R: Plain>(&mut self, mut rows: Vec<R>) -> Result<()> {
         rows.sort_unstable_by_key(R::sort_key);
         rows.dedup_by_key(|row| row.sort_key());
-        self.family(R::FAMILY, &rows, R::key, R::put)
+        self.family(&rows)
     }
 
-    fn family<R>(&mut self, family: u8, rows: &[R], key: fn(&R) -> Vec<u8>, put: fn(&R, &mut Out)) -> Result<()> {
-        let mut block = Out::default();
-        let mut first = Vec::new();
+    fn family<R: Row>(&mut self, rows: &[R]) -> Result<()> {
+        let mut filling = Filling::default();
         for row in rows {
-            if block.rows() == 0 {
-                first = key(row);
+            self.row::<R::Block>(&mut filling, || row.key(), |out| row.put(out))?;
+        }
+        self.end::<R::Block>(filling)
+    }
+
+    /// New rows and deletions of a family, and what older tables have besides.
+    fn merged<R: Row>(&mut self, rows: Vec<R>, gone: &[Vec<u8>], older: &Index, last: bool) -> Result<()> {
+        let family = R::Block::FAMILY;
+        let gone = gone.iter().filter(|key| key.first() == Some(&family));
+        let mut new: Vec<(Vec<u8>, Option<R>)> = rows.into_iter().map(|row| (row.key(), Some(row))).collect();
+        new.extend(gone.map(|key| (key.clone(), None)));
+        // A row that is put counts, whatever is deleted beside it.
+        new.sort_by(|a, b| a.0.cmp(&b.0));
+        new.dedup_by(|later, kept| later.0 == kept.0);
+        let mut filling = Filling::default();
+        let mut old: Merge<'_, R::Block> = older.all()?;
+        let mut next_old = old.step()?;
+        for (key, row) in new {
+            while let Some(at) = next_old.as_ref() {
+                let old_key = at.block.key(at.row);
+                if old_key < key && !(last && at.block.deletes(at.row)) {
+                    self.row::<R::Block>(&mut filling, || old_key.clone(), |out| at.block.copy(at.row, out))?;
+                }
+                if old_key > key {
+                    break;
+                }
+                next_old = old.step()?;
             }
-            put(row, &mut block);
-            if block.rows() >= limits::BLOCK_ROWS_TYPICAL || block.raw_len() >= limits::BLOCK_RAW_TYPICAL {
-                self.block(family, &first, std::mem::take(&mut block))?;
+            match row {
+                Some(row) => self.row::<R::Block>(&mut filling, || key, |out| row.put(out))?,
+                None if !last => {
+                    self.row::<R::Block>(&mut filling, || key.clone(), |out| R::Block::delete(&key, out))?
+                }
+                None => {}
             }
         }
-        if block.rows() > 0 {
-            self.block(family, &first, block)?;
+        while let Some(at) = next_old {
+            if !(last && at.block.deletes(at.row)) {
+                self.row::<R::Block>(&mut filling, || at.block.key(at.row), |out| at.block.copy(at.row, out))?;
+            }
+            next_old = old.step()?;
+        }
+        self.end::<R::Block>(filling)
+    }
+
+    fn row<B: Block>(
+        &mut self,
+        filling: &mut Filling,
+        key: impl FnOnce() -> Vec<u8>,
+        put: impl FnOnce(&mut Out),
+    ) -> Result<()> {
+        if filling.block.rows() == 0 {
+            filling.first = key();
+        }
+        put(&mut filling.block);
+        if filling.block.rows() >= limits::BLOCK_ROWS_TYPICAL || filling.block.raw_len() >= limits::BLOCK_RAW_TYPICAL {
+            self.end::<B>(std::mem::take(filling))?;
         }
         Ok(())
+    }
+
+    fn end<B: Block>(&mut self, filling: Filling) -> Result<()> {
+        if filling.block.rows() == 0 {
+            return Ok(());
+        }
+        self.block(B::FAMILY, &filling.first, filling.block)
     }
 
     fn block(&mut self, family: u8, first: &[u8], block: Out) -> Result<()> {

@@ -15,7 +15,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// Spaces of the cache.
 const SEGMENTS: u8 = 0;
@@ -23,7 +23,8 @@ const DICTS: u8 = 2;
 
 /// Reads the tape of one container.
 pub struct Tape {
-    index: Arc<Index>,
+    /// The newest: what an address holds never changes, but only it knows all of them.
+    index: RwLock<Arc<Index>>,
     source: Arc<dyn ReadAt>,
     cache: Arc<Cache>,
     owner: u64,
@@ -143,7 +144,24 @@ thread_local! {
 impl Tape {
     pub fn new(index: Arc<Index>, source: Arc<dyn ReadAt>, cache: Arc<Cache>, owner: u64) -> Self {
         let ahead = Background::new(AHEAD_THREADS, AHEAD_QUEUE);
-        Self { index, source, cache, owner, buffers: Arc::default(), ahead, passed: AtomicU64::new(0) }
+        Self {
+            index: RwLock::new(index),
+            source,
+            cache,
+            owner,
+            buffers: Arc::default(),
+            ahead,
+            passed: AtomicU64::new(0),
+        }
+    }
+
+    pub fn owner(&self) -> u64 {
+        self.owner
+    }
+
+    /// Takes a newer index into use, which knows all that the one before knew.
+    pub fn renew(&self, index: Arc<Index>) {
+        *self.index.write().unwrap_or_else(PoisonError::into_inner) = index;
     }
 
     pub fn source(&self) -> &dyn ReadAt {
@@ -169,7 +187,8 @@ impl Tape {
     }
 
     fn find(&self, address: u64) -> Result<SegmentRow> {
-        self.index.segment(address)?.ok_or_else(|| damaged(format!("no segment holds the tape address {address}")))
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner).clone();
+        index.segment(address)?.ok_or_else(|| damaged(format!("no segment holds the tape address {address}")))
     }
 
     fn key(&self, row: &SegmentRow) -> Key {

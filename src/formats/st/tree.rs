@@ -3,12 +3,12 @@
 use super::extra;
 use super::index::{At, Index};
 use super::layout::TotalsItem;
-use super::rows::{ExtentRow, Names, Nodes, Plain, Rows, name_key};
+use super::rows::{ExtentRow, Names, NodeRow, Nodes, Plain, Rows, name_key};
 use super::tape::Tape;
 use crate::cache::{Cache, Cached, Key as CacheKey};
 use crate::codec::damaged;
 use crate::error::{Error, Kind as ErrorKind, Result, Within};
-use crate::source::ReadAt;
+use crate::source::{ReadAt, Stored};
 use crate::tree::{Attr, Kind, Name, Node, Owner, Totals, Tree, Visit, Xattr};
 use std::collections::HashMap;
 use std::ops::{ControlFlow, Range};
@@ -53,6 +53,14 @@ impl Container {
         &self.shared.index
     }
 
+    pub(super) fn shared_index(&self) -> Arc<Index> {
+        self.shared.index.clone()
+    }
+
+    pub(super) fn shared_tape(&self) -> Arc<Tape> {
+        self.shared.tape.clone()
+    }
+
     pub(super) fn tape(&self) -> &Tape {
         &self.shared.tape
     }
@@ -70,6 +78,20 @@ impl Container {
         let name = self.shared.index.meta(key.as_bytes())?.map(|name| String::from_utf8_lossy(&name).into_owned());
         owners.insert(key.into_bytes(), name.clone());
         Ok(name)
+    }
+}
+
+impl Container {
+    /// The row of an inode, if there is one.
+    pub(super) fn row(&self, ino: u64) -> Result<Option<NodeRow>> {
+        Ok(self.shared.index.node(ino)?.map(|at| at.block.row(at.row)))
+    }
+
+    /// What a file consists of: offset, address, length of each piece that is data.
+    pub(super) fn pieces(&self, ino: u64) -> Result<Vec<(u64, u64, u64)>> {
+        let at = self.shared.node(Node(ino))?;
+        let extents = self.shared.extents(&at)?;
+        Ok(extents.0.iter().map(|extent| (extent.at, extent.address, extent.len)).collect())
     }
 }
 
@@ -120,7 +142,8 @@ impl Tree for Container {
             nlink: entry.nlink,
             rdev: if entry.kind.is_device() { extra::rdev(extra)? } else { 0 },
             mtime: entry.mtime,
-            ctime: entry.mtime,
+            atime: extra::time(extra, extra::ATIME, entry.mtime)?,
+            ctime: extra::time(extra, extra::CTIME, entry.mtime)?,
             allocated,
         })
     }
@@ -286,6 +309,12 @@ impl ReadAt for StFile {
         for row in rows {
             self.shared.tape.prepare(row);
         }
+    }
+
+    fn stored(&self, range: Range<u64>) -> Option<Stored> {
+        let within = self.extents.within(range.start..range.end.min(self.size));
+        let pieces = within.map(|extent| (extent.at, extent.address, extent.len)).collect();
+        Some(Stored { owner: self.shared.tape.owner(), pieces })
     }
 
     fn next_data(&self, at: u64) -> Result<Option<Range<u64>>> {

@@ -5,11 +5,11 @@ use super::super::layout::{Base, TAPE_START};
 use super::super::plan::{Class, Preset};
 use super::super::rows::{ChunkRow, ExtentRow, NodeRow};
 use super::super::{extra, limits};
+use super::Segmentation;
 use super::chunks::Chunks;
 use super::dict::{Dict, Dicts};
 use super::encode::Raw;
 use super::kin::Kinship;
-use super::{Job, Segmentation};
 use crate::codec::cdc;
 use crate::codec::id::Id;
 use crate::codec::zstd::EncodeDict;
@@ -53,8 +53,11 @@ impl Seen {
     }
 }
 
-/// Takes jobs for the workers; false when they have given up.
-pub type Send<'a> = dyn Fn(Job) -> bool + 'a;
+/// Takes segments for the workers; false when they have given up.
+pub type Sink<'a> = dyn Fn(Raw) -> bool + 'a;
+
+/// Looks for a chunk in what was written long ago: by its id, and by comparing the bytes.
+pub type Older = Box<dyn Fn(&Id, &[u8]) -> Option<u64> + Send>;
 
 /// The tape, while it is being filled.
 pub struct Content {
@@ -63,6 +66,8 @@ pub struct Content {
     seen: Seen,
     kinship: Option<Kinship>,
     pub dicts: Dicts,
+    /// For who adds to a container.
+    pub older: Option<Older>,
     /// What files are read into.
     buffer: Vec<u8>,
     open: Vec<u8>,
@@ -80,6 +85,7 @@ impl Content {
             preset: *preset,
             seen: Seen::default(),
             dicts: Dicts::default(),
+            older: None,
             kinship: preset.bases.then(Kinship::new),
             buffer: Vec::new(),
             open: Vec::new(),
@@ -88,6 +94,15 @@ impl Content {
             chunks: Vec::new(),
             extents: Vec::new(),
         }
+    }
+
+    /// Goes on at this address, with nothing remembered.
+    pub fn resume(&mut self, address: u64) {
+        self.seen = Seen::default();
+        self.open.clear();
+        self.chunks.clear();
+        self.extents.clear();
+        self.address = address;
     }
 
     /// Where the tape ends.
@@ -106,7 +121,7 @@ impl Content {
         file: &dyn ReadAt,
         dense: bool,
         row: &mut NodeRow,
-        (send, watch): (&Send<'_>, &dyn Watch),
+        (send, watch): (&Sink<'_>, &dyn Watch),
     ) -> Result<()> {
         let mut layout = Layout::default();
         let mut at = 0;
@@ -134,7 +149,7 @@ impl Content {
         file: &dyn ReadAt,
         range: Range<u64>,
         layout: &mut Layout,
-        (send, watch): (&Send<'_>, &dyn Watch),
+        (send, watch): (&Sink<'_>, &dyn Watch),
     ) -> Result<u64> {
         let mut buffer = std::mem::take(&mut self.buffer);
         let mut chunks = Chunks::new(file, range, &mut buffer);
@@ -151,24 +166,34 @@ impl Content {
         Ok(end)
     }
 
-    fn chunk(&mut self, bytes: &[u8], class: Class, layout: &mut Layout, send: &Send<'_>) -> Result<()> {
-        let id = Id::of(bytes);
-        let len = bytes.len() as u64;
-        if let Some(address) = self.seen.find(&id) {
-            layout.add(address, len);
-            return Ok(());
-        }
-        let address = self.append(bytes, class, send)?;
-        self.seen.insert(id, address);
-        if self.preset.chunk_rows && bytes.len() >= SMALLEST_ROW {
-            self.chunks.push(ChunkRow { id: u64::from_be_bytes(id.short()), address, len });
-        }
-        layout.add(address, len);
+    fn chunk(&mut self, bytes: &[u8], class: Class, layout: &mut Layout, send: &Sink<'_>) -> Result<()> {
+        let address = self.place(bytes, class, send)?;
+        layout.add(address, bytes.len() as u64);
         Ok(())
     }
 
+    /// The address of a chunk: where it is already, or where it is laid now.
+    pub fn place(&mut self, bytes: &[u8], class: Class, send: &Sink<'_>) -> Result<u64> {
+        let id = Id::of(bytes);
+        if let Some(address) = self.seen.find(&id) {
+            return Ok(address);
+        }
+        let indexed = bytes.len() >= SMALLEST_ROW;
+        let older = self.older.as_ref().filter(|_| indexed).and_then(|older| older(&id, bytes));
+        if let Some(address) = older {
+            self.seen.insert(id, address);
+            return Ok(address);
+        }
+        let address = self.append(bytes, class, send)?;
+        self.seen.insert(id, address);
+        if self.preset.chunk_rows && indexed {
+            self.chunks.push(ChunkRow { id: u64::from_be_bytes(id.short()), address, len: bytes.len() as u64 });
+        }
+        Ok(address)
+    }
+
     /// Lays bytes on the tape; returns where.
-    pub fn append(&mut self, bytes: &[u8], class: Class, send: &Send<'_>) -> Result<u64> {
+    pub fn append(&mut self, bytes: &[u8], class: Class, send: &Sink<'_>) -> Result<u64> {
         if class != self.open_class || self.is_better_closed(bytes.len()) {
             self.close(send)?;
         }
@@ -212,7 +237,7 @@ impl Content {
     }
 
     /// Lays a dictionary on the tape, in a segment of its own.
-    pub fn add_dict(&mut self, bytes: &[u8], class: Class, level: i32, send: &Send<'_>) -> Result<Dict> {
+    pub fn add_dict(&mut self, bytes: &[u8], class: Class, level: i32, send: &Sink<'_>) -> Result<Dict> {
         self.close(send)?;
         let address = self.append(bytes, class, send)?;
         self.close(send)?;
@@ -221,7 +246,7 @@ impl Content {
     }
 
     /// Hands the open segment to the workers.
-    pub fn close(&mut self, send: &Send<'_>) -> Result<()> {
+    pub fn close(&mut self, send: &Sink<'_>) -> Result<()> {
         if self.open.is_empty() {
             return Ok(());
         }
@@ -232,7 +257,7 @@ impl Content {
         let base = self.kinship.as_mut().and_then(|kinship| kinship.find(address, &bytes));
         let dict = self.dicts.of(self.open_class).cloned();
         let raw = Raw { address, bytes, class: self.open_class, base, dict };
-        if send(Job::Segment(raw)) { Ok(()) } else { Err(cancelled()) }
+        if send(raw) { Ok(()) } else { Err(cancelled()) }
     }
 
     /// Writes into the row where the contents are: inline when they are few pieces, else as rows of their own.

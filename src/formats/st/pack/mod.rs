@@ -16,7 +16,7 @@
 //! segments for each worker, and 64 MiB of segments that may become bases at the levels that have them. At level 9 a worker
 //! takes another 200 MiB, for zstd on 16 MiB of text. It grows with hard links (about 200 bytes for each linked inode).
 
-mod chunks;
+pub(super) mod chunks;
 mod content;
 mod dict;
 mod encode;
@@ -36,9 +36,10 @@ use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::formats::{Pack, Packed, Watch};
 use crate::pool;
 use crate::tree::{Filter, Kind, Time, Tree, device};
-use content::Content;
+pub(super) use content::{Content, Sink};
 use dict::{Dict, Samples};
-use encode::Segment;
+use encode::{Raw, Segment};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Write;
 use walk::{Batch, Item, Walk};
@@ -75,7 +76,7 @@ const ROWS_PENDING: usize = 1 << 20;
 
 /// What goes to the workers.
 enum Job {
-    Segment(encode::Raw),
+    Segment(Raw),
     Table(NewTable),
 }
 
@@ -151,15 +152,7 @@ impl Written<'_> {
     }
 
     fn segment(&mut self, segment: Segment, index_level: i32) -> Result<()> {
-        let placed = self.log.append(RecordType::Segment, &[&segment.front, &segment.data])?;
-        self.segments.push(SegmentRow {
-            address: segment.address,
-            raw_len: segment.raw_len,
-            record: placed.record,
-            payload_len: placed.payload_len,
-            store: 0,
-            hash: placed.hash,
-        });
+        self.segments.push(append_segment(&mut self.log, &segment)?);
         if self.segments.len() < ROWS_PENDING {
             return Ok(());
         }
@@ -250,10 +243,11 @@ impl<'a> Run<'a> {
             Job::Table(rows) => rows.encode(preset.index).map(Done::Table),
         };
         let feed = |feed: &pool::Feed<Job, Result<Done>>| {
-            let send = |job| feed.push(job);
+            let send = |raw| feed.push(Job::Segment(raw));
             self.dictionaries(&items, &send)?;
             for item in items {
                 self.item(item, table, lost, &send)?;
+                self.flush_rows(|table| feed.push(Job::Table(table)))?;
             }
             self.content.close(&send)
         };
@@ -261,7 +255,7 @@ impl<'a> Run<'a> {
     }
 
     /// Trains a dictionary for each class that has enough data, from pieces of the files of the first batch.
-    fn dictionaries(&mut self, items: &[Item], send: &content::Send<'_>) -> Result<()> {
+    fn dictionaries(&mut self, items: &[Item], send: &content::Sink<'_>) -> Result<()> {
         if !self.preset.dicts || self.content.unique() > 0 {
             return Ok(());
         }
@@ -296,7 +290,7 @@ impl<'a> Run<'a> {
         samples: &Samples,
         class: Class,
         total: u64,
-        send: &content::Send<'_>,
+        send: &content::Sink<'_>,
     ) -> Result<Option<Dict>> {
         let Some(level) = self.preset.coder_of(class).level() else { return Ok(None) };
         let Some(bytes) = samples.train(level, self.content.limit_of(class), total)? else { return Ok(None) };
@@ -309,7 +303,7 @@ impl<'a> Run<'a> {
         item: Item,
         table: &mut NewTable,
         lost: &mut HashSet<u64>,
-        send: &content::Send<'_>,
+        send: &content::Sink<'_>,
     ) -> Result<()> {
         self.watch.entry(&item.path);
         if self.watch.is_cancelled() {
@@ -332,20 +326,20 @@ impl<'a> Run<'a> {
             self.count(&row);
             table.nodes.push(row);
         }
-        self.flush_rows(send)
+        Ok(())
     }
 
     /// Turns the rows of chunks and extents into a table of their own when there are many.
-    fn flush_rows(&mut self, send: &content::Send<'_>) -> Result<()> {
+    fn flush_rows(&mut self, send: impl FnOnce(NewTable) -> bool) -> Result<()> {
         if self.content.chunks.len() + self.content.extents.len() < ROWS_PENDING {
             return Ok(());
         }
         let (chunks, extents) = (std::mem::take(&mut self.content.chunks), std::mem::take(&mut self.content.extents));
         let table = NewTable { chunks, extents, ..NewTable::default() };
-        if send(Job::Table(table)) { Ok(()) } else { Err(walk::cancelled()) }
+        if send(table) { Ok(()) } else { Err(walk::cancelled()) }
     }
 
-    fn row(&mut self, item: &Item, send: &content::Send<'_>) -> Result<NodeRow> {
+    fn row(&mut self, item: &Item, send: &content::Sink<'_>) -> Result<NodeRow> {
         let attr = &item.attr;
         let mut row = NodeRow {
             ino: item.ino,
@@ -460,8 +454,45 @@ impl<'a> Run<'a> {
     }
 }
 
+/// Appends a segment; its row.
+pub(super) fn append_segment(log: &mut Log<'_>, segment: &Segment) -> Result<SegmentRow> {
+    let placed = log.append(RecordType::Segment, &[&segment.front, &segment.data])?;
+    Ok(SegmentRow {
+        address: segment.address,
+        raw_len: segment.raw_len,
+        record: placed.record,
+        payload_len: placed.payload_len,
+        store: 0,
+        hash: placed.hash,
+    })
+}
+
+/// Compresses what `feed` sends and hands it to `drain` in that order: on all cores, or, when there is little of it, at
+/// once.
+pub(super) fn segments(
+    preset: &Preset,
+    many: bool,
+    feed: impl FnOnce(&Sink<'_>) -> Result<()>,
+    mut drain: impl FnMut(Segment) -> Result<()> + Send,
+) -> Result<()> {
+    if many {
+        let threads = pool::threads();
+        let feed = |feeder: &pool::Feed<Raw, Result<Segment>>| feed(&|raw| feeder.push(raw));
+        return pool::ordered(threads, threads + 1, feed, |raw| encode::encode(&raw, preset), |done| drain(done?));
+    }
+    let drain = RefCell::new(drain);
+    let failed = RefCell::new(Ok(()));
+    let fed = feed(&|raw| {
+        let done = encode::encode(&raw, preset).and_then(|segment| (*drain.borrow_mut())(segment));
+        let went = done.is_ok();
+        *failed.borrow_mut() = done;
+        went
+    });
+    failed.into_inner().and(fed)
+}
+
 /// Nanoseconds since 1970, as a commit has them; times before are 0.
-fn nanoseconds(time: Time) -> u64 {
+pub(super) fn nanoseconds(time: Time) -> u64 {
     u64::try_from(time.secs).unwrap_or(0).saturating_mul(1_000_000_000).saturating_add(time.nanos.into())
 }
 

@@ -1,0 +1,87 @@
+//! `log`, `snapshot` and `restore`: earlier states of a container.
+
+use super::{args, exit, plan, say, text_out};
+use crate::cache::Cache;
+use crate::error::{Error, Kind, Result};
+use crate::formats::{Access, st};
+use crate::mount::session::Register;
+use crate::source::FileSource;
+use crate::vfs::{FORGET, SNAPSHOT};
+use serde_json::json;
+use std::path::Path;
+use std::sync::Arc;
+
+fn access(source: &Path, store: bool) -> Result<Access> {
+    let file = Arc::new(if store { FileSource::open_to_write(source)? } else { FileSource::open(source)? });
+    if store {
+        file.lock().map_err(|e| e.within(source.display()))?;
+    }
+    let name = source.display().to_string();
+    let store = store.then(|| file.clone() as Arc<dyn crate::source::Store>);
+    Ok(Access { bytes: file, store, owners: None, state: None, cache: Cache::new(plan::CACHE), name })
+}
+
+pub fn log(given: &args::Log) -> Result<u8> {
+    let all = st::generations(&access(&given.source, false)?)?;
+    if given.json {
+        let states: Vec<_> = all
+            .iter()
+            .map(|g| {
+                let time = json!({"secs": g.time.secs, "nanos": g.time.nanos});
+                json!({"sequence": g.sequence, "time": time, "files": g.nodes, "bytes": g.bytes, "names": g.names})
+            })
+            .collect();
+        text_out(&format!("{}\n", json!({"v": 1, "states": states})))?;
+        return Ok(exit::OK);
+    }
+    let mut text = String::new();
+    for g in all {
+        let files = say::counted(g.nodes, "file", "files");
+        let names = g.names.join(", ");
+        let line =
+            format!("{:>8}  {}  {:>10}  {files:<16}  {names}", g.sequence, say::date(g.time.secs), say::size(g.bytes));
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text_out(&text)?;
+    Ok(exit::OK)
+}
+
+/// Of a mount by the mount, else of the container.
+pub fn snapshot(given: &args::Snapshot) -> Result<u8> {
+    let keep = !given.delete;
+    let live = Register::of_user().find(&given.named)?.filter(|live| live.served && live.session.mode == "rw");
+    let Some(live) = live else {
+        let source = given.named.canonicalize();
+        let source = source.map_err(|e| Error::io(e, format!("cannot open {}", given.named.display())))?;
+        let volume = crate::open::open_to_write(&source, Cache::new(plan::CACHE))?;
+        let writer = volume
+            .writer
+            .ok_or_else(|| Error::new(Kind::ReadOnly, format!("{} cannot be written to", given.named.display())))?;
+        writer.name_state(&given.name, keep)?;
+        return Ok(exit::OK);
+    };
+    let name = if keep { SNAPSHOT } else { FORGET };
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(live.mountpoint(), name, given.name.as_bytes(), flags).map_err(|e| match e {
+        rustix::io::Errno::EXIST => Error::new(Kind::Exists, format!("there is a state {:?} already", given.name))
+            .hint("another name, or take the old one away: stmount snapshot --delete"),
+        rustix::io::Errno::NOENT => Error::new(Kind::NotFound, format!("there is no state {:?}", given.name))
+            .hint("stmount log, which lists those there are"),
+        rustix::io::Errno::INVAL => {
+            Error::new(Kind::Invalid, format!("{:?} cannot be the name of a state", given.name))
+                .hint("1 to 200 bytes, not a number alone, without / and @: a date, a version, a word")
+        }
+        e => Error::io(e.into(), format!("{}: no state was kept", live.mountpoint().display())),
+    })?;
+    Ok(exit::OK)
+}
+
+pub fn restore(given: &args::Restore) -> Result<u8> {
+    let (file, state) = crate::open::with_state(&given.state).ok_or_else(|| {
+        Error::new(Kind::NotFound, format!("{} is no FILE@STATE", given.state.display()))
+            .hint("stmount restore backup.st@before-update; stmount log backup.st lists the states")
+    })?;
+    st::restore(access(&file, true)?, &state)?;
+    Ok(exit::OK)
+}

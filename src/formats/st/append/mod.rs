@@ -1,0 +1,473 @@
+//! Writing to a container in place: changes become segments, one table and one commit, behind all that is there.
+//!
+//! ```text
+//!   … COMMIT │ SEG … SEG  TABLE  COMMIT          small: one write, one sync; the tail hash says whether all of it arrived
+//!   … COMMIT │ SEG … SEG  TABLE │ COMMIT         large: a sync before the commit as well
+//!            └ `end`: nothing before it is ever written again
+//! ```
+//!
+//! The table takes in the newest tables that are not much larger than what is new, so there are few of them, and a row is
+//! written again as often as the container doubles: a commit costs what was changed, not what there is.
+//!
+//! Whatever fails on the way, nothing counts before the commit is durable: the next attempt begins at `end` again.
+
+mod contents;
+mod entries;
+
+use super::commit::{self, Commit};
+use super::generations::{self, Tagged};
+use super::index::Index;
+use super::layout::{RecordType, TableRef, TotalsItem};
+use super::plan::Preset;
+use super::records::{self, Log};
+use super::rows::{MetaRow, meta_key};
+use super::table::{Encoded, Left, NewTable, Table};
+use super::tape::Tape;
+use super::tree::Container;
+use super::{limits, pack};
+use crate::cache::Cache;
+use crate::codec::id::Id;
+use crate::error::{Error, Kind, Result, Within};
+use crate::formats::{Owners, Writer};
+use crate::source::{ReadAt, Store};
+use crate::tree::{Changes, Time, Tree};
+use contents::Contents;
+use std::collections::{BTreeMap, HashSet};
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Bytes that are gathered before they are written. What is larger than this needs a sync of its own.
+const SMALL: usize = 1 << 20;
+/// zstd level of tables: they are written often.
+const INDEX_LEVEL: i32 = 3;
+/// A table is taken into the new one when it has at most so many rows for each that is new,
+const GROWTH: u64 = 2;
+/// and at most so many at all: what is merged is in memory. Larger ones are left to a compaction.
+const MERGED_ROWS: u64 = 1 << 20;
+/// Space that is kept for changes that need none for contents, such as deleting on a full disk.
+const RESERVE: u64 = 1 << 20;
+/// Space is asked for in steps of so many bytes.
+const RESERVE_STEP: u64 = 8 << 20;
+/// What an entry needs in a table and a record, at most, without what its attributes hold.
+const ENTRY: u64 = 512;
+
+/// The writer of one container. There is one for each file: who has it holds the lock.
+pub struct StWriter {
+    name: String,
+    store: Arc<dyn Store>,
+    source: Arc<dyn ReadAt>,
+    cache: Arc<Cache>,
+    /// Of segments and table blocks, whose places are never used again.
+    owner: u64,
+    owners: Option<Arc<Owners>>,
+    tape: Arc<Tape>,
+    preset: Preset,
+    first_new_node: u64,
+    state: Mutex<State>,
+    /// Where the next commit begins.
+    end: AtomicU64,
+    /// Up to here the medium has promised space.
+    reserved: AtomicU64,
+    reserving: Mutex<()>,
+    /// Number of the last commit.
+    sequence: AtomicU64,
+}
+
+struct State {
+    commit: Commit,
+    tables: Vec<Arc<Table>>,
+    index: Arc<Index>,
+    contents: Contents,
+    /// Users and groups whose names need not be looked up again.
+    known: HashSet<(u32, u32)>,
+}
+
+/// What a container was opened as.
+pub struct Opened {
+    pub name: String,
+    pub store: Arc<dyn Store>,
+    pub source: Arc<dyn ReadAt>,
+    pub cache: Arc<Cache>,
+    pub owner: u64,
+    pub owners: Option<Arc<Owners>>,
+    pub tape: Arc<Tape>,
+    pub index: Arc<Index>,
+    pub commit: Commit,
+    /// Where the commit ends.
+    pub end: u64,
+    /// How new contents are compressed, 1 to 9.
+    pub level: u8,
+}
+
+impl StWriter {
+    /// Takes a container over. What lies behind its last commit is cut off.
+    pub fn new(opened: Opened) -> Result<Self> {
+        let Opened { name, store, source, cache, owner, owners, tape, index, commit, end, level } = opened;
+        finish_record(&*store, &commit, end)?;
+        let preset = Preset::of(level);
+        let contents = Contents::new(&preset, commit.head.next_address.get());
+        let writer = Self {
+            name,
+            store,
+            source,
+            cache,
+            owner,
+            owners,
+            tape,
+            preset,
+            first_new_node: commit.head.next_ino.get(),
+            end: AtomicU64::new(end),
+            reserved: AtomicU64::new(end),
+            reserving: Mutex::default(),
+            sequence: AtomicU64::new(commit.head.seq.get()),
+            state: Mutex::new(State {
+                commit,
+                tables: index.tables().to_vec(),
+                index,
+                contents,
+                known: HashSet::new(),
+            }),
+        };
+        writer.reserve(0, 0)?;
+        Ok(writer)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes away what had no name when the container was last written, but was open. Returns the tree from then on.
+    pub fn tidy_up(&self, tree: Arc<dyn Tree>) -> Result<Arc<dyn Tree>> {
+        let orphans = entries::orphans(&self.state().index)?;
+        if orphans.is_empty() {
+            return Ok(tree);
+        }
+        log::info!("{}: {} files without a name are taken away", self.name, orphans.len());
+        let nodes = orphans.into_iter().map(|node| (node, None)).collect();
+        self.commit(&Changes { nodes, ..Changes::default() })
+    }
+
+    /// Names of owners that the container does not know yet.
+    fn new_owners(&self, state: &mut State, changes: &Changes) -> Result<Vec<MetaRow>> {
+        let mut rows = BTreeMap::new();
+        let Some(owners) = &self.owners else { return Ok(Vec::new()) };
+        for inode in changes.nodes.values().flatten() {
+            let (uid, gid) = (inode.attr.uid, inode.attr.gid);
+            if !state.known.insert((uid, gid)) {
+                continue;
+            }
+            let names = owners(uid, gid);
+            for (key, name) in [(format!("user/{uid}"), names.user), (format!("group/{gid}"), names.group)] {
+                let Some(name) = name.map(String::into_bytes) else { continue };
+                if state.index.meta(key.as_bytes())?.is_none() {
+                    rows.insert(key.into_bytes(), name);
+                }
+            }
+        }
+        Ok(rows.into_iter().map(|(name, value)| MetaRow { name, value }).collect())
+    }
+
+    /// Commits rows of META and nothing else.
+    fn commit_names(&self, metas: Vec<MetaRow>, gone: Vec<Vec<u8>>) -> Result<()> {
+        let mut state = self.state();
+        let names = NewTable { metas, gone, ..NewTable::default() };
+        self.attempt(&mut state, &Changes::default(), names, true).map(drop).within(|| &self.name)
+    }
+
+    /// Makes an earlier state the newest one; names of states stay.
+    pub fn restore(&self, record: u64) -> Result<Arc<dyn Tree>> {
+        let mut state = self.state();
+        let old = commit::read(&*self.source, record)?;
+        let names = generations::tags(&state.index)?;
+        let row = |(name, tagged): (String, Tagged)| {
+            Ok(MetaRow { name: generations::tag_key(&name)?, value: tagged.encode() })
+        };
+        let metas = names.into_iter().map(row).collect::<Result<Vec<_>>>()?;
+        let before = (state.tables.clone(), state.commit.clone(), state.index.clone());
+        // Its tables and totals; all else goes on from the newest commit.
+        state.tables = super::open_tables(&*self.source, &old)?;
+        (state.commit.tables, state.commit.totals) = (old.tables, old.totals);
+        let tables = state.tables.clone();
+        state.index = Arc::new(Index::new(tables, self.source.clone(), self.cache.clone(), self.owner));
+        // What was written since is known to no index any more.
+        let address = state.commit.head.next_address.get();
+        state.contents.forget(address);
+        let names = NewTable { metas, ..NewTable::default() };
+        let done = self.attempt(&mut state, &Changes::default(), names, true);
+        if done.is_err() {
+            (state.tables, state.commit, state.index) = before;
+        }
+        done.within(|| &self.name)
+    }
+
+    /// One attempt. Nothing of the state is changed before the commit is durable.
+    fn attempt(&self, state: &mut State, changes: &Changes, more: NewTable, merging: bool) -> Result<Arc<dyn Tree>> {
+        let start = self.end.load(Relaxed);
+        let seq = state.commit.head.seq.get() + 1;
+        let mut tail = Tail { store: &*self.store, start, pending: Vec::new(), written: 0 };
+        let uid = state.commit.head.uid;
+        let last_commit = state.commit.record;
+
+        let mut segments = Vec::new();
+        let container = self.container(state.index.clone(), state.commit.totals, start);
+        let mut rows = entries::Rows::new(&container, state.commit.totals);
+        {
+            let mut log = Log::new(&mut tail, uid, start, seq, last_commit);
+            state.contents.begin(&state.index, &self.tape);
+            let contents = &mut state.contents;
+            let feed = |send: &pack::Sink<'_>| {
+                rows.collect(changes, contents, send)?;
+                contents.finish(send)
+            };
+            pack::segments(&self.preset, changes.held() > SMALL as u64, feed, |segment| {
+                segments.push(pack::append_segment(&mut log, &segment)?);
+                Ok(())
+            })?;
+        }
+        let (mut table, totals) = rows.finish();
+        table.segments = segments;
+        table.chunks = state.contents.take_chunks();
+        table.metas.extend(self.new_owners(state, changes)?);
+        table.metas.extend(more.metas);
+        table.gone.extend(more.gone);
+
+        let at = start + tail.len();
+        let (kept, encoded) = self.merge(state, table, merging)?;
+        let mut log = Log::new(&mut tail, uid, at, seq, last_commit);
+        let placed = log.append(RecordType::Table, &[&encoded.payload])?;
+        let commit_at = log.at();
+        let mut reference = encoded.reference;
+        reference.record = placed.record.into();
+        let mut commit = self.next_commit(state, seq, totals, changes)?;
+        commit.tables.truncate(kept);
+        commit.tables.push(reference);
+        commit.record = commit_at;
+        let end = self.write_commit(tail, &mut commit)?;
+        self.take_over(state, commit, kept, &reference, end)
+    }
+
+    /// The new rows as a table, with those of the newest tables that are worth it. Returns how many tables are left.
+    fn merge(&self, state: &State, table: NewTable, merging: bool) -> Result<(usize, Encoded)> {
+        let mut rows = table.len() as u64;
+        let mut kept = state.tables.len();
+        while merging && kept > 0 {
+            let of_table: u64 = state.tables[kept - 1].fences.iter().map(|fence| fence.rows).sum();
+            if of_table > rows * GROWTH || rows + of_table > MERGED_ROWS {
+                break;
+            }
+            rows += of_table;
+            kept -= 1;
+        }
+        if kept as u32 >= limits::TABLES {
+            return Err(Error::new(Kind::Limit, "the container has too many tables: compact it"));
+        }
+        let merged = state.tables[kept..].to_vec();
+        let older = Index::new(merged, self.source.clone(), self.cache.clone(), self.owner);
+        Ok((kept, table.merge(&older, kept == 0, INDEX_LEVEL)?))
+    }
+
+    fn next_commit(&self, state: &State, seq: u64, totals: TotalsItem, changes: &Changes) -> Result<Commit> {
+        let before = &state.commit;
+        let mut head = before.head;
+        head.seq = seq.into();
+        head.time_ns = pack::nanoseconds(Time::now()).max(before.head.time_ns.get() + 1).into();
+        head.prev = before.record.into();
+        head.prev_hash = records::read_header(&*self.source, before.record)?.payload_hash;
+        head.next_address = state.contents.address().into();
+        let highest = changes.nodes.keys().next_back().map_or(0, |node| node.0 + 1);
+        head.next_ino = before.head.next_ino.get().max(highest).into();
+        let mut commit = Commit { record: 0, head, tables: before.tables.clone(), totals };
+        commit.head.tables = 0.into();
+        Ok(commit)
+    }
+
+    /// Writes what is gathered, and the commit, and returns when both are on the medium.
+    fn write_commit(&self, mut tail: Tail<'_>, commit: &mut Commit) -> Result<u64> {
+        let (uid, seq) = (commit.head.uid, commit.head.seq.get());
+        let small = tail.written == 0;
+        if small {
+            commit.head.tail_start = tail.start.into();
+            commit.head.tail_hash = Id::of(&tail.pending).0;
+        } else {
+            tail.write_out()?;
+            self.store.sync()?;
+            commit.head.tail_start = commit.record.into();
+            commit.head.tail_hash = Id::of(&[]).0;
+        }
+        commit.head.tables = (commit.tables.len() as u32).into();
+        let last_commit = commit.head.prev.get();
+        let mut log = Log::new(&mut tail, uid, commit.record, seq, last_commit);
+        log.append(RecordType::Commit, &[&commit.encode()])?;
+        let end = log.at();
+        tail.write_out()?;
+        if self.store.len()? > end {
+            // An attempt that failed went further.
+            self.store.set_len(end)?;
+            self.reserved.store(end, Relaxed);
+        }
+        self.store.sync()?;
+        Ok(end)
+    }
+
+    /// The commit is durable: from here on it is the state.
+    fn take_over(
+        &self,
+        state: &mut State,
+        commit: Commit,
+        kept: usize,
+        reference: &TableRef,
+        end: u64,
+    ) -> Result<Arc<dyn Tree>> {
+        self.end.store(end, Relaxed);
+        let payload_at = reference.record.get() + super::layout::RECORD_HEADER_LEN;
+        let table = Table::open(&*self.source, payload_at, reference, &mut Left::default())?;
+        state.tables.truncate(kept);
+        state.tables.push(Arc::new(table));
+        self.sequence.store(commit.head.seq.get(), Relaxed);
+        state.commit = commit;
+        let tables = state.tables.clone();
+        state.index = Arc::new(Index::new(tables, self.source.clone(), self.cache.clone(), self.owner));
+        self.tape.renew(state.index.clone());
+        Ok(Arc::new(self.container(state.index.clone(), state.commit.totals, end)))
+    }
+
+    fn container(&self, index: Arc<Index>, totals: TotalsItem, end: u64) -> Container {
+        // Extent lists of files change from commit to commit: an owner of their own.
+        let owner = self.cache.new_owner();
+        Container::new(self.name.clone(), index, self.tape.clone(), self.cache.clone(), owner, (totals, end))
+    }
+}
+
+impl Writer for StWriter {
+    fn first_new_node(&self) -> u64 {
+        self.first_new_node
+    }
+
+    fn reserve(&self, bytes: u64, entries: u64) -> Result<()> {
+        let need = self.end.load(Relaxed) + RESERVE + bytes + bytes / 64 + entries * ENTRY;
+        if need <= self.reserved.load(Relaxed) {
+            return Ok(());
+        }
+        let _one_at_a_time = self.reserving.lock().unwrap_or_else(PoisonError::into_inner);
+        let from = self.reserved.load(Relaxed).max(self.end.load(Relaxed));
+        if need <= from {
+            return Ok(());
+        }
+        let ample = need.next_multiple_of(RESERVE_STEP);
+        let granted = match self.store.reserve(from..ample) {
+            Ok(()) => ample,
+            Err(e) if e.kind() == Kind::NoSpace => {
+                self.store.reserve(from..need)?;
+                need
+            }
+            Err(e) => return Err(e),
+        };
+        self.reserved.store(granted, Relaxed);
+        Ok(())
+    }
+
+    fn commit(&self, changes: &Changes) -> Result<Arc<dyn Tree>> {
+        let mut state = self.state();
+        let address = state.commit.head.next_address.get();
+        let mut done = self.attempt(&mut state, changes, NewTable::default(), true);
+        if done.as_ref().is_err_and(|e| e.kind() == Kind::NoSpace) {
+            // Merging tables needs space that nothing was reserved for.
+            state.contents.forget(address);
+            state.known.clear();
+            done = self.attempt(&mut state, changes, NewTable::default(), false);
+        }
+        if done.is_err() {
+            state.contents.forget(address);
+            state.known.clear();
+        }
+        done.within(|| &self.name)
+    }
+
+    fn name_state(&self, name: &str, keep: bool) -> Result<()> {
+        let key = generations::tag_key(name)?;
+        let state = self.state();
+        let known = state.index.meta(&key)?.is_some();
+        let tagged = Tagged { record: state.commit.record, sequence: state.commit.head.seq.get() };
+        drop(state);
+        match (keep, known) {
+            (true, true) => Err(Error::new(Kind::Exists, format!("there is a state {name:?} already"))
+                .hint("another name, or take the old one away: stmount snapshot --delete")),
+            (false, false) => Err(Error::new(Kind::NotFound, format!("there is no state {name:?}"))),
+            (true, false) => self.commit_names(vec![MetaRow { name: key, value: tagged.encode() }], Vec::new()),
+            (false, true) => self.commit_names(Vec::new(), vec![meta_key(&key)]),
+        }
+    }
+
+    fn sequence(&self) -> u64 {
+        self.sequence.load(Relaxed)
+    }
+
+    fn free(&self) -> Result<u64> {
+        self.store.free()
+    }
+}
+
+impl Drop for StWriter {
+    /// Gives back the space that was reserved and not needed.
+    fn drop(&mut self) {
+        let end = self.end.load(Relaxed);
+        if self.reserved.load(Relaxed) > end {
+            if let Err(e) = self.store.set_len(end) {
+                log::warn!("{}: cannot give reserved space back: {e}", self.name);
+            }
+        }
+    }
+}
+
+/// Makes the end of the file that of the commit: what is behind is cut off, what is missing of its record is zeros.
+fn finish_record(store: &dyn Store, commit: &Commit, end: u64) -> Result<()> {
+    let len = store.len()?;
+    if len != end {
+        log::info!("the file has {len} bytes, its last commit (at {}) ends at {end}", commit.record);
+        store.set_len(end)?;
+        store.sync()?;
+    }
+    Ok(())
+}
+
+/// Keeps what a full disk is known by.
+fn to_io(e: Error) -> io::Error {
+    let full = (e.kind() == Kind::NoSpace).then(|| rustix::io::Errno::NOSPC.raw_os_error());
+    full.or(e.os_code()).map_or_else(|| io::Error::other(e), io::Error::from_raw_os_error)
+}
+
+/// Bytes on their way to the end of the file.
+struct Tail<'a> {
+    store: &'a dyn Store,
+    start: u64,
+    pending: Vec<u8>,
+    written: u64,
+}
+
+impl Tail<'_> {
+    fn len(&self) -> u64 {
+        self.written + self.pending.len() as u64
+    }
+
+    fn write_out(&mut self) -> Result<()> {
+        self.store.write_at(self.start + self.written, &self.pending)?;
+        self.written += self.pending.len() as u64;
+        self.pending.clear();
+        Ok(())
+    }
+}
+
+impl io::Write for Tail<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.pending.extend_from_slice(bytes);
+        if self.pending.len() >= SMALL {
+            self.write_out().map_err(to_io)?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

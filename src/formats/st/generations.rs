@@ -1,0 +1,184 @@
+//! Earlier states of a container: every commit is one, and names are given to those that are to be found again.
+//!
+//! ```text
+//!   newest COMMIT ──prev──► COMMIT ──prev──► COMMIT ──prev──► …        until one is not there any more
+//!        │ META tag/NAME ────────────────────────┘
+//! ```
+
+use super::commit::{self, Commit};
+use super::index::Index;
+use super::layout::HEADER_LEN;
+use super::rows::{Block, Metas, meta_key};
+use super::tape::Tape;
+use super::tree::Container;
+use super::{open_tables, tell, without_stub};
+use crate::codec::damaged;
+use crate::error::{Error, Kind, Result, Within};
+use crate::formats::Access;
+use crate::source::ReadAt;
+use crate::tree::Time;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What names of states begin with in META.
+const TAG: &str = "tag/";
+
+/// One state of a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Generation {
+    /// The number of its commit.
+    pub sequence: u64,
+    pub time: Time,
+    /// Inodes, and the sum of the sizes of all files.
+    pub nodes: u64,
+    pub bytes: u64,
+    /// Names that were given to it.
+    pub names: Vec<String>,
+    /// Where its COMMIT is.
+    pub(super) record: u64,
+}
+
+/// A commit that has a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tagged {
+    pub record: u64,
+    pub sequence: u64,
+}
+
+impl Tagged {
+    pub fn encode(self) -> Vec<u8> {
+        [self.record.to_le_bytes(), self.sequence.to_le_bytes()].concat()
+    }
+
+    fn decode(value: &[u8]) -> Result<Self> {
+        let (record, rest) = value.split_first_chunk().ok_or_else(|| damaged("a name of a state is cut off"))?;
+        let sequence = rest.first_chunk().ok_or_else(|| damaged("a name of a state is cut off"))?;
+        Ok(Self { record: u64::from_le_bytes(*record), sequence: u64::from_le_bytes(*sequence) })
+    }
+}
+
+/// The name in META of a state that people call so.
+///
+/// # Errors
+/// `Invalid` when nobody could write it behind an `@`, or when it is a number, which stands for a commit.
+pub(super) fn tag_key(name: &str) -> Result<Vec<u8>> {
+    let odd = |c: char| c == '/' || c == '@' || c.is_control();
+    if name.is_empty() || name.len() > 200 || name.contains(odd) || name.bytes().all(|b| b.is_ascii_digit()) {
+        let what = format!("{name:?} cannot be the name of a state");
+        return Err(Error::new(Kind::Invalid, what)
+            .hint("1 to 200 bytes, not a number alone, without / and @: a date, a version, a word"));
+    }
+    Ok(format!("{TAG}{name}").into_bytes())
+}
+
+/// All states that have names.
+pub(super) fn tags(index: &Index) -> Result<BTreeMap<String, Tagged>> {
+    let key = meta_key(TAG.as_bytes());
+    let mut rows = index.from(&key, |block: &Metas, row| block.key(row) < key)?;
+    let mut found = BTreeMap::new();
+    while let Some(at) = rows.next()? {
+        let row = at.block.get(at.row);
+        let Some(name) = row.name.strip_prefix(TAG.as_bytes()) else { break };
+        found.insert(String::from_utf8_lossy(name).into_owned(), Tagged::decode(&row.value)?);
+    }
+    Ok(found)
+}
+
+/// The states of a container that are still there, newest first.
+pub fn generations(access: &Access) -> Result<Vec<Generation>> {
+    let (history, container) = History::open(access).within(|| &access.name)?;
+    let tags = tags(container.index())?;
+    let mut all: Vec<Generation> = Vec::new();
+    let named = tags.values().map(|tagged| tagged.record);
+    let mut records: Vec<u64> = history.chain().chain(named).collect();
+    records.sort_unstable_by(|a, b| b.cmp(a));
+    records.dedup();
+    for record in records {
+        let Ok(commit) = history.commit(record) else { continue };
+        let time = commit.head.time_ns.get();
+        all.push(Generation {
+            sequence: commit.head.seq.get(),
+            time: Time { secs: (time / 1_000_000_000) as i64, nanos: (time % 1_000_000_000) as u32 },
+            nodes: commit.totals.nodes.get(),
+            bytes: commit.totals.bytes.get(),
+            names: tags.iter().filter(|(_, t)| t.record == record).map(|(name, _)| name.clone()).collect(),
+            record,
+        });
+    }
+    Ok(all)
+}
+
+/// A container and the way back from its newest commit.
+struct History {
+    source: Arc<dyn ReadAt>,
+    newest: Commit,
+}
+
+impl History {
+    fn open(access: &Access) -> Result<(Self, Container)> {
+        let source = without_stub(access.bytes.clone())?;
+        let (found, tables) = commit::newest(&*source, &|commit| open_tables(&*source, commit))?;
+        tell(&access.name, &found);
+        let history = Self { source, newest: found.commit };
+        let container = history.container(access, &history.newest, tables);
+        Ok((history, container))
+    }
+
+    fn commit(&self, record: u64) -> Result<Commit> {
+        if record == self.newest.record {
+            return Ok(self.newest.clone());
+        }
+        let commit = commit::read(&*self.source, record)?;
+        let ours = commit.head.uid == self.newest.head.uid && commit.head.seq.get() < self.newest.head.seq.get();
+        if ours { Ok(commit) } else { Err(damaged(format!("the commit at {record} is of another container"))) }
+    }
+
+    /// The records of the commits, newest first, as far as they lead back. Each lies before the one that names it.
+    fn chain(&self) -> impl Iterator<Item = u64> + '_ {
+        let before = |record: &u64| {
+            let prev = self.commit(*record).ok()?.head.prev.get();
+            (prev >= HEADER_LEN && prev < *record && self.commit(prev).is_ok()).then_some(prev)
+        };
+        std::iter::successors(Some(self.newest.record), before)
+    }
+
+    fn container(&self, access: &Access, commit: &Commit, tables: Vec<Arc<super::table::Table>>) -> Container {
+        let (cache, owner) = (access.cache.clone(), access.cache.new_owner());
+        let index = Arc::new(Index::new(tables, self.source.clone(), cache.clone(), owner));
+        let tape = Arc::new(Tape::new(index.clone(), self.source.clone(), cache.clone(), owner));
+        Container::new(access.name.clone(), index, tape, cache, owner, (commit.totals, commit.record))
+    }
+
+    /// The commit that a person names, by its name or by its number.
+    fn named(&self, container: &Container, which: &str) -> Result<Commit> {
+        let gone = || {
+            Error::new(Kind::NotFound, format!("there is no state {which:?}"))
+                .hint("stmount log, which lists those there are")
+        };
+        if let Some(tagged) = tags(container.index())?.get(which) {
+            return self.commit(tagged.record);
+        }
+        let sequence: u64 = which.parse().map_err(|_| gone())?;
+        let find = |record: &u64| self.commit(*record).is_ok_and(|commit| commit.head.seq.get() == sequence);
+        self.commit(self.chain().find(find).ok_or_else(gone)?)
+    }
+}
+
+/// Opens the state of a container that a person names, by its name or by its number, to be read.
+pub fn open_at(access: &Access, which: &str) -> Result<Container> {
+    let open = || -> Result<Container> {
+        let (history, newest) = History::open(access)?;
+        let commit = history.named(&newest, which)?;
+        let tables = open_tables(&*history.source, &commit)?;
+        Ok(history.container(access, &commit, tables))
+    };
+    open().within(|| &access.name)
+}
+
+/// Makes the state that a person names the newest one. What came later stays, as earlier states.
+pub fn restore(access: Access, which: &str) -> Result<()> {
+    let (history, newest) = History::open(&access).within(|| &access.name)?;
+    let record = history.named(&newest, which).within(|| &access.name)?.record;
+    drop((history, newest));
+    super::writer(access)?.restore(record).map(drop)
+}

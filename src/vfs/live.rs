@@ -1,0 +1,599 @@
+//! A tree that takes changes. What was changed lies in memory, over the tree as it is stored.
+//!
+//! ```text
+//!   live      changes since the last commit began           written to
+//!   frozen    changes that a commit is taking in            only while it runs; nobody writes to it
+//!   base      the tree as it is stored                      replaced when the commit is done
+//! ```
+//!
+//! Whoever reads sees live over frozen over base, so a commit changes nothing for anybody. The lock of the three is never
+//! held over a call of the base: what is needed of it is fetched before, and fetched again if it was replaced meanwhile.
+
+use super::commit::Pulse;
+use super::handles::lock;
+use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::formats::Writer;
+use crate::source::ReadAt;
+use crate::tree::{
+    Attr, Changes, Draft, Inode, Name, NameBuf, Named, Node, Owner, PartFrom, Time, Totals, Touched, Tree, Visit, Xattr,
+};
+use std::collections::{BTreeMap, HashMap};
+use std::ops::{ControlFlow, Range};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// A tree and its changes.
+pub struct Live {
+    pub(super) writer: Arc<dyn Writer>,
+    state: RwLock<State>,
+    /// Held by whoever changes names: what was checked must hold until it is done.
+    naming: Mutex<()>,
+    /// Held by whoever commits.
+    commits: Mutex<Commits>,
+    next_node: AtomicU64,
+    /// Open handles of each file that has any.
+    opened: Mutex<HashMap<Node, u32>>,
+    /// Bytes of contents and entries that are not committed, about.
+    dirty: AtomicU64,
+    pub(super) pulse: Pulse,
+    last_error: Mutex<Option<String>>,
+}
+
+pub(super) struct State {
+    base: Arc<dyn Tree>,
+    frozen: Option<Arc<Changes>>,
+    live: Changes,
+    /// How often the base was replaced.
+    generation: u64,
+    /// Changes so far.
+    count: u64,
+    /// When the oldest change was made that is not committed.
+    since: Option<std::time::Instant>,
+}
+
+/// How far commits have come.
+#[derive(Default)]
+pub(super) struct Commits {
+    /// All changes up to this one are durable.
+    durable: u64,
+}
+
+/// What waits for a commit.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Status {
+    /// The number of the last commit.
+    pub sequence: u64,
+    /// Bytes in memory that are not stored yet, about.
+    pub dirty_bytes: u64,
+    /// Inodes and names that are not stored yet.
+    pub pending: u64,
+    /// For how many seconds the oldest of them has waited.
+    pub waiting: f64,
+    /// Why the last commit failed, if it did.
+    pub last_error: Option<String>,
+}
+
+/// What an entry costs, in the sum of what is dirty: it takes memory as contents do.
+const ENTRY: u64 = 256;
+
+impl State {
+    /// The inode, if it was changed. `Some(None)`: it is gone.
+    fn changed(&self, node: Node) -> Option<Option<&Inode>> {
+        let found = self.live.nodes.get(&node).or_else(|| self.frozen.as_ref()?.nodes.get(&node));
+        found.map(Option::as_ref)
+    }
+
+    fn name(&self, dir: Node, name: &[u8]) -> Option<Named> {
+        self.live.name(dir, name).or_else(|| self.frozen.as_ref()?.name(dir, name))
+    }
+
+    /// Makes sure that an inode can be changed. False when its attributes must be fetched first.
+    fn lift(&mut self, node: Node, fetched: &[(Node, Attr)]) -> bool {
+        if self.live.nodes.contains_key(&node) {
+            return true;
+        }
+        let inode = match self.frozen.as_ref().and_then(|frozen| frozen.nodes.get(&node)) {
+            Some(frozen) => frozen.as_ref().map(above),
+            None => match fetched.iter().find(|(known, _)| *known == node) {
+                Some((_, attr)) => Some(Inode::new(attr.clone(), false)),
+                None => return false,
+            },
+        };
+        self.live.nodes.insert(node, inode);
+        true
+    }
+
+    /// An inode that was lifted.
+    pub(super) fn inode(&mut self, node: Node) -> Result<&mut Inode> {
+        self.live.nodes.get_mut(&node).and_then(Option::as_mut).ok_or_else(gone)
+    }
+
+    /// The contents of a lifted file, to be changed.
+    pub(super) fn draft(&mut self, node: Node) -> Result<&mut Draft> {
+        let inode = self.inode(node)?;
+        let size = inode.attr.size;
+        Ok(Arc::make_mut(inode.draft.get_or_insert_with(|| Arc::new(Draft::over(size)))))
+    }
+
+    pub(super) fn set_name(&mut self, dir: Node, name: NameBuf, to: Named) {
+        self.live.set_name(dir, name, to);
+    }
+
+    /// Forgets that a name was ever changed.
+    pub(super) fn unset_name(&mut self, dir: Node, name: &[u8]) {
+        if let Some(names) = self.live.names.get_mut(&dir) {
+            names.remove(name);
+        }
+    }
+
+    pub(super) fn insert(&mut self, node: Node, inode: Inode) {
+        self.live.nodes.insert(node, Some(inode));
+    }
+
+    /// Takes a node away. One that no commit has seen leaves no trace.
+    pub(super) fn remove(&mut self, node: Node) {
+        let unknown = self.live.nodes.get(&node).and_then(Option::as_ref).is_some_and(|inode| inode.is_new);
+        let frozen = self.frozen.as_ref().is_some_and(|frozen| frozen.nodes.contains_key(&node));
+        if unknown && !frozen {
+            self.live.nodes.remove(&node);
+            self.live.names.remove(&node);
+        } else {
+            self.live.nodes.insert(node, None);
+        }
+    }
+
+    /// The directory and its names have changed just now.
+    pub(super) fn touch(&mut self, node: Node) -> Result<&mut Attr> {
+        let now = Time::now();
+        let attr = &mut self.inode(node)?.attr;
+        (attr.mtime, attr.ctime) = (now, now);
+        Ok(attr)
+    }
+}
+
+/// An inode that stands on a state of it which a commit is taking in.
+fn above(frozen: &Inode) -> Inode {
+    let draft = frozen.draft.as_ref().map(|draft| Arc::new(Draft::over(draft.size())));
+    Inode { draft, under: frozen.draft.clone(), ..frozen.clone() }
+}
+
+fn gone() -> Error {
+    Error::new(ErrorKind::Changed, "the file is gone")
+}
+
+impl Live {
+    pub fn new(base: Arc<dyn Tree>, writer: Arc<dyn Writer>) -> Arc<Self> {
+        let state = State { base, frozen: None, live: Changes::default(), generation: 0, count: 0, since: None };
+        Arc::new(Self {
+            next_node: AtomicU64::new(writer.first_new_node()),
+            writer,
+            state: RwLock::new(state),
+            naming: Mutex::default(),
+            commits: Mutex::default(),
+            opened: Mutex::default(),
+            dirty: AtomicU64::new(0),
+            pulse: Pulse::default(),
+            last_error: Mutex::default(),
+        })
+    }
+
+    fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps all names as they are, but for the holder.
+    pub(super) fn naming(&self) -> MutexGuard<'_, ()> {
+        lock(&self.naming)
+    }
+
+    pub(super) fn new_node(&self) -> Node {
+        Node(self.next_node.fetch_add(1, Relaxed))
+    }
+
+    /// Changes something, with these nodes at hand. `work` is done once, and by nobody else meanwhile.
+    pub(super) fn edit<T>(&self, nodes: &[Node], work: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
+        let (mut fetched, mut generation) = (Vec::new(), u64::MAX);
+        loop {
+            let mut state = self.state_mut();
+            if state.generation != generation {
+                generation = state.generation;
+                fetched.clear();
+            }
+            let missing: Vec<Node> = nodes.iter().copied().filter(|node| !state.lift(*node, &fetched)).collect();
+            if missing.is_empty() {
+                state.count += 1;
+                state.since.get_or_insert_with(std::time::Instant::now);
+                self.dirty.fetch_add(ENTRY * nodes.len() as u64, Relaxed);
+                let done = work(&mut state);
+                drop(state);
+                self.pulse.changed();
+                return done;
+            }
+            let base = state.base.clone();
+            drop(state);
+            for node in missing {
+                fetched.push((node, base.attr(node)?));
+            }
+        }
+    }
+
+    /// Whether a name was there before the changes that no commit has seen.
+    pub(super) fn had(&self, dir: Node, name: Name<'_>) -> Result<bool> {
+        let state = self.state();
+        if let Some(known) = state.frozen.as_ref().and_then(|frozen| frozen.name(dir, name.bytes())) {
+            return Ok(known.is_some());
+        }
+        let base = state.base.clone();
+        drop(state);
+        Ok(base.find(dir, name)?.is_some())
+    }
+
+    /// Bytes that wait for a commit.
+    pub fn dirty(&self) -> u64 {
+        self.dirty.load(Relaxed)
+    }
+
+    pub(super) fn add_dirty(&self, bytes: u64) {
+        self.dirty.fetch_add(bytes, Relaxed);
+    }
+
+    /// Takes care that bytes can be written that are not counted yet.
+    pub(super) fn reserve(&self, bytes: u64) -> Result<()> {
+        self.writer.reserve(self.dirty() + bytes, self.dirty() / ENTRY + 1)
+    }
+
+    /// How the tree stands to what is stored of it.
+    pub fn status(&self) -> Status {
+        let state = self.state();
+        let pending = state.live.entries() + state.frozen.as_ref().map_or(0, |frozen| frozen.entries());
+        let waiting = state.since.map_or(0.0, |since| since.elapsed().as_secs_f64());
+        drop(state);
+        let dirty_bytes = if pending == 0 { 0 } else { self.dirty() };
+        let last_error = lock(&self.last_error).clone();
+        Status { sequence: self.writer.sequence(), dirty_bytes, pending, waiting, last_error }
+    }
+
+    pub fn is_open(&self, node: Node) -> bool {
+        lock(&self.opened).contains_key(&node)
+    }
+
+    pub(super) fn note_open(&self, node: Node) {
+        *lock(&self.opened).entry(node).or_insert(0) += 1;
+    }
+
+    /// Forgets a handle; a file without a name goes with its last one.
+    pub(super) fn note_close(&self, node: Node) -> Result<()> {
+        let _names_stay = self.naming();
+        let mut opened = lock(&self.opened);
+        let Some(count) = opened.get_mut(&node) else { return Ok(()) };
+        *count -= 1;
+        if *count > 0 {
+            return Ok(());
+        }
+        opened.remove(&node);
+        drop(opened);
+        let nameless = matches!(self.state().changed(node), Some(Some(inode)) if inode.attr.nlink == 0);
+        if nameless {
+            self.edit(&[node], |state| {
+                state.remove(node);
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Makes everything durable that was done before.
+    pub fn sync(&self) -> Result<()> {
+        let wanted = self.state().count;
+        let mut commits = lock(&self.commits);
+        // Whoever held the lock may have taken our changes along.
+        if commits.durable >= wanted { Ok(()) } else { self.commit(&mut commits) }
+    }
+
+    fn commit(&self, commits: &mut Commits) -> Result<()> {
+        let mut state = self.state_mut();
+        let (count, since, dirty) = (state.count, state.since.take(), self.dirty());
+        let frozen = Arc::new(std::mem::take(&mut state.live));
+        if frozen.is_empty() {
+            commits.durable = count;
+            self.dirty.fetch_sub(dirty, Relaxed);
+            return Ok(());
+        }
+        state.frozen = Some(frozen.clone());
+        drop(state);
+        let done = self.writer.commit(&frozen);
+        *lock(&self.last_error) = done.as_ref().err().map(ToString::to_string);
+        let mut state = self.state_mut();
+        state.frozen = None;
+        match done {
+            Ok(tree) => {
+                state.base = tree;
+                state.generation += 1;
+                let live = state.live.nodes.iter_mut().filter(|(node, _)| frozen.nodes.contains_key(node));
+                live.filter_map(|(_, inode)| inode.as_mut()).for_each(|inode| {
+                    inode.under = None;
+                    inode.is_new = false;
+                });
+                commits.durable = count;
+                self.dirty.fetch_sub(dirty, Relaxed);
+                Ok(())
+            }
+            Err(e) => {
+                let later = std::mem::take(&mut state.live);
+                state.live = Arc::try_unwrap(frozen).unwrap_or_else(|shared| (*shared).clone());
+                state.live.absorb(later);
+                state.since = since.or(state.since);
+                Err(e)
+            }
+        }
+    }
+
+    /// What a file reads as: where each stretch of a range is, and the tree for what lies below.
+    fn layers(&self, file: Node, range: Range<u64>) -> Result<Layers> {
+        let state = self.state();
+        let base = state.base.clone();
+        let generation = state.generation;
+        let inode = match state.changed(file) {
+            Some(None) => return Err(gone()),
+            Some(Some(inode)) if inode.draft.is_some() => inode,
+            // A new file that nobody has written to.
+            Some(Some(inode)) if inode.is_new => return Ok(Layers { base, generation, parts: Some(Vec::new()) }),
+            _ => return Ok(Layers { base, generation, parts: None }),
+        };
+        let draft = inode.draft.as_ref().expect("it was asked for");
+        let mut parts = Vec::new();
+        for part in draft.parts(range) {
+            match (&part.from, &inode.under) {
+                (PartFrom::Below, Some(under)) => parts.extend(under.parts(part.at..part.at + part.len)),
+                _ => parts.push(part),
+            }
+        }
+        Ok(Layers { base, generation, parts: Some(parts) })
+    }
+}
+
+struct Layers {
+    base: Arc<dyn Tree>,
+    generation: u64,
+    /// `None`: all of it is as in the base.
+    parts: Option<Vec<crate::tree::Part>>,
+}
+
+impl Tree for Live {
+    fn root(&self) -> Node {
+        self.state().base.root()
+    }
+
+    fn find(&self, dir: Node, name: Name<'_>) -> Result<Option<Node>> {
+        let state = self.state();
+        if let Some(named) = state.name(dir, name.bytes()) {
+            return Ok(named.map(|(node, _)| node));
+        }
+        let base = state.base.clone();
+        drop(state);
+        base.find(dir, name)
+    }
+
+    fn attr(&self, node: Node) -> Result<Attr> {
+        let state = self.state();
+        match state.changed(node) {
+            Some(None) => Err(gone()),
+            Some(Some(inode)) => Ok(Attr { allocated: allocated(inode), ..inode.attr.clone() }),
+            None => {
+                let base = state.base.clone();
+                drop(state);
+                base.attr(node)
+            }
+        }
+    }
+
+    fn list(&self, dir: Node, after: Option<Name<'_>>, visit: &mut Visit<'_>) -> Result<()> {
+        let state = self.state();
+        let mut names: BTreeMap<NameBuf, Named> = BTreeMap::new();
+        for changes in state.frozen.as_deref().into_iter().chain([&state.live]) {
+            names.extend(changes.names.get(&dir).into_iter().flatten().map(|(name, to)| (name.clone(), *to)));
+        }
+        let base = state.base.clone();
+        drop(state);
+        merged(&*base, dir, after, names, visit)
+    }
+
+    fn target(&self, link: Node) -> Result<Vec<u8>> {
+        let state = self.state();
+        match state.changed(link) {
+            Some(None) => return Err(gone()),
+            Some(Some(Inode { target: Some(target), .. })) => return Ok(target.clone()),
+            _ => {}
+        }
+        let base = state.base.clone();
+        drop(state);
+        base.target(link)
+    }
+
+    /// The file as it is whenever it is read.
+    fn open(&self, _: Node) -> Result<Arc<dyn ReadAt>> {
+        Err(Error::new(ErrorKind::Invalid, "a file of a living tree is opened by its handle"))
+    }
+
+    fn xattrs(&self, node: Node) -> Result<Vec<Xattr>> {
+        let state = self.state();
+        match state.changed(node) {
+            Some(None) => return Err(gone()),
+            Some(Some(Inode { xattrs: Some(xattrs), .. })) => return Ok(xattrs.clone()),
+            Some(Some(Inode { is_new: true, .. })) => return Ok(Vec::new()),
+            _ => {}
+        }
+        let base = state.base.clone();
+        drop(state);
+        base.xattrs(node)
+    }
+
+    fn owner(&self, node: Node) -> Result<Owner> {
+        let base = self.state().base.clone();
+        base.owner(node)
+    }
+
+    fn totals(&self) -> Result<Totals> {
+        let base = self.state().base.clone();
+        base.totals()
+    }
+
+    fn is_frozen(&self) -> bool {
+        false
+    }
+}
+
+/// Bytes that are data, about: a hole in what lies below counts in proportion.
+fn allocated(inode: &Inode) -> u64 {
+    let Some(draft) = &inode.draft else { return inode.attr.allocated };
+    let data = |part: crate::tree::Part| match part.from {
+        PartFrom::Touched(Touched::Hole) | PartFrom::Nothing => 0,
+        _ => part.len,
+    };
+    draft.parts(0..draft.size()).into_iter().map(data).sum()
+}
+
+/// The names of a directory with changes laid over them: each once, in order where the base has an order.
+fn merged(
+    base: &dyn Tree,
+    dir: Node,
+    after: Option<Name<'_>>,
+    mut names: BTreeMap<NameBuf, Named>,
+    visit: &mut Visit<'_>,
+) -> Result<()> {
+    if let Some(after) = after {
+        names = names.split_off(after.bytes());
+        names.remove(after.bytes());
+    }
+    let mut over = false;
+    base.list(dir, after, &mut |name, node, kind| {
+        while let Some(first) = names.first_entry().filter(|first| first.key().as_name() < name) {
+            let (new, to) = first.remove_entry();
+            if let Some((node, kind)) = to {
+                if visit(new.as_name(), node, kind).is_break() {
+                    over = true;
+                    return ControlFlow::Break(());
+                }
+            }
+        }
+        let flow = match names.remove(name.bytes()) {
+            Some(None) => ControlFlow::Continue(()),
+            Some(Some((node, kind))) => visit(name, node, kind),
+            None => visit(name, node, kind),
+        };
+        over |= flow.is_break();
+        flow
+    })?;
+    for (name, to) in names.into_iter().filter(|_| !over) {
+        if to.is_some_and(|(node, kind)| visit(name.as_name(), node, kind).is_break()) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// A file of a living tree: reads as it is at that moment.
+pub struct LiveFile {
+    live: Arc<Live>,
+    node: Node,
+    /// The file of the base, and which base that was.
+    below: Mutex<Option<(u64, Arc<dyn ReadAt>)>>,
+}
+
+impl LiveFile {
+    pub fn new(live: Arc<Live>, node: Node) -> Self {
+        Self { live, node, below: Mutex::default() }
+    }
+
+    fn below(&self, layers: &Layers) -> Result<Arc<dyn ReadAt>> {
+        let known = lock(&self.below).clone();
+        if let Some((_, file)) = known.filter(|(generation, _)| *generation == layers.generation) {
+            return Ok(file);
+        }
+        let file = layers.base.open(self.node)?;
+        *lock(&self.below) = Some((layers.generation, file.clone()));
+        Ok(file)
+    }
+
+    /// Makes a stretch of another file read as this one does; `true` when that needed no bytes.
+    pub(super) fn copy_to(&self, range: Range<u64>, to: &mut dyn FnMut(u64, Copied) -> Result<()>) -> Result<()> {
+        let layers = self.live.layers(self.node, range.clone())?;
+        let Some(parts) = &layers.parts else {
+            let below = self.below(&layers)?;
+            let len = range.end.min(below.len()?).saturating_sub(range.start);
+            return to(range.start, Copied::Shared(below, range.start, len));
+        };
+        for part in parts {
+            let copied = match &part.from {
+                PartFrom::Touched(Touched::Bytes(bytes, at)) => {
+                    Copied::Bytes(bytes[*at..*at + part.len as usize].to_vec())
+                }
+                PartFrom::Touched(Touched::Copy(source, at)) => Copied::Shared(source.clone(), *at, part.len),
+                PartFrom::Below => Copied::Shared(self.below(&layers)?, part.at, part.len),
+                PartFrom::Touched(Touched::Hole) | PartFrom::Nothing => Copied::Hole(part.len),
+            };
+            to(part.at, copied)?;
+        }
+        Ok(())
+    }
+}
+
+/// What a stretch of a copied file consists of.
+pub(super) enum Copied {
+    Bytes(Vec<u8>),
+    Shared(Arc<dyn ReadAt>, u64, u64),
+    Hole(u64),
+}
+
+impl ReadAt for LiveFile {
+    fn len(&self) -> Result<u64> {
+        Ok(self.live.attr(self.node)?.size)
+    }
+
+    fn read_at(&self, at: u64, into: &mut [u8]) -> Result<usize> {
+        let layers = self.live.layers(self.node, at..at + into.len() as u64)?;
+        let Some(parts) = &layers.parts else { return self.below(&layers)?.read_at(at, into) };
+        let mut done = 0;
+        for part in parts {
+            let len = part.len as usize;
+            let piece = &mut into[done..done + len];
+            match &part.from {
+                PartFrom::Touched(Touched::Bytes(bytes, from)) => piece.copy_from_slice(&bytes[*from..*from + len]),
+                PartFrom::Touched(Touched::Copy(source, from)) => source.read_exact_at(*from, piece)?,
+                PartFrom::Below => self.below(&layers)?.read_exact_at(part.at, piece)?,
+                PartFrom::Touched(Touched::Hole) | PartFrom::Nothing => piece.fill(0),
+            }
+            done += len;
+        }
+        Ok(done)
+    }
+
+    fn will_read(&self, range: Range<u64>) {
+        let Ok(layers) = self.live.layers(self.node, range.start..range.start) else { return };
+        if let (None, Ok(below)) = (&layers.parts, self.below(&layers)) {
+            below.will_read(range);
+        }
+    }
+
+    fn next_data(&self, at: u64) -> Result<Option<Range<u64>>> {
+        let layers = self.live.layers(self.node, at..u64::MAX)?;
+        let Some(parts) = &layers.parts else { return self.below(&layers)?.next_data(at) };
+        for part in parts {
+            let end = part.at + part.len;
+            match &part.from {
+                PartFrom::Touched(Touched::Hole) | PartFrom::Nothing => {}
+                PartFrom::Touched(_) => return Ok(Some(part.at..end)),
+                PartFrom::Below => {
+                    if let Some(data) = self.below(&layers)?.next_data(part.at)?.filter(|data| data.start < end) {
+                        return Ok(Some(data.start.max(part.at)..data.end.min(end)));
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,592 @@
+//! What programs do to a tree: names, attributes, contents.
+//!
+//! Each of these is done at once and as a whole, for whoever looks: what is needed of the tree is fetched first, then the
+//! change is made under one lock. Who may do what was asked of the kernel (`default_permissions`).
+
+use super::acl;
+use super::commit::Committer;
+use super::handles::{Open, STATELESS};
+use super::live::{Copied, Live, LiveFile};
+use super::{ROOT, Stat, Vfs};
+use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::tree::{Attr, Inode, Kind, Name, NameBuf, Node, Time, Tree, Xattr};
+use std::ops::{ControlFlow, Range};
+use std::sync::Arc;
+
+/// Longest name that may be made, in bytes: what Linux allows, and everybody else.
+pub(super) const NAME_MAX: usize = 255;
+/// Longest target of a symbolic link.
+const TARGET_MAX: usize = 4095;
+/// Largest value of an extended attribute, and all names and values of one file together.
+const XATTR_MAX: usize = 64 << 10;
+const XATTRS_MAX: usize = 1 << 20;
+/// Largest file: what fits a signed offset and the limits of every format.
+const SIZE_MAX: u64 = 1 << 60;
+/// The set-group-ID bit.
+const SETGID: u32 = 0o2000;
+
+/// Who makes something.
+#[derive(Clone, Copy, Debug)]
+pub struct Maker {
+    pub uid: u32,
+    pub gid: u32,
+    pub umask: u32,
+}
+
+/// What to make.
+#[derive(Clone, Debug)]
+pub enum New<'a> {
+    File,
+    Directory,
+    Symlink(&'a [u8]),
+    /// A fifo or a socket, or a device with its number.
+    Special(Kind, u64),
+}
+
+/// Attributes to set; what is `None` stays.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SetAttr {
+    pub mode: Option<u32>,
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+    pub size: Option<u64>,
+    pub atime: Option<Time>,
+    pub mtime: Option<Time>,
+}
+
+/// How a rename treats what has the new name already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rename {
+    Replace,
+    NoReplace,
+    Exchange,
+}
+
+/// What fallocate(2) is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allocate {
+    /// Room, and the size if it is smaller.
+    Extend,
+    /// Room behind the size.
+    KeepSize,
+    /// A hole.
+    Punch,
+    /// Zeros; with the size, or without.
+    Zero { keep_size: bool },
+}
+
+/// How setxattr(2) treats a name that is there, or is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetXattr {
+    Any,
+    Create,
+    Replace,
+}
+
+fn error(kind: ErrorKind, what: &str) -> Error {
+    Error::new(kind, what)
+}
+
+fn checked(name: &[u8]) -> Result<NameBuf> {
+    if name.len() > NAME_MAX {
+        return Err(error(ErrorKind::NameTooLong, "the name is longer than 255 bytes"));
+    }
+    Ok(Name::new(name)?.to_owned())
+}
+
+impl Vfs {
+    /// The tree that takes changes.
+    fn live(&self) -> Result<&Arc<Live>> {
+        self.live.as_ref().ok_or_else(|| error(ErrorKind::ReadOnly, "the mount is read-only"))
+    }
+
+    pub fn is_writable(&self) -> bool {
+        self.live.is_some()
+    }
+
+    /// Makes something under a name that is free.
+    pub fn make(&self, dir: u64, name: &[u8], mode: u32, maker: Maker, new: &New<'_>) -> Result<Stat> {
+        let live = self.live()?;
+        let (dir, name) = (self.numbers.node(dir), checked(name)?);
+        let _names_stay = live.naming();
+        let parent = directory(live, dir)?;
+        if live.find(dir, name.as_name())?.is_some() {
+            return Err(error(ErrorKind::Exists, "the name exists"));
+        }
+        let mut inode = self.inode_of(live, dir, &parent, mode, maker, new)?;
+        live.reserve(inode.target.as_ref().map_or(0, Vec::len) as u64)?;
+        let (node, kind) = (live.new_node(), inode.attr.kind);
+        let attr = inode.attr.clone();
+        live.edit(&[dir], |state| {
+            let parent = state.touch(dir)?;
+            parent.nlink += u32::from(kind == Kind::Directory);
+            inode.attr.nlink = if kind == Kind::Directory { 2 } else { 1 };
+            state.insert(node, inode);
+            state.set_name(dir, name, Some((node, kind)));
+            Ok(())
+        })?;
+        let nlink = if kind == Kind::Directory { 2 } else { 1 };
+        Ok(Stat { ino: self.numbers.ino(node), attr: self.policy.apply(Attr { nlink, ..attr }) })
+    }
+
+    fn inode_of(&self, live: &Live, dir: Node, parent: &Attr, mode: u32, maker: Maker, new: &New<'_>) -> Result<Inode> {
+        let (kind, rdev, target) = match new {
+            New::File => (Kind::File, 0, None),
+            New::Directory => (Kind::Directory, 0, None),
+            New::Special(kind, rdev) => (*kind, *rdev, None),
+            New::Symlink(target) if target.is_empty() || target.len() > TARGET_MAX || target.contains(&0) => {
+                return Err(error(ErrorKind::NameTooLong, "the target of a link has 1 to 4095 bytes, and no NUL"));
+            }
+            New::Symlink(target) => (Kind::Symlink, 0, Some(target.to_vec())),
+        };
+        let inherits = parent.mode & SETGID != 0;
+        let now = Time::now();
+        let size = target.as_ref().map_or(0, |target| target.len() as u64);
+        let attr = Attr {
+            kind,
+            mode: mode & 0o7777,
+            uid: maker.uid,
+            gid: if inherits { parent.gid } else { maker.gid },
+            size,
+            nlink: 1,
+            rdev,
+            mtime: now,
+            atime: now,
+            ctime: now,
+            allocated: 0,
+        };
+        let mut inode = Inode::new(attr, true);
+        inode.target = target;
+        if kind == Kind::Symlink {
+            inode.attr.mode = 0o777;
+            return Ok(inode);
+        }
+        let xattrs = live.xattrs(dir)?;
+        let inherited = acl::inherit(&xattrs, &mut inode.attr.mode, maker.umask, kind == Kind::Directory);
+        inode.xattrs = (!inherited.is_empty()).then_some(inherited);
+        if inherits && kind == Kind::Directory {
+            inode.attr.mode |= SETGID;
+        }
+        Ok(inode)
+    }
+
+    /// Opens a file for reading and writing.
+    pub fn open_live(&self, ino: u64, truncate: bool) -> Result<u64> {
+        let live = self.live()?;
+        let node = self.numbers.node(ino);
+        if truncate {
+            self.resize(live, node, 0)?;
+        }
+        live.note_open(node);
+        let file = LiveFile::new(live.clone(), node);
+        match super::handles::OpenFile::new(Arc::new(file), None) {
+            Ok(file) => Ok(self.handles.insert(Open::Living(node, file))),
+            Err(e) => {
+                live.note_close(node)?;
+                Err(e)
+            }
+        }
+    }
+
+    /// Takes a name away that is no directory.
+    pub fn unlink(&self, dir: u64, name: &[u8]) -> Result<()> {
+        let live = self.live()?;
+        let (dir, name) = (self.numbers.node(dir), checked(name)?);
+        let _names_stay = live.naming();
+        let (node, attr) = named(live, dir, name.as_name())?;
+        if attr.kind == Kind::Directory {
+            return Err(error(ErrorKind::IsADirectory, "it is a directory"));
+        }
+        let had = live.had(dir, name.as_name())?;
+        let open = live.is_open(node);
+        live.edit(&[dir, node], |state| {
+            state.touch(dir)?;
+            take_name(state, dir, name, had);
+            drop_link(state, node, open)
+        })
+    }
+
+    /// Takes an empty directory away.
+    pub fn rmdir(&self, dir: u64, name: &[u8]) -> Result<()> {
+        let live = self.live()?;
+        let (dir, name) = (self.numbers.node(dir), checked(name)?);
+        let _names_stay = live.naming();
+        let (node, attr) = named(live, dir, name.as_name())?;
+        if attr.kind != Kind::Directory {
+            return Err(error(ErrorKind::NotADirectory, "it is no directory"));
+        }
+        empty(live, node)?;
+        let had = live.had(dir, name.as_name())?;
+        live.edit(&[dir, node], |state| {
+            let parent = state.touch(dir)?;
+            parent.nlink = parent.nlink.saturating_sub(1);
+            take_name(state, dir, name, had);
+            state.remove(node);
+            Ok(())
+        })
+    }
+
+    /// Gives a file one more name.
+    pub fn link(&self, ino: u64, dir: u64, name: &[u8]) -> Result<Stat> {
+        let live = self.live()?;
+        let (node, dir, name) = (self.numbers.node(ino), self.numbers.node(dir), checked(name)?);
+        let _names_stay = live.naming();
+        directory(live, dir)?;
+        let attr = live.attr(node)?;
+        if attr.kind == Kind::Directory {
+            return Err(error(ErrorKind::NotPermitted, "a directory has one name"));
+        }
+        if live.find(dir, name.as_name())?.is_some() {
+            return Err(error(ErrorKind::Exists, "the name exists"));
+        }
+        live.reserve(0)?;
+        live.edit(&[dir, node], |state| {
+            let inode = state.inode(node)?;
+            inode.attr.nlink += 1;
+            inode.attr.ctime = Time::now();
+            state.touch(dir)?;
+            state.set_name(dir, name, Some((node, attr.kind)));
+            Ok(())
+        })?;
+        self.stat(node)
+    }
+
+    /// Renames; see rename(2) for what may replace what.
+    pub fn rename(&self, dir: u64, name: &[u8], new_dir: u64, new_name: &[u8], how: Rename) -> Result<()> {
+        let live = self.live()?;
+        let (from, name) = (self.numbers.node(dir), checked(name)?);
+        let (to, new_name) = (self.numbers.node(new_dir), checked(new_name)?);
+        let _names_stay = live.naming();
+        let (node, attr) = named(live, from, name.as_name())?;
+        directory(live, to)?;
+        let there = match live.find(to, new_name.as_name())? {
+            Some(there) => Some((there, live.attr(there)?)),
+            None => None,
+        };
+        match (&there, how) {
+            (None, Rename::Exchange) => return Err(error(ErrorKind::NotFound, "there is nothing to exchange it with")),
+            (Some(_), Rename::NoReplace) => return Err(error(ErrorKind::Exists, "the new name exists")),
+            (Some((there, _)), _) if *there == node => return Ok(()),
+            (Some((there, over)), Rename::Replace) => replaceable(live, &attr, *there, over)?,
+            _ => {}
+        }
+        live.reserve(0)?;
+        if let (Some((other, over)), Rename::Exchange) = (&there, how) {
+            return exchange(live, (from, name, node, &attr), (to, new_name, *other, over));
+        }
+        let had = live.had(from, name.as_name())?;
+        let open = there.as_ref().is_some_and(|(there, _)| live.is_open(*there));
+        let mut nodes = vec![from, to, node];
+        nodes.extend(there.as_ref().map(|(there, _)| *there));
+        live.edit(&nodes, |state| {
+            let is_dir = attr.kind == Kind::Directory;
+            let old = state.touch(from)?;
+            old.nlink -= u32::from(is_dir && old.nlink > 0);
+            let new = state.touch(to)?;
+            new.nlink += u32::from(is_dir);
+            if let Some((there, over)) = &there {
+                if over.kind == Kind::Directory {
+                    state.inode(to)?.attr.nlink -= 1;
+                    state.remove(*there);
+                } else {
+                    drop_link(state, *there, open)?;
+                }
+            }
+            state.inode(node)?.attr.ctime = Time::now();
+            take_name(state, from, name, had);
+            state.set_name(to, new_name, Some((node, attr.kind)));
+            Ok(())
+        })
+    }
+
+    /// Sets attributes.
+    pub fn setattr(&self, ino: u64, set: &SetAttr) -> Result<Stat> {
+        let live = self.live()?;
+        let node = self.numbers.node(ino);
+        if let Some(size) = set.size {
+            self.resize(live, node, size)?;
+        }
+        let xattrs = if set.mode.is_some() { acl::after_chmod(live.xattrs(node)?, set.mode) } else { None };
+        let times = (set.atime, set.mtime);
+        if (set.mode, set.uid, set.gid) != (None, None, None) || times != (None, None) {
+            live.edit(&[node], |state| {
+                let inode = state.inode(node)?;
+                let attr = &mut inode.attr;
+                attr.mode = set.mode.map_or(attr.mode, |mode| mode & 0o7777);
+                attr.uid = set.uid.unwrap_or(attr.uid);
+                attr.gid = set.gid.unwrap_or(attr.gid);
+                attr.atime = set.atime.unwrap_or(attr.atime);
+                attr.mtime = set.mtime.unwrap_or(attr.mtime);
+                attr.ctime = Time::now();
+                inode.xattrs = xattrs.or(inode.xattrs.take());
+                Ok(())
+            })?;
+        }
+        self.stat(node)
+    }
+
+    fn resize(&self, live: &Live, node: Node, size: u64) -> Result<()> {
+        if size > SIZE_MAX {
+            return Err(error(ErrorKind::TooLarge, "a file has at most 2^60 bytes"));
+        }
+        file(live, node)?;
+        live.edit(&[node], |state| {
+            state.draft(node)?.set_size(size);
+            state.inode(node)?.attr.size = size;
+            state.touch(node)?;
+            Ok(())
+        })
+    }
+
+    /// Writes into a file. Returns when a commit is certain to find room for it.
+    pub fn write(&self, ino: u64, at: u64, bytes: Vec<u8>) -> Result<()> {
+        let live = self.live()?;
+        let node = self.numbers.node(ino);
+        let len = bytes.len() as u64;
+        if at.checked_add(len).is_none_or(|end| end > SIZE_MAX) {
+            return Err(error(ErrorKind::TooLarge, "a file has at most 2^60 bytes"));
+        }
+        self.make_room()?;
+        live.reserve(len)?;
+        live.edit(&[node], |state| {
+            let draft = state.draft(node)?;
+            draft.write(at, bytes);
+            let size = draft.size();
+            state.inode(node)?.attr.size = size;
+            state.touch(node)?;
+            Ok(())
+        })?;
+        live.add_dirty(len);
+        Ok(())
+    }
+
+    pub fn allocate(&self, ino: u64, range: Range<u64>, how: Allocate) -> Result<()> {
+        let live = self.live()?;
+        let node = self.numbers.node(ino);
+        if range.end > SIZE_MAX || range.end <= range.start {
+            return Err(error(ErrorKind::TooLarge, "a file has at most 2^60 bytes"));
+        }
+        file(live, node)?;
+        if matches!(how, Allocate::Extend | Allocate::KeepSize) {
+            live.reserve(range.end - range.start)?;
+        }
+        live.edit(&[node], |state| {
+            let draft = state.draft(node)?;
+            if matches!(how, Allocate::Punch | Allocate::Zero { .. }) {
+                draft.punch(range.clone());
+            }
+            if matches!(how, Allocate::Extend | Allocate::Zero { keep_size: false }) && range.end > draft.size() {
+                draft.set_size(range.end);
+            }
+            let size = draft.size();
+            state.inode(node)?.attr.size = size;
+            state.touch(node)?;
+            Ok(())
+        })
+    }
+
+    /// Makes a stretch of a file read as one of another file, or of the same; returns its length.
+    pub fn copy(&self, from: u64, from_at: u64, to: u64, to_at: u64, len: u64) -> Result<u64> {
+        let live = self.live()?;
+        let (from, to) = (self.numbers.node(from), self.numbers.node(to));
+        let len = len.min(file(live, from)?.size.saturating_sub(from_at));
+        if to_at.checked_add(len).is_none_or(|end| end > SIZE_MAX) {
+            return Err(error(ErrorKind::TooLarge, "a file has at most 2^60 bytes"));
+        }
+        file(live, to)?;
+        self.make_room()?;
+        let mut copies = Vec::new();
+        LiveFile::new(live.clone(), from).copy_to(from_at..from_at + len, &mut |at, copied| {
+            copies.push((at - from_at + to_at, copied));
+            Ok(())
+        })?;
+        let held = copies.iter().map(|(_, c)| if let Copied::Bytes(bytes) = c { bytes.len() as u64 } else { 0 }).sum();
+        live.reserve(held)?;
+        live.edit(&[to], |state| {
+            let draft = state.draft(to)?;
+            for (at, copied) in copies {
+                match copied {
+                    Copied::Bytes(bytes) => draft.write(at, bytes),
+                    Copied::Shared(source, from, len) => draft.copy(at, len, source, from),
+                    Copied::Hole(len) => {
+                        if at + len > draft.size() {
+                            draft.set_size(at + len);
+                        }
+                        draft.punch(at..at + len);
+                    }
+                }
+            }
+            let size = draft.size();
+            state.inode(to)?.attr.size = size;
+            state.touch(to)?;
+            Ok(())
+        })?;
+        live.add_dirty(held);
+        Ok(len)
+    }
+
+    pub fn setxattr(&self, ino: u64, name: &[u8], value: &[u8], how: SetXattr) -> Result<()> {
+        let live = self.live()?;
+        let node = self.numbers.node(ino);
+        if let (ROOT, super::SNAPSHOT | super::FORGET) = (ino, name) {
+            let state =
+                std::str::from_utf8(value).map_err(|_| error(ErrorKind::Invalid, "a name of a state is text"))?;
+            live.sync()?;
+            return live.writer.name_state(state, name == super::SNAPSHOT);
+        }
+        if name.is_empty() || name.len() > NAME_MAX || value.len() > XATTR_MAX {
+            return Err(error(ErrorKind::TooLarge, "an attribute has a name of 1 to 255 bytes and at most 64 KiB"));
+        }
+        let _one_at_a_time = live.naming();
+        let mut xattrs = live.xattrs(node)?;
+        let place = xattrs.iter().position(|(known, _)| known == name);
+        match (place, how) {
+            (Some(_), SetXattr::Create) => return Err(error(ErrorKind::Exists, "the attribute exists")),
+            (None, SetXattr::Replace) => return Err(error(ErrorKind::NoAttribute, "there is no such attribute")),
+            _ => {}
+        }
+        let mode = acl::mode_of(name, value)?;
+        let new = (name.to_vec(), value.to_vec());
+        match place {
+            Some(place) => xattrs[place] = new,
+            None => xattrs.push(new),
+        }
+        acl::tidy(&mut xattrs, name, mode);
+        set_xattrs(live, node, xattrs, mode)
+    }
+
+    pub fn removexattr(&self, ino: u64, name: &[u8]) -> Result<()> {
+        let live = self.live()?;
+        let node = self.numbers.node(ino);
+        let _one_at_a_time = live.naming();
+        let mut xattrs = live.xattrs(node)?;
+        let place = xattrs.iter().position(|(known, _)| known == name);
+        let place = place.ok_or_else(|| error(ErrorKind::NoAttribute, "there is no such attribute"))?;
+        xattrs.remove(place);
+        set_xattrs(live, node, xattrs, None)
+    }
+
+    /// Makes everything durable that was done before.
+    pub fn sync(&self) -> Result<()> {
+        match &self.live {
+            Some(live) => live.sync(),
+            None => Ok(()),
+        }
+    }
+
+    fn make_room(&self) -> Result<()> {
+        self.committer.as_ref().map_or(Ok(()), Committer::make_room)
+    }
+
+    pub(super) fn release_live(&self, handle: u64) {
+        if handle == STATELESS {
+            return;
+        }
+        let open = self.handles.get(handle);
+        self.handles.remove(handle);
+        if let (Ok(open), Some(live)) = (open, &self.live) {
+            if let Open::Living(node, _) = &*open {
+                if let Err(e) = live.note_close(*node) {
+                    log::warn!("{}: {e}", self.describe(self.numbers.ino(*node)));
+                }
+            }
+        }
+    }
+}
+
+fn set_xattrs(live: &Live, node: Node, xattrs: Vec<Xattr>, mode: Option<u32>) -> Result<()> {
+    let sum: usize = xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if sum > XATTRS_MAX {
+        return Err(error(ErrorKind::NoSpace, "the attributes of one file have at most 1 MiB together"));
+    }
+    live.reserve(sum as u64)?;
+    live.edit(&[node], |state| {
+        let inode = state.inode(node)?;
+        inode.attr.mode = mode.map_or(inode.attr.mode, |bits| (inode.attr.mode & !0o777) | bits);
+        inode.attr.ctime = Time::now();
+        inode.xattrs = Some(xattrs);
+        Ok(())
+    })
+}
+
+/// A directory that still has a name.
+fn directory(live: &Live, dir: Node) -> Result<Attr> {
+    let attr = live.attr(dir).map_err(|e| if e.kind() == ErrorKind::Changed { not_found() } else { e })?;
+    match attr.kind {
+        Kind::Directory => Ok(attr),
+        _ => Err(error(ErrorKind::NotADirectory, "it is no directory")),
+    }
+}
+
+fn not_found() -> Error {
+    error(ErrorKind::NotFound, "there is no such name")
+}
+
+fn file(live: &Live, node: Node) -> Result<Attr> {
+    let attr = live.attr(node)?;
+    match attr.kind {
+        Kind::File => Ok(attr),
+        Kind::Directory => Err(error(ErrorKind::IsADirectory, "it is a directory")),
+        _ => Err(error(ErrorKind::Invalid, "it is no regular file")),
+    }
+}
+
+fn named(live: &Live, dir: Node, name: Name<'_>) -> Result<(Node, Attr)> {
+    let node = live.find(dir, name)?.ok_or_else(not_found)?;
+    Ok((node, live.attr(node)?))
+}
+
+fn empty(live: &Live, dir: Node) -> Result<()> {
+    let mut empty = true;
+    live.list(dir, None, &mut |_, _, _| {
+        empty = false;
+        ControlFlow::Break(())
+    })?;
+    if empty { Ok(()) } else { Err(error(ErrorKind::NotEmpty, "the directory is not empty")) }
+}
+
+fn replaceable(live: &Live, attr: &Attr, there: Node, over: &Attr) -> Result<()> {
+    match (attr.kind == Kind::Directory, over.kind == Kind::Directory) {
+        (true, false) => Err(error(ErrorKind::NotADirectory, "a directory cannot replace a file")),
+        (false, true) => Err(error(ErrorKind::IsADirectory, "a file cannot replace a directory")),
+        (true, true) => empty(live, there),
+        (false, false) => Ok(()),
+    }
+}
+
+/// Takes a name away; one that no commit knows leaves no trace.
+fn take_name(state: &mut super::live::State, dir: Node, name: NameBuf, had: bool) {
+    if had {
+        state.set_name(dir, name, None);
+    } else {
+        state.unset_name(dir, name.as_name().bytes());
+    }
+}
+
+/// One name less; a file without a name lives as long as it is open.
+fn drop_link(state: &mut super::live::State, node: Node, open: bool) -> Result<()> {
+    let attr = &mut state.inode(node)?.attr;
+    attr.nlink = attr.nlink.saturating_sub(1);
+    attr.ctime = Time::now();
+    if attr.nlink == 0 && !open {
+        state.remove(node);
+    }
+    Ok(())
+}
+
+type Place<'a> = (Node, NameBuf, Node, &'a Attr);
+
+fn exchange(live: &Live, (from, name, node, attr): Place<'_>, (to, new_name, other, over): Place<'_>) -> Result<()> {
+    let dirs = |attr: &Attr| u32::from(attr.kind == Kind::Directory);
+    live.edit(&[from, to, node, other], |state| {
+        let old = state.touch(from)?;
+        old.nlink = old.nlink + dirs(over) - dirs(attr);
+        let new = state.touch(to)?;
+        new.nlink = new.nlink + dirs(attr) - dirs(over);
+        state.inode(node)?.attr.ctime = Time::now();
+        state.inode(other)?.attr.ctime = Time::now();
+        state.set_name(from, name, Some((other, over.kind)));
+        state.set_name(to, new_name, Some((node, attr.kind)));
+        Ok(())
+    })
+}

@@ -1,0 +1,413 @@
+//! What the README promises about durability, each sentence by the real program, a real mount and real programs in it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const STMOUNT: &str = env!("CARGO_BIN_EXE_stmount");
+
+/// A container `a.st` in a directory of its own, to be mounted on `m`.
+struct Desk {
+    dir: tempfile::TempDir,
+}
+
+impl Desk {
+    /// `None` where nothing can be mounted; in CI everything can.
+    fn new() -> Option<Self> {
+        if File::options().read(true).write(true).open("/dev/fuse").is_err() {
+            assert!(std::env::var_os("CI").is_none(), "no /dev/fuse");
+            println!("skipped: no /dev/fuse");
+            return None;
+        }
+        let desk = Self { dir: tempfile::tempdir().unwrap() };
+        for dir in ["empty", "m", "m2"] {
+            fs::create_dir(desk.path(dir)).unwrap();
+        }
+        desk.ok(&["pack", "-q", "empty", "a.st"]);
+        Some(desk)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().canonicalize().unwrap().join(name)
+    }
+
+    fn say(&self, args: &[&str]) -> Output {
+        let mut command = Command::new(STMOUNT);
+        command.args(args).current_dir(self.dir.path()).stdin(Stdio::null()).env("NO_COLOR", "1").output().unwrap()
+    }
+
+    #[track_caller]
+    fn ok(&self, args: &[&str]) -> String {
+        let said = self.say(args);
+        assert!(said.status.success(), "{args:?}: {}", String::from_utf8_lossy(&said.stderr));
+        String::from_utf8(said.stdout).unwrap()
+    }
+
+    /// Mounts so that nothing is committed by itself while a test runs.
+    #[track_caller]
+    fn mount(&self) {
+        self.ok(&["-o", "commit=1h", "a.st", "m"]);
+    }
+
+    fn umount(&self) {
+        self.ok(&["umount", "m"]);
+    }
+
+    fn daemon(&self) -> i32 {
+        let list: serde_json::Value = serde_json::from_str(&self.ok(&["list", "--json"])).unwrap();
+        let point = self.path("m");
+        let mounts = list["mounts"].as_array().unwrap();
+        let mine = mounts.iter().find(|m| m["mountpoint"] == point.to_str().unwrap()).expect("it is mounted");
+        mine["pid"].as_i64().unwrap() as i32
+    }
+
+    fn kill(&self, signal: &str) {
+        let pid = self.daemon();
+        assert!(Command::new("kill").args([signal, &pid.to_string()]).status().unwrap().success());
+        until("the daemon is gone", || !Path::new(&format!("/proc/{pid}")).exists());
+    }
+
+    fn is_mounted(&self) -> bool {
+        let point = format!(" {} ", self.path("m").display());
+        fs::read_to_string("/proc/self/mountinfo").unwrap().contains(&point)
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        for place in ["m", "m2"] {
+            let _ = Command::new(STMOUNT).args(["umount", "-z"]).arg(self.path(place)).stderr(Stdio::null()).status();
+        }
+    }
+}
+
+#[track_caller]
+fn until(what: &str, done: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !done() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "{what}: not in 30 s");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn synced(path: &Path, bytes: &[u8]) {
+    let mut file = File::create(path).unwrap();
+    file.write_all(bytes).unwrap();
+    file.sync_all().unwrap();
+}
+
+#[test]
+fn what_fsync_acknowledged_survives_kill_9() {
+    let Some(desk) = Desk::new() else { return };
+    desk.mount();
+    fs::create_dir_all(desk.path("m/deep/er")).unwrap();
+    synced(&desk.path("m/deep/er/file"), b"acknowledged");
+    fs::write(desk.path("m/later"), b"never synced").unwrap();
+    desk.kill("-9");
+    desk.mount();
+    assert_eq!(fs::read(desk.path("m/deep/er/file")).unwrap(), b"acknowledged");
+    desk.umount();
+    desk.ok(&["check", "a.st"]);
+}
+
+#[test]
+fn fsync_of_a_directory_covers_its_names() {
+    let Some(desk) = Desk::new() else { return };
+    desk.mount();
+    fs::write(desk.path("m/one"), b"1").unwrap();
+    fs::hard_link(desk.path("m/one"), desk.path("m/two")).unwrap();
+    fs::rename(desk.path("m/one"), desk.path("m/three")).unwrap();
+    File::open(desk.path("m")).unwrap().sync_all().unwrap();
+    desk.kill("-9");
+    desk.mount();
+    let mut names: Vec<_> = fs::read_dir(desk.path("m")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["three", "two"]);
+    assert_eq!(fs::metadata(desk.path("m/two")).unwrap().nlink(), 2);
+    desk.umount();
+}
+
+#[test]
+fn after_a_crash_operations_are_there_up_to_some_point_and_not_beyond() {
+    let Some(desk) = Desk::new() else { return };
+    desk.ok(&["-o", "commit=20ms", "a.st", "m"]);
+    let mut done = 0;
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(600) {
+        fs::write(desk.path(&format!("m/{done}.new")), format!("content {done}")).unwrap();
+        fs::rename(desk.path(&format!("m/{done}.new")), desk.path(&format!("m/{done}"))).unwrap();
+        done += 1;
+    }
+    desk.kill("-9");
+    desk.mount();
+    let count = (0..done).take_while(|i| desk.path(&format!("m/{i}")).exists()).count();
+    assert!(count > 0, "the timer commits");
+    for i in 0..count {
+        assert_eq!(fs::read(desk.path(&format!("m/{i}"))).unwrap(), format!("content {i}").as_bytes());
+    }
+    let left = fs::read_dir(desk.path("m")).unwrap().count();
+    assert!(left - count <= 1, "at most the file of the interrupted operation is there as well");
+    desk.umount();
+}
+
+#[test]
+fn without_fsync_a_change_waits_no_longer_than_commit_says() {
+    let Some(desk) = Desk::new() else { return };
+    desk.ok(&["-o", "commit=1s", "a.st", "m"]);
+    fs::write(desk.path("m/file"), b"by and by").unwrap();
+    until("it is committed", || desk.ok(&["status", "m"]).starts_with("everything is stored"));
+    desk.kill("-9");
+    desk.mount();
+    assert_eq!(fs::read(desk.path("m/file")).unwrap(), b"by and by");
+    desk.umount();
+}
+
+#[test]
+fn a_file_renamed_over_another_is_whole_or_the_other_one() {
+    let Some(desk) = Desk::new() else { return };
+    desk.ok(&["-o", "commit=10ms", "a.st", "m"]);
+    synced(&desk.path("m/settings"), &[b'0'; 50_000]);
+    let begun = Instant::now();
+    let mut i = 0u8;
+    while begun.elapsed() < Duration::from_millis(400) {
+        i = i.wrapping_add(1);
+        fs::write(desk.path("m/settings.tmp"), vec![i; 50_000]).unwrap();
+        fs::rename(desk.path("m/settings.tmp"), desk.path("m/settings")).unwrap();
+    }
+    desk.kill("-9");
+    desk.mount();
+    let found = fs::read(desk.path("m/settings")).unwrap();
+    assert_eq!(found.len(), 50_000);
+    assert!(found.iter().all(|b| *b == found[0]));
+    desk.umount();
+}
+
+#[test]
+fn sync_umount_and_sigterm_store_everything_before_they_end() {
+    let Some(desk) = Desk::new() else { return };
+    desk.mount();
+    fs::write(desk.path("m/a"), b"a").unwrap();
+    assert!(desk.ok(&["status", "m"]).contains("not stored yet"));
+    desk.ok(&["sync", "m"]);
+    assert!(desk.ok(&["status", "m"]).starts_with("everything is stored"));
+    desk.kill("-9");
+    desk.mount();
+    fs::write(desk.path("m/b"), b"b").unwrap();
+    desk.umount();
+    desk.mount();
+    fs::write(desk.path("m/c"), b"c").unwrap();
+    desk.kill("-TERM");
+    assert!(!desk.is_mounted());
+    assert_eq!(desk.ok(&["ls", "a.st"]), "a\nb\nc\n");
+}
+
+#[test]
+fn a_lazy_unmount_stores_what_is_written_until_the_last_user_has_left() {
+    let Some(desk) = Desk::new() else { return };
+    desk.mount();
+    let mut file = File::create(desk.path("m/log")).unwrap();
+    file.write_all(b"before, ").unwrap();
+    desk.ok(&["umount", "-z", "m"]);
+    file.write_all(b"after").unwrap();
+    drop(file);
+    // The new mount waits for the daemon that still has something to store.
+    desk.mount();
+    assert_eq!(fs::read(desk.path("m/log")).unwrap(), b"before, after");
+    desk.umount();
+}
+
+#[test]
+fn fsync_fails_when_its_writes_were_lost() {
+    let Some(desk) = Desk::new() else { return };
+    desk.mount();
+    let mut file = File::create(desk.path("m/file")).unwrap();
+    file.write_all(b"lost").unwrap();
+    desk.kill("-9");
+    assert!(file.sync_all().is_err());
+    desk.mount();
+    assert!(file.sync_all().is_err(), "nor does it lie when there is a new mount");
+    desk.umount();
+}
+
+#[test]
+fn a_second_writer_is_refused_and_told_who_the_first_is() {
+    let Some(desk) = Desk::new() else { return };
+    desk.mount();
+    let said = desk.say(&["a.st", "m2"]);
+    let told = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert_eq!(said.status.code(), Some(11), "{told}");
+    assert!(told.contains(&format!("pid {}", desk.daemon())) && told.contains("/m "), "{told}");
+    // Who reads sees what was committed last.
+    synced(&desk.path("m/file"), b"committed");
+    fs::write(desk.path("m/other"), b"not yet").unwrap();
+    desk.ok(&["-o", "ro", "a.st", "m2"]);
+    assert_eq!(fs::read(desk.path("m2/file")).unwrap(), b"committed");
+    assert!(!desk.path("m2/other").exists());
+    assert!(fs::write(desk.path("m2/new"), b"").is_err());
+    desk.ok(&["umount", "m2"]);
+    desk.umount();
+}
+
+#[test]
+fn an_open_file_without_a_name_works_and_leaves_nothing_behind() {
+    let Some(desk) = Desk::new() else { return };
+    desk.mount();
+    let file = File::options().read(true).write(true).create_new(true).open(desk.path("m/temporary")).unwrap();
+    fs::remove_file(desk.path("m/temporary")).unwrap();
+    file.write_all_at(b"still here", 100_000).unwrap();
+    file.sync_all().unwrap();
+    let mut bytes = [0; 10];
+    file.read_exact_at(&mut bytes, 100_000).unwrap();
+    assert_eq!(&bytes, b"still here");
+    desk.kill("-9");
+    drop(file);
+    desk.mount();
+    assert_eq!(fs::read_dir(desk.path("m")).unwrap().count(), 0);
+    desk.umount();
+    assert!(desk.ok(&["info", "a.st"]).lines().any(|l| l.starts_with("files") && l.ends_with(" 1")), "only the root");
+}
+
+#[test]
+fn shared_writable_memory_and_locks_work_between_processes() {
+    let Some(desk) = Desk::new() else { return };
+    desk.mount();
+    let script = r#"
+import mmap, os, fcntl, sys
+f = open("shared", "w+b"); f.truncate(8192)
+a = mmap.mmap(f.fileno(), 8192)
+fcntl.lockf(f, fcntl.LOCK_EX)
+child = os.fork()
+if child == 0:
+    g = open("shared", "r+b")
+    try:
+        fcntl.lockf(g, fcntl.LOCK_EX | fcntl.LOCK_NB); os._exit(1)
+    except OSError: pass
+    b = mmap.mmap(g.fileno(), 8192); b[4096:4101] = b"child"; b.flush(); os._exit(0)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, "the lock was not seen"
+assert a[4096:4101] == b"child"
+a[0:6] = b"parent"; a.flush()
+assert open("shared", "rb").read(6) == b"parent"
+"#;
+    let python = Command::new("python3").args(["-c", script]).current_dir(desk.path("m")).status().unwrap();
+    assert!(python.success());
+    desk.umount();
+    let cat = desk.ok(&["cat", "a.st:shared"]);
+    assert!(cat.starts_with("parent") && cat[4096..].starts_with("child"));
+}
+
+#[test]
+fn a_database_is_whole_after_kill_9() {
+    let Some(desk) = Desk::new() else { return };
+    for mode in ["delete", "wal"] {
+        desk.mount();
+        // "full" leaves the end of the last transaction, the removal of its journal, to the system.
+        let script = format!(
+            r#"
+import sqlite3, sys
+c = sqlite3.connect("db-{mode}", isolation_level=None)
+c.execute("pragma journal_mode={mode}"); c.execute("pragma synchronous=extra"); c.execute("create table t(a integer primary key, b text)")
+for i in range(60):
+    c.execute("begin"); c.execute("insert into t(b) values(?)", ("x" * 700,)); c.execute("commit")
+    print(i + 1, flush=True)
+"#
+        );
+        let out = Command::new("python3").args(["-c", &script]).current_dir(desk.path("m")).output().unwrap();
+        let rows = String::from_utf8(out.stdout).unwrap().lines().count();
+        assert_eq!(rows, 60, "{}", String::from_utf8_lossy(&out.stderr));
+        desk.kill("-9");
+        desk.mount();
+        let script = format!(
+            r#"
+import sqlite3
+c = sqlite3.connect("db-{mode}")
+print(c.execute("pragma integrity_check").fetchone()[0], c.execute("select count(*) from t").fetchone()[0])
+"#
+        );
+        let out = Command::new("python3").args(["-c", &script]).current_dir(desk.path("m")).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&out.stdout), "ok 60\n", "{mode}");
+        desk.umount();
+    }
+    desk.ok(&["check", "a.st"]);
+}
+
+#[test]
+fn rsync_transfers_nothing_the_second_time() {
+    let Some(desk) = Desk::new() else { return };
+    let script = r#"
+mkdir -p s/sub/empty && cd s && echo a >a && ln a hard && ln -s nowhere link && mkfifo fifo
+printf '\377\n x' >sub/plain; touch "$(printf 'odd\377name')" "$(printf '%0255d' 0)"
+truncate -s 10M sparse && echo end >>sparse && touch -d '1969-12-31 23:59:58.25 UTC' a
+chmod 4711 sub/plain; chmod 1777 sub; setfattr -n user.note -v hello a 2>/dev/null; setfacl -m u:1:r a 2>/dev/null; true
+"#;
+    assert!(Command::new("sh").args(["-c", script]).current_dir(desk.path("")).status().unwrap().success());
+    let rsync = |args: &[&str]| {
+        let mut command = Command::new("rsync");
+        let out = command.args(args).args(["s/", "m/"]).current_dir(desk.path("")).output().unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8_lossy(&out.stdout).into_owned()
+    };
+    let all = if rustix::process::geteuid().is_root() { "-aHAXS" } else { "-aHXS" };
+    desk.mount();
+    rsync(&[all, "--delete"]);
+    assert_eq!(rsync(&[all, "--delete", "-ni"]), "");
+    desk.umount();
+    desk.mount();
+    assert_eq!(rsync(&[all, "--delete", "-ni", "--checksum"]), "");
+    assert!(fs::metadata(desk.path("m/sparse")).unwrap().blocks() < 100, "a sparse file stays sparse");
+    // A page in the middle of a file costs about a page.
+    let big: Vec<u8> = (0..3_000_000u32).flat_map(|i| (i.wrapping_mul(2_654_435_761) >> 7).to_le_bytes()).collect();
+    fs::write(desk.path("s/big"), &big).unwrap();
+    rsync(&[all]);
+    desk.ok(&["sync", "m"]);
+    let before = fs::metadata(desk.path("a.st")).unwrap().len();
+    OpenOptions::new().write(true).open(desk.path("s/big")).unwrap().write_all_at(&[7; 4096], 6_000_000).unwrap();
+    rsync(&[all, "--inplace", "--no-whole-file", "--ignore-times"]);
+    assert_eq!(rsync(&[all, "-ni", "--checksum"]), "");
+    desk.umount();
+    let grown = fs::metadata(desk.path("a.st")).unwrap().len() - before;
+    assert!(grown < 300_000, "{grown} bytes for one page");
+    desk.ok(&["check", "a.st"]);
+}
+
+#[test]
+fn states_with_names_can_be_mounted_listed_and_restored() {
+    let Some(desk) = Desk::new() else { return };
+    desk.mount();
+    fs::write(desk.path("m/file"), b"monday").unwrap();
+    desk.ok(&["snapshot", "m", "monday"]);
+    fs::write(desk.path("m/file"), b"tuesday").unwrap();
+    fs::write(desk.path("m/new"), b"new").unwrap();
+    desk.ok(&["snapshot", "m", "tuesday"]);
+    fs::remove_file(desk.path("m/file")).unwrap();
+    let twice = desk.say(&["snapshot", "m", "monday"]);
+    assert_eq!(twice.status.code(), Some(1), "{}", String::from_utf8_lossy(&twice.stderr));
+    assert!(!desk.say(&["snapshot", "m", "17"]).status.success(), "a number is a commit");
+    desk.ok(&["-o", "ro", "a.st@monday", "m2"]);
+    assert_eq!(fs::read(desk.path("m2/file")).unwrap(), b"monday");
+    desk.ok(&["umount", "m2"]);
+    desk.umount();
+
+    assert_eq!(desk.ok(&["ls", "a.st"]), "new\n");
+    assert_eq!(desk.ok(&["cat", "a.st@tuesday:file"]), "tuesday");
+    let log: serde_json::Value = serde_json::from_str(&desk.ok(&["log", "--json", "a.st"])).unwrap();
+    let states = log["states"].as_array().unwrap();
+    let named = |name: &str| states.iter().find(|s| s["names"][0] == name).unwrap()["sequence"].as_u64().unwrap();
+    assert!(named("monday") < named("tuesday"));
+    assert_eq!(desk.ok(&["cat", &format!("a.st@{}:file", named("monday"))]), "monday");
+    assert_eq!(desk.say(&["ls", "a.st@wednesday"]).status.code(), Some(10));
+
+    desk.ok(&["restore", "a.st@monday"]);
+    assert_eq!(desk.ok(&["ls", "a.st"]), "file\n");
+    assert_eq!(desk.ok(&["cat", "a.st@tuesday:new"]), "new", "what came later is an earlier state now");
+    desk.mount();
+    fs::write(desk.path("m/after"), b"monday").unwrap();
+    assert_eq!(fs::read(desk.path("m/file")).unwrap(), b"monday");
+    desk.umount();
+    desk.ok(&["snapshot", "--delete", "a.st", "tuesday"]);
+    assert_eq!(desk.say(&["ls", "a.st@tuesday"]).status.code(), Some(10));
+    desk.ok(&["check", "a.st"]);
+    assert_eq!(desk.ok(&["cat", "a.st:after"]), "monday");
+}

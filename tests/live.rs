@@ -1,0 +1,394 @@
+//! A container that takes changes: against a model and a real directory, through power failures, failing disks and full
+//! ones.
+
+mod common {
+    pub mod disk;
+    pub mod fs;
+}
+
+use common::disk::{Disk, Event, after_power_failure};
+use common::fs::{Dump, Fs, Op, Ours, Path, Plain, Real, dump, with_times_of};
+use std::sync::Arc;
+use stmount::cache::Cache;
+use stmount::error::Kind as ErrorKind;
+use stmount::formats::folder::Folder;
+use stmount::formats::st::{Container, Packer};
+use stmount::formats::{Access, Pack, Unwatched};
+use stmount::source::Memory;
+use stmount::vfs::{Policy, Rename, Vfs};
+
+/// Numbers that are the same each time.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 24) % n
+    }
+
+    fn of<T: Copy>(&mut self, all: &[T]) -> T {
+        all[self.below(all.len() as u64) as usize]
+    }
+
+    /// Few names, so that operations meet.
+    fn path(&mut self) -> Path {
+        let depth = self.of(&[1, 1, 2, 2, 2, 3]);
+        (0..depth).map(|_| self.of(&["a", "b", "c", "d"])).collect()
+    }
+
+    fn bytes(&mut self, most: u64) -> Vec<u8> {
+        let len = match self.below(4) {
+            0 => self.below(most),
+            1 => self.below(5000),
+            _ => self.below(60),
+        };
+        let mut state = self.below(1 << 30) | 1;
+        // Runs, so that some of it repeats and some does not.
+        let run = 1 + self.below(64);
+        let next = |i: u64| {
+            if i % run == 0 {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            }
+            (state >> 40) as u8
+        };
+        (0..len).map(next).collect()
+    }
+
+    /// As many as fit an attribute of every file system.
+    fn few_bytes(&mut self) -> Vec<u8> {
+        let mut bytes = self.bytes(100);
+        bytes.truncate(100);
+        bytes
+    }
+
+    fn at(&mut self, most: u64) -> u64 {
+        if self.below(3) == 0 { 0 } else { self.below(most) }
+    }
+
+    fn op(&mut self, most: u64) -> Op {
+        match self.below(30) {
+            0..=3 => Op::Create(self.path()),
+            4 | 5 => Op::Mkdir(self.path()),
+            6 => Op::Symlink(self.path(), "../nowhere/at all"),
+            7 => Op::Fifo(self.path()),
+            8 => Op::Unlink(self.path()),
+            9 => Op::Rmdir(self.path()),
+            10 => Op::Link(self.path(), self.path()),
+            11 | 12 => {
+                let how = self.of(&[Rename::Replace, Rename::Replace, Rename::NoReplace, Rename::Exchange]);
+                Op::Rename(self.path(), self.path(), how)
+            }
+            13..=17 => Op::Write(self.path(), self.at(most), self.bytes(most)),
+            18 => Op::Truncate(self.path(), self.at(most)),
+            19 => Op::Punch(self.path(), self.at(most), 1 + self.below(most)),
+            20 => Op::Extend(self.path(), self.at(most), 1 + self.below(2000)),
+            21 | 22 => Op::Copy(self.path(), self.at(most), self.path(), self.at(most), 1 + self.below(most)),
+            23 => Op::Chmod(self.path(), self.of(&[0o600, 0o644, 0o755, 0o777])),
+            24 => Op::Mtime(self.path(), self.below(2_000_000_000) as i64 - 1000),
+            25 => Op::SetXattr(self.path(), self.of(&["user.x", "user.y"]), self.few_bytes()),
+            26 => Op::RemoveXattr(self.path(), self.of(&["user.x", "user.y"])),
+            27 => Op::Hold(self.path(), self.below(3) as usize),
+            28 => Op::WriteHeld(self.below(3) as usize, self.at(most), self.bytes(most)),
+            _ => Op::Release(self.below(3) as usize),
+        }
+    }
+}
+
+fn empty() -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    std::os::unix::fs::PermissionsExt::set_mode(&mut folder.path().metadata().unwrap().permissions(), 0o755);
+    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let mut bytes = Vec::new();
+    Packer::default().pack(&Folder::open(folder.path()).unwrap(), &mut bytes, &Unwatched).unwrap();
+    bytes
+}
+
+fn without_directory_links(mut dump: Dump) -> Dump {
+    let dirs = dump.values_mut().filter(|seen| seen.kind == stmount::tree::Kind::Directory);
+    dirs.for_each(|seen| seen.nlink = 0);
+    dump
+}
+
+#[track_caller]
+fn agree(ours: Dump, model: &Dump, when: &str) {
+    let ours = with_times_of(ours, model);
+    for (path, seen) in model {
+        let mine = ours.get(path);
+        assert!(mine == Some(seen), "{when}: {path:?} differs: {} instead of {}", short(mine), short(Some(seen)));
+    }
+    assert_eq!(ours.len(), model.len(), "{when}: there is more: {:?}", ours.keys().collect::<Vec<_>>());
+}
+
+fn short(seen: Option<&common::fs::Seen>) -> String {
+    let Some(seen) = seen else { return "nothing".into() };
+    let mut shown = seen.clone();
+    let (len, sum) = (shown.content.len(), shown.content.iter().map(|b| u64::from(*b)).sum::<u64>());
+    shown.content.clear();
+    format!("{shown:?} with {len} bytes of the sum {sum}")
+}
+
+#[test]
+fn what_is_done_is_what_a_model_and_a_real_directory_have() {
+    let rounds = std::env::var("STMOUNT_ROUNDS").map_or(25, |n| n.parse().unwrap());
+    for round in 0..rounds {
+        let mut dice = Dice(round * 7919 + 1);
+        let most = dice.of(&[3000, 100_000, 600_000]);
+        let disk = Arc::new(Disk::new(empty()));
+        let (mut ours, mut plain, mut real) = (Ours::mount(&disk), Plain::default(), Real::new());
+        for step in 0..250 {
+            let op = dice.op(most);
+            let want = plain.apply(&op);
+            if std::env::var_os("STMOUNT_STRICT").is_some() {
+                eprintln!("{step} {} -> {want:?}", name(&op));
+            }
+            let when = format!("round {round}, step {step}, {}", name(&op));
+            assert_eq!(ours.apply(&op), want, "{when}");
+            assert_eq!(real.apply(&op), want, "{when}: the model is wrong");
+            for number in 0..3 {
+                assert!(ours.held(number) == plain.held(number), "{when}: what is held as {number} differs");
+            }
+            if dice.below(12) == 0 {
+                ours.apply(&Op::Sync).unwrap();
+            }
+            if dice.below(8) == 0 || std::env::var_os("STMOUNT_STRICT").is_some() {
+                agree(ours.dump(), &plain.dump(), &when);
+            }
+            if dice.below(40) == 0 {
+                (0..3).for_each(|number| {
+                    let _ = (ours.apply(&Op::Release(number)), plain.apply(&Op::Release(number)));
+                    let _ = real.apply(&Op::Release(number));
+                });
+                ours.apply(&Op::Sync).unwrap();
+                drop(ours);
+                ours = Ours::mount(&disk);
+                agree(ours.dump(), &plain.dump(), &format!("{when}, mounted again"));
+            }
+        }
+        let model = plain.dump();
+        agree(ours.dump(), &model, &format!("round {round}, at the end"));
+        let real = without_directory_links(real.dump_like(&model));
+        assert!(real == without_directory_links(model), "round {round}: the model is wrong");
+        drop(ours);
+        check(&disk.bytes());
+    }
+}
+
+fn name(op: &Op) -> String {
+    let text = format!("{op:?}");
+    text.chars().take(120).collect()
+}
+
+/// Every hash is right, and every file can be read.
+fn check(bytes: &[u8]) {
+    let access = Access {
+        bytes: Arc::new(Memory::new(bytes.to_vec())),
+        store: None,
+        owners: None,
+        state: None,
+        cache: Cache::new(4 << 20),
+        name: "after.st".into(),
+    };
+    let container = Container::open(access).unwrap();
+    let checked = container.check(2, &Unwatched).unwrap();
+    assert!(checked.is_whole(), "{checked:?}");
+}
+
+/// What somebody sees who opens these bytes, to read them or to go on writing.
+fn reopened(bytes: Vec<u8>, to_write: bool) -> Dump {
+    if to_write {
+        return Ours::mount(&Arc::new(Disk::new(bytes))).dump();
+    }
+    let access = Access {
+        bytes: Arc::new(Memory::new(bytes)),
+        store: None,
+        owners: None,
+        state: None,
+        cache: Cache::new(4 << 20),
+        name: "after.st".into(),
+    };
+    dump(&Vfs::new(Arc::new(Container::open(access).unwrap()), Policy::default()))
+}
+
+/// A state that was committed: what was seen then, between which events the commit was made.
+struct Committed {
+    dump: Dump,
+    began: usize,
+    acknowledged: usize,
+}
+
+/// Works on a disk, with commits, and tells what each of them must leave.
+fn work(dice: &mut Dice, disk: &Arc<Disk>, steps: usize, most: u64) -> Vec<Committed> {
+    let mut ours = Ours::mount(disk);
+    let mut committed = vec![Committed { dump: ours.dump(), began: 0, acknowledged: 0 }];
+    for _ in 0..steps {
+        let _ = ours.apply(&dice.op(most));
+        if dice.below(5) == 0 {
+            // Without handles: what is open and has no name is gone after a failure.
+            (0..3).for_each(|number| _ = ours.apply(&Op::Release(number)));
+            let began = disk.count();
+            let seen = ours.dump();
+            ours.apply(&Op::Sync).unwrap();
+            committed.push(Committed { dump: seen, began, acknowledged: disk.count() });
+        }
+    }
+    committed
+}
+
+/// At each event, with nothing, all, and some of what was not synced.
+#[test]
+fn a_power_failure_leaves_the_last_acknowledged_state_or_the_one_under_way() {
+    let rounds = std::env::var("STMOUNT_ROUNDS").map_or(6, |n| n.parse().unwrap());
+    let mut cuts = 0;
+    for round in 0..rounds {
+        let mut dice = Dice(round * 104_729 + 3);
+        let first = empty();
+        let disk = Arc::new(Disk::new(first.clone()));
+        let most = dice.of(&[2000, 40_000, 3_000_000]);
+        let committed = work(&mut dice, &disk, 80, most);
+        let events = disk.events();
+        for count in 0..=events.len() {
+            for way in 0..5 {
+                let mut keeps = || match way {
+                    0 => true,
+                    1 => false,
+                    2 => dice.below(8) != 0,
+                    3 => dice.below(8) == 0,
+                    _ => dice.below(2) == 0,
+                };
+                let bytes = after_power_failure(&first, &events, count, &mut keeps);
+                let seen = reopened(bytes, cuts % 2 == 0);
+                let last = committed.iter().rposition(|c| c.acknowledged <= count).unwrap();
+                let under_way = committed.iter().skip(last + 1).take_while(|c| c.began < count).count();
+                assert!(under_way <= 1);
+                let right = committed[last..=last + under_way].iter().any(|c| c.dump == seen);
+                assert!(right, "round {round}: event {count} of {}, way {way}: a third state", events.len());
+                cuts += 1;
+            }
+        }
+    }
+    println!("{cuts} power failures");
+}
+
+/// A machine that loses power again and again goes on from whatever was left.
+#[test]
+fn work_goes_on_after_a_power_failure() {
+    for round in 0..8 {
+        let mut dice = Dice(round * 31 + 5);
+        let mut first = empty();
+        for life in 0..6 {
+            let disk = Arc::new(Disk::new(first.clone()));
+            let committed = work(&mut dice, &disk, 40, 30_000);
+            let events = disk.events();
+            let count = dice.below(events.len() as u64 + 1) as usize;
+            let bytes = after_power_failure(&first, &events, count, &mut || dice.below(2) == 0);
+            let last = committed.iter().rposition(|c| c.acknowledged <= count).unwrap();
+            let seen = reopened(bytes.clone(), true);
+            assert!(committed[last..].iter().take(2).any(|c| c.dump == seen), "round {round}, life {life}");
+            check(&bytes);
+            first = bytes;
+        }
+    }
+}
+
+#[test]
+fn a_disk_that_fails_costs_nothing_but_time() {
+    let mut failures = 0;
+    for round in 0..40 {
+        let mut dice = Dice(round * 17 + 11);
+        let disk = Arc::new(Disk::new(empty()));
+        let (mut ours, mut plain) = (Ours::mount(&disk), Plain::default());
+        for step in 0..120 {
+            let op = dice.op(50_000);
+            assert_eq!(ours.apply(&op), plain.apply(&op));
+            if dice.below(4) == 0 {
+                disk.fail_in((dice.below(2) == 0).then(|| dice.below(3) as u32));
+                let before = reopened(disk.bytes(), false);
+                if let Err(kind) = ours.apply(&Op::Sync) {
+                    assert_eq!(kind, ErrorKind::Io);
+                    failures += 1;
+                    disk.fail_in(None);
+                    let now = reopened(disk.bytes(), false);
+                    let whole = with_times_of(now.clone(), &plain.dump()) == plain.dump();
+                    assert!(now == before || whole, "round {round}, step {step}: half a commit");
+                }
+                disk.fail_in(None);
+                agree(ours.dump(), &plain.dump(), &format!("round {round}, step {step}"));
+            }
+        }
+        (0..3).for_each(|number| _ = (ours.apply(&Op::Release(number)), plain.apply(&Op::Release(number))));
+        ours.apply(&Op::Sync).unwrap();
+        drop(ours);
+        agree(reopened(disk.bytes(), false), &plain.dump(), "at the end");
+        check(&disk.bytes());
+    }
+    assert!(failures > 100, "{failures} failures");
+}
+
+#[test]
+fn a_full_disk_refuses_at_the_write_and_keeps_what_it_took() {
+    for round in 0..20 {
+        let mut dice = Dice(round * 13 + 7);
+        let disk = Arc::new(Disk::new(empty()));
+        let (mut ours, mut plain) = (Ours::mount(&disk), Plain::default());
+        disk.set_room(Some(disk.bytes().len() as u64 + (9 << 20) + dice.below(2 << 20)));
+        let mut refused = 0;
+        for _ in 0..1500 {
+            let op = match dice.below(3) {
+                0 => dice.op(200_000),
+                _ => Op::Write(
+                    dice.path(),
+                    dice.at(1 << 20),
+                    (0..dice.below(400_000)).map(|i| dice_byte(i, &mut dice)).collect(),
+                ),
+            };
+            let mut tried = plain.clone();
+            let want = tried.apply(&op);
+            match ours.apply(&op) {
+                Err(ErrorKind::NoSpace) => refused += 1,
+                done => {
+                    assert_eq!(done, want, "{}", name(&op));
+                    plain = tried;
+                }
+            }
+            if dice.below(10) == 0 {
+                assert_eq!(ours.apply(&Op::Sync), Ok(()), "what was taken must be stored");
+            }
+        }
+        assert!(refused > 0, "round {round}: the disk was never full");
+        agree(ours.dump(), &plain.dump(), "on a full disk");
+        // Deleting needs no room.
+        for path in plain.dump().into_iter().filter(|(_, seen)| seen.kind == stmount::tree::Kind::File).map(|(p, _)| p)
+        {
+            let names: Vec<&'static str> =
+                path.split('/').skip(1).map(|n| ["a", "b", "c", "d"].into_iter().find(|k| *k == n).unwrap()).collect();
+            let op = Op::Unlink(names);
+            assert_eq!((ours.apply(&op), plain.apply(&op)), (Ok(()), Ok(())));
+        }
+        assert_eq!(ours.apply(&Op::Sync), Ok(()));
+        (0..3).for_each(|number| _ = (ours.apply(&Op::Release(number)), plain.apply(&Op::Release(number))));
+        assert_eq!(ours.apply(&Op::Sync), Ok(()));
+        drop(ours);
+        agree(reopened(disk.bytes(), false), &plain.dump(), "at the end");
+        check(&disk.bytes());
+    }
+}
+
+/// Bytes that do not compress.
+fn dice_byte(_: u64, dice: &mut Dice) -> u8 {
+    dice.below(256) as u8
+}
+
+#[test]
+fn a_small_commit_is_one_write_and_one_sync() {
+    let disk = Arc::new(Disk::new(empty()));
+    let mut ours = Ours::mount(&disk);
+    ours.apply(&Op::Create(vec!["a"])).unwrap();
+    ours.apply(&Op::Sync).unwrap();
+    let before = disk.count();
+    ours.apply(&Op::Write(vec!["a"], 0, vec![1; 1000])).unwrap();
+    ours.apply(&Op::Sync).unwrap();
+    let events: Vec<_> = disk.events()[before..].to_vec();
+    assert!(matches!(&events[..], [Event::Write(..), Event::Sync]), "{} events", events.len());
+    ours.apply(&Op::Sync).unwrap();
+    assert_eq!(disk.count(), before + 2, "nothing to commit, nothing written");
+}
