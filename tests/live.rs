@@ -9,13 +9,14 @@ mod common {
 use common::disk::{Disk, Event, after_power_failure};
 use common::fs::{Dump, Fs, Op, Ours, Path, Plain, Real, dump, with_times_of};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use stmount::cache::Cache;
 use stmount::error::Kind as ErrorKind;
 use stmount::formats::folder::Folder;
 use stmount::formats::st::{Container, Packer};
 use stmount::formats::{Access, Pack, Unwatched};
 use stmount::source::Memory;
-use stmount::vfs::{Policy, Rename, Vfs};
+use stmount::vfs::{Policy, ROOT, Rename, Vfs};
 
 /// Numbers that are the same each time.
 struct Dice(u64);
@@ -171,6 +172,60 @@ fn what_is_done_is_what_a_model_and_a_real_directory_have() {
         drop(ours);
         check(&disk.bytes());
     }
+}
+
+/// Does something while somebody else commits all the time.
+fn while_committing(disk: &Arc<Disk>, work: impl FnOnce(&mut Ours)) {
+    let mut ours = Ours::mount(disk);
+    let (vfs, over) = (ours.vfs.clone(), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let others = scope.spawn(|| {
+            while !over.load(Relaxed) {
+                vfs.sync().unwrap();
+            }
+        });
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(&mut ours)));
+        over.store(true, Relaxed);
+        others.join().unwrap();
+        done.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    });
+    ours.apply(&Op::Sync).unwrap();
+}
+
+#[test]
+fn commits_of_others_change_nothing_for_anybody() {
+    for round in 0..15 {
+        let mut dice = Dice(round * 6271 + 19);
+        let (disk, mut plain) = (Arc::new(Disk::new(empty())), Plain::default());
+        let most = dice.of(&[3000, 100_000]);
+        while_committing(&disk, |ours| {
+            for step in 0..1500 {
+                let op = dice.op(most);
+                assert_eq!(ours.apply(&op), plain.apply(&op), "round {round}, step {step}, {}", name(&op));
+            }
+            (0..3).for_each(|number| drop((ours.apply(&Op::Release(number)), plain.apply(&Op::Release(number)))));
+            agree(ours.dump(), &plain.dump(), &format!("round {round}"));
+        });
+        agree(reopened(disk.bytes(), false), &plain.dump(), &format!("round {round}, mounted again"));
+        check(&disk.bytes());
+    }
+}
+
+/// A commit may begin between the look at a name and its end.
+#[test]
+fn a_name_is_gone_whenever_a_commit_began() {
+    let disk = Arc::new(Disk::new(empty()));
+    let (a, b) = (vec!["a"], vec!["b"]);
+    while_committing(&disk, |ours| {
+        for step in 0..30_000 {
+            ours.apply(&Op::Create(a.clone())).unwrap();
+            ours.apply(&Op::Rename(a.clone(), b.clone(), Rename::Replace)).unwrap();
+            assert_eq!(ours.vfs.lookup(ROOT, b"a").unwrap(), None, "step {step}");
+            ours.apply(&Op::Unlink(b.clone())).unwrap();
+            assert_eq!(ours.vfs.lookup(ROOT, b"b").unwrap(), None, "step {step}");
+        }
+    });
+    assert_eq!(reopened(disk.bytes(), false).len(), 1);
 }
 
 fn name(op: &Op) -> String {

@@ -45,6 +45,8 @@ pub(super) struct State {
     live: Changes,
     /// How often the base was replaced.
     generation: u64,
+    /// How often changes were handed to a commit.
+    freezes: u64,
     /// Changes so far.
     count: u64,
     /// When the oldest change was made that is not committed.
@@ -71,6 +73,13 @@ pub struct Status {
     pub waiting: f64,
     /// Why the last commit failed, if it did.
     pub last_error: Option<String>,
+}
+
+/// Whether a name was known before the changes that no commit has seen, and when that was asked.
+#[derive(Clone, Copy)]
+pub(super) struct Had {
+    known: bool,
+    freezes: u64,
 }
 
 /// What an entry costs, in the sum of what is dirty: it takes memory as contents do.
@@ -119,10 +128,13 @@ impl State {
         self.live.set_name(dir, name, to);
     }
 
-    /// Forgets that a name was ever changed.
-    pub(super) fn unset_name(&mut self, dir: Node, name: &[u8]) {
-        if let Some(names) = self.live.names.get_mut(&dir) {
-            names.remove(name);
+    /// Takes a name away. One that no commit has seen leaves no trace; if a commit began since that was asked, it may
+    /// have seen it.
+    pub(super) fn take_name(&mut self, dir: Node, name: NameBuf, had: Had) {
+        if had.known || had.freezes != self.freezes {
+            self.set_name(dir, name, None);
+        } else if let Some(names) = self.live.names.get_mut(&dir) {
+            names.remove(&name);
         }
     }
 
@@ -163,7 +175,8 @@ fn gone() -> Error {
 
 impl Live {
     pub fn new(base: Arc<dyn Tree>, writer: Arc<dyn Writer>) -> Arc<Self> {
-        let state = State { base, frozen: None, live: Changes::default(), generation: 0, count: 0, since: None };
+        let state =
+            State { base, frozen: None, live: Changes::default(), generation: 0, freezes: 0, count: 0, since: None };
         Arc::new(Self {
             next_node: AtomicU64::new(writer.first_new_node()),
             writer,
@@ -222,14 +235,16 @@ impl Live {
     }
 
     /// Whether a name was there before the changes that no commit has seen.
-    pub(super) fn had(&self, dir: Node, name: Name<'_>) -> Result<bool> {
+    pub(super) fn had(&self, dir: Node, name: Name<'_>) -> Result<Had> {
         let state = self.state();
+        let freezes = state.freezes;
+        let had = |known| Ok(Had { known, freezes });
         if let Some(known) = state.frozen.as_ref().and_then(|frozen| frozen.name(dir, name.bytes())) {
-            return Ok(known.is_some());
+            return had(known.is_some());
         }
         let base = state.base.clone();
         drop(state);
-        Ok(base.find(dir, name)?.is_some())
+        had(base.find(dir, name)?.is_some())
     }
 
     /// Bytes that wait for a commit.
@@ -261,8 +276,14 @@ impl Live {
         lock(&self.opened).contains_key(&node)
     }
 
-    pub(super) fn note_open(&self, node: Node) {
+    /// Remembers a handle, unless the file is gone. Whoever takes the last name away asks for handles in the same edit.
+    pub(super) fn note_open(&self, node: Node) -> Result<()> {
+        let state = self.state();
+        if let Some(None) = state.changed(node) {
+            return Err(gone());
+        }
         *lock(&self.opened).entry(node).or_insert(0) += 1;
+        Ok(())
     }
 
     /// Forgets a handle; a file without a name goes with its last one.
@@ -279,7 +300,9 @@ impl Live {
         let nameless = matches!(self.state().changed(node), Some(Some(inode)) if inode.attr.nlink == 0);
         if nameless {
             self.edit(&[node], |state| {
-                state.remove(node);
+                if !self.is_open(node) {
+                    state.remove(node);
+                }
                 Ok(())
             })?;
         }
@@ -304,6 +327,7 @@ impl Live {
             return Ok(());
         }
         state.frozen = Some(frozen.clone());
+        state.freezes += 1;
         drop(state);
         let done = self.writer.commit(&frozen);
         *lock(&self.last_error) = done.as_ref().err().map(ToString::to_string);

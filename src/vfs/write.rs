@@ -177,7 +177,7 @@ impl Vfs {
         if truncate {
             self.resize(live, node, 0)?;
         }
-        live.note_open(node);
+        live.note_open(node)?;
         let file = LiveFile::new(live.clone(), node);
         match super::handles::OpenFile::new(Arc::new(file), None) {
             Ok(file) => Ok(self.handles.insert(Open::Living(node, file))),
@@ -198,11 +198,10 @@ impl Vfs {
             return Err(error(ErrorKind::IsADirectory, "it is a directory"));
         }
         let had = live.had(dir, name.as_name())?;
-        let open = live.is_open(node);
         live.edit(&[dir, node], |state| {
             state.touch(dir)?;
-            take_name(state, dir, name, had);
-            drop_link(state, node, open)
+            state.take_name(dir, name, had);
+            drop_link(state, node, live.is_open(node))
         })
     }
 
@@ -220,7 +219,7 @@ impl Vfs {
         live.edit(&[dir, node], |state| {
             let parent = state.touch(dir)?;
             parent.nlink = parent.nlink.saturating_sub(1);
-            take_name(state, dir, name, had);
+            state.take_name(dir, name, had);
             state.remove(node);
             Ok(())
         })
@@ -275,7 +274,6 @@ impl Vfs {
             return exchange(live, (from, name, node, &attr), (to, new_name, *other, over));
         }
         let had = live.had(from, name.as_name())?;
-        let open = there.as_ref().is_some_and(|(there, _)| live.is_open(*there));
         let mut nodes = vec![from, to, node];
         nodes.extend(there.as_ref().map(|(there, _)| *there));
         live.edit(&nodes, |state| {
@@ -289,11 +287,11 @@ impl Vfs {
                     state.inode(to)?.attr.nlink -= 1;
                     state.remove(*there);
                 } else {
-                    drop_link(state, *there, open)?;
+                    drop_link(state, *there, live.is_open(*there))?;
                 }
             }
             state.inode(node)?.attr.ctime = Time::now();
-            take_name(state, from, name, had);
+            state.take_name(from, name, had);
             state.set_name(to, new_name, Some((node, attr.kind)));
             Ok(())
         })
@@ -346,6 +344,9 @@ impl Vfs {
         if at.checked_add(len).is_none_or(|end| end > SIZE_MAX) {
             return Err(error(ErrorKind::TooLarge, "a file has at most 2^60 bytes"));
         }
+        if len == 0 {
+            return Ok(());
+        }
         self.make_room()?;
         live.reserve(len)?;
         live.edit(&[node], |state| {
@@ -394,6 +395,9 @@ impl Vfs {
             return Err(error(ErrorKind::TooLarge, "a file has at most 2^60 bytes"));
         }
         file(live, to)?;
+        if len == 0 {
+            return Ok(0);
+        }
         self.make_room()?;
         let mut copies = Vec::new();
         LiveFile::new(live.clone(), from).copy_to(from_at..from_at + len, &mut |at, copied| {
@@ -551,15 +555,6 @@ fn replaceable(live: &Live, attr: &Attr, there: Node, over: &Attr) -> Result<()>
         (false, true) => Err(error(ErrorKind::IsADirectory, "a file cannot replace a directory")),
         (true, true) => empty(live, there),
         (false, false) => Ok(()),
-    }
-}
-
-/// Takes a name away; one that no commit knows leaves no trace.
-fn take_name(state: &mut super::live::State, dir: Node, name: NameBuf, had: bool) {
-    if had {
-        state.set_name(dir, name, None);
-    } else {
-        state.unset_name(dir, name.as_name().bytes());
     }
 }
 

@@ -516,7 +516,7 @@ impl Fs for Real {
 // ---- ours -------------------------------------------------------------------------------------------------------------
 
 pub struct Ours {
-    pub vfs: Vfs,
+    pub vfs: Arc<Vfs>,
     held: BTreeMap<usize, (u64, u64)>,
 }
 
@@ -537,7 +537,8 @@ impl Ours {
         };
         let volume = formats::open(access).unwrap();
         let writer = volume.writer.expect("it can be written");
-        Self { vfs: Vfs::writable(volume.tree, writer, Policy::default(), never), held: BTreeMap::new() }
+        let vfs = Arc::new(Vfs::writable(volume.tree, writer, Policy::default(), never));
+        Self { vfs, held: BTreeMap::new() }
     }
 
     fn find(&self, path: &[&str]) -> stmount::error::Result<u64> {
