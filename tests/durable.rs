@@ -411,3 +411,69 @@ fn states_with_names_can_be_mounted_listed_and_restored() {
     desk.ok(&["check", "a.st"]);
     assert_eq!(desk.ok(&["cat", "a.st:after"]), "monday");
 }
+
+#[test]
+fn compacting_keeps_the_present_and_the_named_states_and_gives_the_rest_back() {
+    let Some(desk) = Desk::new() else { return };
+    desk.mount();
+    let noise = |seed: u32| -> Vec<u8> {
+        (0..200_000u32).flat_map(|i| (i.wrapping_add(seed).wrapping_mul(2_654_435_761) >> 5).to_le_bytes()).collect()
+    };
+    fs::create_dir(desk.path("m/dir")).unwrap();
+    fs::write(desk.path("m/dir/kept"), b"kept").unwrap();
+    fs::write(desk.path("m/changed"), b"then").unwrap();
+    fs::write(desk.path("m/removed"), noise(1)).unwrap();
+    fs::hard_link(desk.path("m/dir/kept"), desk.path("m/hard")).unwrap();
+    desk.ok(&["snapshot", "m", "then"]);
+    fs::write(desk.path("m/passing"), noise(2)).unwrap();
+    desk.ok(&["sync", "m"]);
+    fs::remove_file(desk.path("m/passing")).unwrap();
+    fs::remove_file(desk.path("m/removed")).unwrap();
+    fs::write(desk.path("m/changed"), b"now").unwrap();
+    let sparse = File::create(desk.path("m/sparse")).unwrap();
+    sparse.set_len(5_000_000).unwrap();
+    sparse.write_all_at(b"middle", 2_500_000).unwrap();
+    drop(sparse);
+    for i in 0..50 {
+        fs::write(desk.path("m/log"), format!("{i}")).unwrap();
+        desk.ok(&["sync", "m"]);
+    }
+    let look = |place: &str| {
+        let script =
+            "find . -printf '%P %y %m %n %s %b %i %T@ %C@ %u %g %l\\n' | sort; find . -type f | sort | xargs md5sum";
+        let out = Command::new("sh").args(["-c", script]).current_dir(desk.path(place)).output().unwrap();
+        String::from_utf8(out.stdout).unwrap()
+    };
+    desk.ok(&["sync", "m"]);
+    desk.umount();
+    let seen = |state: &str| {
+        desk.ok(&["-o", "ro", state, "m2"]);
+        let seen = look("m2");
+        desk.ok(&["umount", "m2"]);
+        seen
+    };
+    let (now, then) = (seen("a.st"), seen("a.st@then"));
+    assert!(then.contains("removed") && !now.contains("removed"));
+    let log: serde_json::Value = serde_json::from_str(&desk.ok(&["log", "--json", "a.st"])).unwrap();
+    let before = fs::metadata(desk.path("a.st")).unwrap().len();
+
+    desk.ok(&["compact", "-q", "a.st"]);
+    let after = fs::metadata(desk.path("a.st")).unwrap().len();
+    assert!(after < before - 500_000, "{before} → {after}");
+    assert_eq!((seen("a.st"), seen("a.st@then")), (now.clone(), then.clone()));
+    let newest = log["states"][0]["sequence"].as_u64().unwrap();
+    assert_eq!(seen(&format!("a.st@{newest}")), now, "states keep their numbers");
+    desk.ok(&["check", "a.st"]);
+
+    // It is a container like others, and without names only the present is left.
+    desk.mount();
+    fs::write(desk.path("m/new"), b"new").unwrap();
+    assert_eq!(fs::read(desk.path("m/dir/kept")).unwrap(), b"kept");
+    assert_eq!(desk.say(&["compact", "-q", "a.st"]).status.code(), Some(11), "not while it is written to");
+    desk.umount();
+    desk.ok(&["snapshot", "--delete", "a.st", "then"]);
+    desk.ok(&["compact", "-q", "-9", "a.st"]);
+    assert!(fs::metadata(desk.path("a.st")).unwrap().len() < 30_000);
+    assert_eq!(desk.ok(&["cat", "a.st:new"]), "new");
+    desk.ok(&["check", "a.st"]);
+}

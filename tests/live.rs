@@ -203,7 +203,7 @@ fn commits_of_others_change_nothing_for_anybody() {
                 let op = dice.op(most);
                 assert_eq!(ours.apply(&op), plain.apply(&op), "round {round}, step {step}, {}", name(&op));
             }
-            (0..3).for_each(|number| drop((ours.apply(&Op::Release(number)), plain.apply(&Op::Release(number)))));
+            (0..3).for_each(|number| _ = (ours.apply(&Op::Release(number)), plain.apply(&Op::Release(number))));
             agree(ours.dump(), &plain.dump(), &format!("round {round}"));
         });
         agree(reopened(disk.bytes(), false), &plain.dump(), &format!("round {round}, mounted again"));

@@ -88,6 +88,8 @@ pub enum Verb {
     Snapshot(Snapshot),
     /// Make an earlier state of a container the newest one
     Restore(Restore),
+    /// Pack a container anew, so that it holds only what its states need
+    Compact(Compact),
     /// List what is inside, without mounting
     Ls(Ls),
     /// Write files from inside to the standard output, without mounting
@@ -212,6 +214,20 @@ pub struct Snapshot {
     /// Take the name away again
     #[arg(short, long)]
     pub delete: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "EXAMPLES\n  \
+    stmount compact backup.st\n  \
+    stmount compact -9 backup.st          as small as it gets, for a container that is kept\n\n\
+    The present state and those with names stay (stmount snapshot); all others go, and their space is given back. The new\n\
+    container takes the place of the old one when it is complete: until then there must be room for both. It must not be\n\
+    mounted for writing; who has it mounted to read goes on with the old one.")]
+pub struct Compact {
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub source: PathBuf,
+    #[command(flatten)]
+    pub level: Level,
 }
 
 #[derive(Args, Debug)]

@@ -1,9 +1,11 @@
-//! `log`, `snapshot` and `restore`: earlier states of a container.
+//! `log`, `snapshot`, `restore` and `compact`: the states of a container.
 
+use super::output::Output;
+use super::progress::Progress;
 use super::{args, exit, plan, say, text_out};
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
-use crate::formats::{Access, st};
+use crate::formats::{Access, Watch, st};
 use crate::mount::session::Register;
 use crate::source::FileSource;
 use crate::vfs::{FORGET, SNAPSHOT};
@@ -84,4 +86,40 @@ pub fn restore(given: &args::Restore) -> Result<u8> {
     })?;
     st::restore(access(&file, true)?, &state)?;
     Ok(exit::OK)
+}
+
+pub fn compact(given: &args::Compact, common: &args::Common) -> Result<u8> {
+    let source = given.source.canonicalize();
+    let source = source.map_err(|e| Error::io(e, format!("cannot open {}", given.source.display())))?;
+    let access = access(&source, true)?;
+    let output = Output::create(&source, true)?;
+    keep_owner(&source, &output)?;
+    let target = Arc::new(output.store()?);
+    let packer = st::Packer { level: given.level.number(), ..st::Packer::default() };
+    let progress = Progress::new("compact", common);
+    let draft = output.draft();
+    let clean = move || drop(draft.as_ref().map(std::fs::remove_file));
+    let done = progress.guard(clean, || {
+        let done = st::compact(&access, &packer, &target, &*progress)?;
+        if progress.is_cancelled() {
+            return Err(Error::new(Kind::Interrupted, "interrupted"));
+        }
+        output.commit()?;
+        Ok(done)
+    });
+    let words = |done: st::Compacted| {
+        let states = say::counted(done.states, "state", "states");
+        let words = format!("{} → {}, {states}", say::size(done.before), say::size(done.after));
+        (words, json!({"before": done.before, "after": done.after, "states": done.states}), 0)
+    };
+    super::pack::finish(done.map(words), &progress)
+}
+
+/// The new file belongs to whom the old one does, as far as this user may say so.
+fn keep_owner(source: &Path, output: &Output) -> Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let failed = |e| Error::io(e, format!("cannot write beside {}", source.display()));
+    let meta = std::fs::metadata(source).map_err(failed)?;
+    let _ = std::os::unix::fs::fchown(&output.file, Some(meta.uid()), Some(meta.gid()));
+    output.file.set_permissions(meta.permissions()).map_err(failed)
 }

@@ -6,7 +6,7 @@
 //!  daemon    the life of a mount     helper  mount(8)    progress bars and JSON lines
 //!  unmount   umount, sync, status, list   run     run         output   a file that appears when it is complete
 //!  pack      pack, unpack            inspect ls, cat, info, check     examine  what info and check find out
-//!  history   log, snapshot, restore
+//!  history   log, snapshot, restore, compact
 //!  generate  manual, completions                         logging  stderr, syslog, a file
 //! ```
 
@@ -79,6 +79,7 @@ fn perform(cli: &Cli) -> Result<u8> {
         Verb::Log(given) => history::log(given),
         Verb::Snapshot(given) => history::snapshot(given),
         Verb::Restore(given) => history::restore(given),
+        Verb::Compact(given) => history::compact(given, common),
         Verb::Run(given) => run::run(given),
         Verb::Pack(given) => pack::pack(given, common),
         Verb::Unpack(given) => pack::unpack(given, common),

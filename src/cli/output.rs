@@ -9,9 +9,11 @@
 //! At the end the directory is synced as well. Whatever ends the process before, the name OUT is what it was.
 
 use crate::error::{Error, Kind, Result};
+use crate::formats::st;
+use crate::source::{FileSource, ReadAt, Store};
 use rustix::fs::{AtFlags, CWD, RenameFlags};
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, BufWriter, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -45,6 +47,12 @@ impl Output {
             Err(_) => named(&target).map(|(file, path)| (file, Some(path))).map_err(failed)?,
         };
         Ok(Self { file, target, force, draft })
+    }
+
+    /// The file as something that can be written at any place.
+    pub fn store(&self) -> Result<FileTarget> {
+        let file = self.file.try_clone().map_err(|e| Error::io(e, "cannot open a file twice"))?;
+        Ok(FileTarget(FileSource::new(file)))
     }
 
     /// The name to be removed when the process has to end at once.
@@ -83,6 +91,40 @@ impl Output {
             Err(rustix::io::Errno::INVAL) if !self.target.exists() => fs::rename(draft, &self.target),
             other => Ok(other?),
         }
+    }
+}
+
+/// A file that is written front to back first.
+pub struct FileTarget(FileSource);
+
+impl st::Target for FileTarget {
+    fn stream(&self) -> Result<Box<dyn Write + Send + '_>> {
+        Ok(Box::new(BufWriter::with_capacity(1 << 20, self.0.file())))
+    }
+}
+
+impl ReadAt for FileTarget {
+    fn len(&self) -> Result<u64> {
+        self.0.len()
+    }
+
+    fn read_at(&self, at: u64, into: &mut [u8]) -> Result<usize> {
+        self.0.read_at(at, into)
+    }
+}
+
+impl Store for FileTarget {
+    fn write_at(&self, at: u64, bytes: &[u8]) -> Result<()> {
+        self.0.write_at(at, bytes)
+    }
+
+    fn set_len(&self, len: u64) -> Result<()> {
+        self.0.set_len(len)
+    }
+
+    /// Once, at the end: before that it is nothing.
+    fn sync(&self) -> Result<()> {
+        Ok(())
     }
 }
 

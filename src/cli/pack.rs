@@ -48,6 +48,7 @@ fn packer(given: &args::Pack, to_stdout: bool) -> Result<st::Packer> {
         segmentation: plan::segment(given.segment.as_deref())?,
         threads: plan::threads(given.threads),
         filter: plan::filter(&globs)?,
+        again: None,
     })
 }
 
@@ -110,9 +111,9 @@ fn cancelled(progress: &Progress) -> Result<()> {
 }
 
 /// Words, numbers and the count of what was skipped.
-type Told = (String, serde_json::Value, u64);
+pub(super) type Told = (String, serde_json::Value, u64);
 
-fn finish(done: Result<Told>, progress: &Progress) -> Result<u8> {
+pub(super) fn finish(done: Result<Told>, progress: &Progress) -> Result<u8> {
     match done {
         Ok((words, json, skipped)) => {
             let code = if skipped > 0 { exit::WARNINGS } else { exit::OK };

@@ -42,6 +42,10 @@ impl FileSource {
         }
     }
 
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
     pub fn new(file: File) -> Self {
         Self { file }
     }

@@ -56,6 +56,12 @@ impl Changes {
         self.nodes.values().flatten().filter_map(|inode| Some(inode.draft.as_ref()?.held())).sum()
     }
 
+    /// Bytes of contents that are to be written, wherever they come from.
+    pub fn touched(&self) -> u64 {
+        let drafts = self.nodes.values().flatten().filter_map(|inode| inode.draft.as_ref());
+        drafts.flat_map(|draft| draft.touched()).map(|part| part.len).sum()
+    }
+
     /// How many inodes and names are changed.
     pub fn entries(&self) -> u64 {
         (self.nodes.len() + self.names.values().map(BTreeMap::len).sum::<usize>()) as u64

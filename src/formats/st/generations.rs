@@ -109,13 +109,28 @@ pub fn generations(access: &Access) -> Result<Vec<Generation>> {
 }
 
 /// A container and the way back from its newest commit.
-struct History {
+pub(super) struct History {
     source: Arc<dyn ReadAt>,
     newest: Commit,
 }
 
 impl History {
-    fn open(access: &Access) -> Result<(Self, Container)> {
+    pub fn newest(&self) -> &Commit {
+        &self.newest
+    }
+
+    pub fn source(&self) -> &dyn ReadAt {
+        &*self.source
+    }
+
+    /// The state of a commit, as a tree.
+    pub fn state(&self, access: &Access, record: u64) -> Result<Container> {
+        let commit = self.commit(record)?;
+        let tables = open_tables(&*self.source, &commit)?;
+        Ok(self.container(access, &commit, tables))
+    }
+
+    pub fn open(access: &Access) -> Result<(Self, Container)> {
         let source = without_stub(access.bytes.clone())?;
         let (found, tables) = commit::newest(&*source, &|commit| open_tables(&*source, commit))?;
         tell(&access.name, &found);
@@ -124,7 +139,7 @@ impl History {
         Ok((history, container))
     }
 
-    fn commit(&self, record: u64) -> Result<Commit> {
+    pub fn commit(&self, record: u64) -> Result<Commit> {
         if record == self.newest.record {
             return Ok(self.newest.clone());
         }
@@ -168,9 +183,7 @@ impl History {
 pub fn open_at(access: &Access, which: &str) -> Result<Container> {
     let open = || -> Result<Container> {
         let (history, newest) = History::open(access)?;
-        let commit = history.named(&newest, which)?;
-        let tables = open_tables(&*history.source, &commit)?;
-        Ok(history.container(access, &commit, tables))
+        history.state(access, history.named(&newest, which)?.record)
     };
     open().within(|| &access.name)
 }
@@ -180,5 +193,5 @@ pub fn restore(access: Access, which: &str) -> Result<()> {
     let (history, newest) = History::open(&access).within(|| &access.name)?;
     let record = history.named(&newest, which).within(|| &access.name)?.record;
     drop((history, newest));
-    super::writer(access)?.restore(record).map(drop)
+    super::writer(access, super::LIVE_LEVEL)?.restore(record).map(drop)
 }

@@ -18,6 +18,7 @@ mod append;
 mod check;
 mod columns;
 mod commit;
+mod compact;
 mod extra;
 mod generations;
 mod index;
@@ -34,6 +35,7 @@ mod tape;
 mod tree;
 
 pub use check::{Checked, DamagedFile};
+pub use compact::{Compacted, Target, compact};
 pub use generations::{Generation, generations, open_at, restore};
 pub use info::Info;
 pub use pack::{Packer, Segmentation};
@@ -127,10 +129,10 @@ fn open_to_write(access: Access, format: &'static str) -> Result<Volume> {
 }
 
 /// The writer of a container.
-fn writer(access: Access) -> Result<append::StWriter> {
+fn writer(access: Access, level: u8) -> Result<append::StWriter> {
     let name = access.name.clone();
     match opened_to_write(access).within(|| &name)? {
-        Ok((_, opened)) => append::StWriter::new(opened),
+        Ok((_, opened)) => append::StWriter::new(append::Opened { level, ..opened }),
         Err((_, why)) => Err(Error::new(Kind::ReadOnly, format!("{name}: it cannot be changed: {why}"))),
     }
 }

@@ -81,6 +81,8 @@ struct State {
     contents: Contents,
     /// Users and groups whose names need not be looked up again.
     known: HashSet<(u32, u32)>,
+    /// Of the next commit, when it is not now.
+    time_ns: Option<u64>,
 }
 
 /// What a container was opened as.
@@ -127,6 +129,7 @@ impl StWriter {
                 index,
                 contents,
                 known: HashSet::new(),
+                time_ns: None,
             }),
         };
         writer.reserve(0, 0)?;
@@ -169,10 +172,23 @@ impl StWriter {
     }
 
     /// Commits rows of META and nothing else.
-    fn commit_names(&self, metas: Vec<MetaRow>, gone: Vec<Vec<u8>>) -> Result<()> {
+    pub fn commit_names(&self, metas: Vec<MetaRow>, gone: Vec<Vec<u8>>) -> Result<()> {
         let mut state = self.state();
         let names = NewTable { metas, gone, ..NewTable::default() };
         self.attempt(&mut state, &Changes::default(), names, true).map(drop).within(|| &self.name)
+    }
+
+    /// Where the last commit is.
+    pub fn last_commit(&self) -> u64 {
+        self.state().commit.record
+    }
+
+    /// Commits with a number and a time of its own: those of the same state in another container.
+    pub fn replay(&self, changes: &Changes, seq: u64, time_ns: u64) -> Result<()> {
+        let mut state = self.state();
+        state.commit.head.seq = (seq - 1).into();
+        state.time_ns = Some(time_ns);
+        self.attempt(&mut state, changes, NewTable::default(), true).map(drop)
     }
 
     /// Makes an earlier state the newest one; names of states stay.
@@ -220,7 +236,7 @@ impl StWriter {
                 rows.collect(changes, contents, send)?;
                 contents.finish(send)
             };
-            pack::segments(&self.preset, changes.held() > SMALL as u64, feed, |segment| {
+            pack::segments(&self.preset, changes.touched() > SMALL as u64, feed, |segment| {
                 segments.push(pack::append_segment(&mut log, &segment)?);
                 Ok(())
             })?;
@@ -271,7 +287,8 @@ impl StWriter {
         let before = &state.commit;
         let mut head = before.head;
         head.seq = seq.into();
-        head.time_ns = pack::nanoseconds(Time::now()).max(before.head.time_ns.get() + 1).into();
+        let now = state.time_ns.unwrap_or_else(|| pack::nanoseconds(Time::now()));
+        head.time_ns = now.max(before.head.time_ns.get() + 1).into();
         head.prev = before.record.into();
         head.prev_hash = records::read_header(&*self.source, before.record)?.payload_hash;
         head.next_address = state.contents.address().into();

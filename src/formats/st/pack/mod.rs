@@ -63,11 +63,24 @@ pub struct Packer {
     pub segmentation: Option<Segmentation>,
     pub threads: usize,
     pub filter: Filter,
+    /// The tree is a container that is packed again.
+    pub again: Option<Again>,
+}
+
+/// What stays of a container that is packed again, besides what its tree shows: inode numbers and all times stay too.
+#[derive(Clone, Copy, Debug)]
+pub struct Again {
+    pub uid: [u8; 16],
+    /// Number and time of the state.
+    pub seq: u64,
+    pub time_ns: u64,
+    /// Higher than any inode ever was.
+    pub next_ino: u64,
 }
 
 impl Default for Packer {
     fn default() -> Self {
-        Self { level: 6, segmentation: None, threads: pool::threads(), filter: Filter::default() }
+        Self { level: 6, segmentation: None, threads: pool::threads(), filter: Filter::default(), again: None }
     }
 }
 
@@ -90,11 +103,11 @@ impl Pack for Packer {
     fn pack(&self, tree: &dyn Tree, out: &mut (dyn Write + Send), watch: &dyn Watch) -> Result<Packed> {
         self.check()?;
         let preset = Preset::of(self.level);
-        let mut walk = Walk::new(tree, &self.filter, watch)?;
+        let mut walk = Walk::new(tree, &self.filter, watch, self.again.is_some())?;
         let first = walk.next()?.expect("the root is always there");
-        let uid = self.identity(&first);
+        let uid = self.again.map_or_else(|| self.identity(&first), |again| again.uid);
         out.write_all(Header::new(uid).as_bytes()).map_err(|e| Error::io(e, "cannot write the container"))?;
-        let log = Log::new(out, uid, HEADER_LEN, 1, 0);
+        let log = Log::new(out, uid, HEADER_LEN, self.again.map_or(1, |again| again.seq), 0);
         let mut written = Written { log, segments: Vec::new(), tables: Vec::new() };
         let mut run = Run::new(self, &preset, tree, watch);
         let mut table = run.batch(first, &mut written)?;
@@ -105,7 +118,7 @@ impl Pack for Packer {
         run.packed.skipped += walk.skipped;
         run.last_rows(&mut table);
         written.table(table.encode(preset.index)?)?;
-        run.commit(written, uid, walk.next_ino())
+        run.commit(written, uid, self.again.map_or(walk.next_ino(), |again| again.next_ino))
     }
 }
 
@@ -379,6 +392,11 @@ impl<'a> Run<'a> {
             }
             _ => {}
         }
+        if self.packer.again.is_some() {
+            let attr = &item.attr;
+            extra::add_time(&mut row.extra, extra::CTIME, attr.ctime, attr.mtime);
+            extra::add_time(&mut row.extra, extra::ATIME, attr.atime, attr.mtime);
+        }
         let mut xattrs = self.tree.xattrs(item.node)?;
         xattrs.sort_unstable();
         xattrs.iter().for_each(|xattr| extra::add_xattr(&mut row.extra, xattr));
@@ -435,8 +453,9 @@ impl<'a> Run<'a> {
     fn commit(mut self, mut written: Written<'_>, uid: [u8; 16], next_ino: u64) -> Result<Packed> {
         let mut head = CommitHead::new_zeroed();
         head.uid = uid;
-        head.seq = 1.into();
-        head.time_ns = nanoseconds(self.newest).into();
+        let again = self.packer.again;
+        head.seq = again.map_or(1, |again| again.seq).into();
+        head.time_ns = again.map_or_else(|| nanoseconds(self.newest), |again| again.time_ns).into();
         // Everything before is on its way already: a pack is durable as a whole or not there at all.
         head.tail_start = written.log.at().into();
         head.tail_hash = Id::of(&[]).0;

@@ -50,12 +50,14 @@ pub struct Walk<'a> {
     pending: Vec<Pending>,
     /// Inode numbers of what has several names.
     links: HashMap<Node, u64>,
+    /// Whether inodes have the numbers of the tree.
+    keeps: bool,
     next_ino: u64,
     pub skipped: u64,
 }
 
 impl<'a> Walk<'a> {
-    pub fn new(tree: &'a dyn Tree, filter: &'a Filter, watch: &'a dyn Watch) -> Result<Self> {
+    pub fn new(tree: &'a dyn Tree, filter: &'a Filter, watch: &'a dyn Watch, keeps: bool) -> Result<Self> {
         let node = tree.root();
         let attr = tree.attr(node)?;
         if attr.kind != Kind::Directory {
@@ -63,7 +65,7 @@ impl<'a> Walk<'a> {
         }
         let root = Pending { ino: ROOT, node, path: Box::default(), attr };
         let (pending, links) = (vec![root], HashMap::new());
-        Ok(Self { tree, filter, watch, pending, links, next_ino: ROOT + 1, skipped: 0 })
+        Ok(Self { tree, filter, watch, pending, links, keeps, next_ino: ROOT + 1, skipped: 0 })
     }
 
     pub fn next_ino(&self) -> u64 {
@@ -135,7 +137,7 @@ impl<'a> Walk<'a> {
 
     /// The inode number of a node, and whether it had one already.
     fn number(&mut self, node: Node, attr: &Attr) -> (u64, bool) {
-        let fresh = self.next_ino;
+        let fresh = if self.keeps { node.0 } else { self.next_ino };
         if attr.kind != Kind::Directory && attr.nlink > 1 {
             match self.links.entry(node) {
                 MapEntry::Occupied(known) => return (*known.get(), true),

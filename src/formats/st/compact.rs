@@ -1,0 +1,205 @@
+//! A container packed anew: only what its present state and those with names need, in the order and with the strength of
+//! a pack. Inode numbers, times and the numbers of the states stay.
+//!
+//! ```text
+//!   oldest state that is kept ──pack──► new container
+//!   each later one            ──what differs──► a commit behind it
+//!   names                     ──► one more commit
+//! ```
+
+use super::commit;
+use super::generations::{self, History, Tagged};
+use super::index::At;
+use super::pack::{Again, Packer};
+use super::rows::{Block, MetaRow, Names, NodeRow, Nodes};
+use super::tree::Container;
+use crate::cache::Cache;
+use crate::error::{Error, Kind as ErrorKind, Result, Within};
+use crate::formats::{Access, Pack, Watch};
+use crate::source::{ReadAt, Store};
+use crate::tree::{Changes, Draft, Inode, Kind, Name, Node, Tree};
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::sync::Arc;
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Compacted {
+    /// Bytes of the container before and after.
+    pub before: u64,
+    pub after: u64,
+    /// States that were kept, the present one among them.
+    pub states: u64,
+}
+
+/// What can be written front to back, and then as a store.
+pub trait Target: Store {
+    fn stream(&self) -> Result<Box<dyn Write + Send + '_>>;
+}
+
+/// Packs a container anew into an empty target.
+///
+/// # Errors
+/// Whatever cannot be read: nothing is left out, and then the target is to be thrown away.
+pub fn compact<T: Target + 'static>(
+    access: &Access,
+    packer: &Packer,
+    target: &Arc<T>,
+    watch: &dyn Watch,
+) -> Result<Compacted> {
+    let (history, newest) = History::open(access).within(|| &access.name)?;
+    let tags = generations::tags(newest.index())?;
+    let mut records: BTreeSet<u64> = tags.values().map(|tagged| tagged.record).collect();
+    records.insert(history.newest().record);
+    let states = records.len() as u64;
+    let mut records = records.into_iter();
+    let first = records.next().expect("the newest is among them");
+
+    let mut before = history.state(access, first)?;
+    let head = history.commit(first)?.head;
+    let again = Again {
+        uid: head.uid,
+        seq: head.seq.get(),
+        time_ns: head.time_ns.get(),
+        next_ino: history.newest().head.next_ino.get(),
+    };
+    let packer = Packer { again: Some(again), ..packer.clone() };
+    let mut stream = target.stream()?;
+    let packed = packer.pack(&before, &mut *stream, watch)?;
+    stream.flush().map_err(|e| Error::io(e, "cannot write the new container"))?;
+    drop(stream);
+    if packed.skipped > 0 {
+        return Err(Error::new(ErrorKind::Damaged, format!("{}: some of it cannot be read", access.name))
+            .hint("stmount check, which names the files; stmount pack leaves them out"));
+    }
+
+    let bytes: Arc<dyn ReadAt> = target.clone();
+    let own = Access {
+        bytes,
+        store: Some(target.clone()),
+        owners: None,
+        state: None,
+        cache: Cache::new(access.cache.budget() / 4),
+        name: access.name.clone(),
+    };
+    let writer = super::writer(own, packer.level)?;
+    let mut moved = vec![(first, writer.last_commit())];
+    for record in records {
+        let after = history.state(access, record)?;
+        let head = history.commit(record)?.head;
+        writer.replay(&differences(&before, &after)?, head.seq.get(), head.time_ns.get())?;
+        moved.push((record, writer.last_commit()));
+        before = after;
+    }
+    let place = |record: u64| moved.iter().find(|(old, _)| *old == record).map(|(_, new)| *new);
+    let names =
+        tags.into_iter().filter_map(|(name, tagged)| Some((name, Tagged { record: place(tagged.record)?, ..tagged })));
+    let names = names.map(|(name, tagged)| Ok(MetaRow { name: generations::tag_key(&name)?, value: tagged.encode() }));
+    let names = names.collect::<Result<Vec<_>>>()?;
+    if !names.is_empty() {
+        writer.commit_names(names, Vec::new())?;
+    }
+    drop(writer);
+    let old_end = commit::end(history.source(), history.newest())?;
+    Ok(Compacted { before: old_end, after: target.len()?, states })
+}
+
+/// What makes one state of a container another one.
+fn differences(before: &Container, after: &Container) -> Result<Changes> {
+    let mut changes = Changes::default();
+    let (mut old, mut new) = (before.index().all::<Nodes>()?, after.index().all::<Nodes>()?);
+    let (mut a, mut b) = (old.next()?, new.next()?);
+    while let Some(order) = order(&a, &b) {
+        let was = a.as_ref().filter(|_| order.is_le()).map(|at| at.block.row(at.row));
+        let is = b.as_ref().filter(|_| order.is_ge()).map(|at| at.block.row(at.row));
+        // What is open and has no name stays in no state that is kept.
+        let is = is.filter(|is| is.nlink > 0);
+        match (was, is) {
+            (Some(was), None) => _ = changes.nodes.insert(Node(was.ino), None),
+            (was, Some(is)) if was.as_ref() != Some(&is) || differ(before, after, &is)? => {
+                changes.nodes.insert(Node(is.ino), Some(inode(after, &is, was.as_ref(), before)?));
+            }
+            _ => {}
+        }
+        if order.is_le() {
+            a = old.next()?;
+        }
+        if order.is_ge() {
+            b = new.next()?;
+        }
+    }
+    names(before, after, &mut changes)?;
+    Ok(changes)
+}
+
+/// Which of two rows comes first; `None` at the end of both.
+fn order<B: Block>(a: &Option<At<B>>, b: &Option<At<B>>) -> Option<Ordering> {
+    match (a, b) {
+        (None, None) => None,
+        (Some(_), None) => Some(Ordering::Less),
+        (None, Some(_)) => Some(Ordering::Greater),
+        (Some(a), Some(b)) => Some(B::compare((&a.block, a.row), (&b.block, b.row))),
+    }
+}
+
+/// Whether the contents of a file lie elsewhere in the other state. Its row tells unless they stand in rows of their own.
+fn differ(before: &Container, after: &Container, is: &NodeRow) -> Result<bool> {
+    Ok(is.data_id != 0 && before.pieces(is.ino)? != after.pieces(is.ino)?)
+}
+
+fn names(before: &Container, after: &Container, changes: &mut Changes) -> Result<()> {
+    let (mut old, mut new) = (before.index().all::<Names>()?, after.index().all::<Names>()?);
+    let (mut a, mut b) = (old.next()?, new.next()?);
+    while let Some(order) = order(&a, &b) {
+        if let (Some(at), true) = (&a, order.is_lt()) {
+            let (parent, name) = at.block.key_of(at.row);
+            changes.set_name(Node(parent), Name::new(name)?.to_owned(), None);
+        }
+        if let (Some(at), true) = (&b, order.is_ge()) {
+            let (parent, name) = at.block.key_of(at.row);
+            let is = at.block.value(at.row);
+            let was = a.as_ref().filter(|_| order.is_eq()).and_then(|at| at.block.value(at.row));
+            if is != was {
+                let to = is.map(|(ino, kind)| (Node(ino), kind));
+                changes.set_name(Node(parent), Name::new(name)?.to_owned(), to);
+            }
+        }
+        if order.is_le() {
+            a = old.next()?;
+        }
+        if order.is_ge() {
+            b = new.next()?;
+        }
+    }
+    Ok(())
+}
+
+/// An inode as it is in a state; its contents as a copy of what the old container has, when they differ.
+fn inode(after: &Container, is: &NodeRow, was: Option<&NodeRow>, before: &Container) -> Result<Inode> {
+    let node = Node(is.ino);
+    let attr = after.attr(node)?;
+    let kind = attr.kind;
+    let mut inode = Inode::new(attr, was.is_none());
+    inode.xattrs = Some(after.xattrs(node)?);
+    inode.target = (kind == Kind::Symlink).then(|| after.target(node)).transpose()?;
+    let same = match was {
+        Some(was) => was.size == is.size && was.extents == is.extents && !differ(before, after, is)?,
+        None => false,
+    };
+    if kind == Kind::File && !same {
+        inode.draft = Some(Arc::new(copy(&after.open(node)?, is.size)?));
+    }
+    Ok(inode)
+}
+
+fn copy(file: &Arc<dyn ReadAt>, size: u64) -> Result<Draft> {
+    let mut draft = Draft::default();
+    draft.set_size(size);
+    let mut at = 0;
+    while let Some(data) = file.next_data(at)?.filter(|data| data.start < size) {
+        draft.copy(data.start, data.end.min(size) - data.start, file.clone(), data.start);
+        at = data.end;
+    }
+    Ok(draft)
+}
