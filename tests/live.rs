@@ -433,6 +433,22 @@ fn dice_byte(_: u64, dice: &mut Dice) -> u8 {
     dice.below(256) as u8
 }
 
+/// Nothing of it is to be stored, but a commit is: what came before must be durable with it.
+#[test]
+fn what_was_made_and_unmade_between_commits_leaves_a_container_that_opens() {
+    let disk = Arc::new(Disk::new(empty()));
+    let mut ours = Ours::mount(&disk);
+    disk.fail_in(Some(0));
+    ours.apply(&Op::Create(vec!["a"])).unwrap();
+    ours.apply(&Op::Sync).unwrap_err();
+    ours.apply(&Op::Unlink(vec!["a"])).unwrap();
+    ours.apply(&Op::Sync).unwrap();
+    ours.apply(&Op::Sync).unwrap();
+    drop(ours);
+    assert_eq!(reopened(disk.bytes(), true).len(), 1);
+    check(&disk.bytes());
+}
+
 #[test]
 fn a_small_commit_is_one_write_and_one_sync() {
     let disk = Arc::new(Disk::new(empty()));

@@ -262,6 +262,14 @@ impl Table {
         Self::parse(&raw, payload_at, fence_at, left)
     }
 
+    /// Opens a table that was just made and is going to be at `payload_at`.
+    pub fn written(table: &Encoded, payload_at: u64) -> Result<Self> {
+        let blocks_len = table.reference.blocks_len.get();
+        let fence = &table.payload[blocks_len as usize..][..table.reference.fence_len.get() as usize];
+        let raw = unwrap(fence, limits::FENCE_RAW)?;
+        Self::parse(&raw, payload_at, payload_at + blocks_len, &mut Left::default())
+    }
+
     fn parse(raw: &[u8], mut at: u64, end: u64, left: &mut Left) -> Result<Self> {
         let mut input = In::new(raw, FENCE_COLUMNS, left.rows)?.with_text(left.text);
         let mut fences: Vec<Fence> = Vec::with_capacity(input.rows());

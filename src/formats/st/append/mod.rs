@@ -17,11 +17,11 @@ mod entries;
 use super::commit::{self, Commit};
 use super::generations::{self, Tagged};
 use super::index::Index;
-use super::layout::{RecordType, TableRef, TotalsItem};
+use super::layout::{RECORD_HEADER_LEN, RecordType, TotalsItem};
 use super::plan::Preset;
 use super::records::{self, Log};
 use super::rows::{MetaRow, meta_key};
-use super::table::{Encoded, Left, NewTable, Table};
+use super::table::{Encoded, NewTable, Table};
 use super::tape::Tape;
 use super::tree::Container;
 use super::{limits, pack};
@@ -247,20 +247,24 @@ impl StWriter {
         table.metas.extend(self.new_owners(state, changes)?);
         table.metas.extend(more.metas);
         table.gone.extend(more.gone);
+        let tail_len = tail.len();
 
-        let at = start + tail.len();
-        let (kept, encoded) = self.merge(state, table, merging)?;
-        let mut log = Log::new(&mut tail, uid, at, seq, last_commit);
-        let placed = log.append(RecordType::Table, &[&encoded.payload])?;
-        let commit_at = log.at();
-        let mut reference = encoded.reference;
-        reference.record = placed.record.into();
         let mut commit = self.next_commit(state, seq, totals, changes)?;
-        commit.tables.truncate(kept);
-        commit.tables.push(reference);
-        commit.record = commit_at;
+        let mut tables = state.tables.clone();
+        let mut log = Log::new(&mut tail, uid, start + tail_len, seq, last_commit);
+        // What was done and undone leaves no rows, and a table has some.
+        if table.len() > 0 {
+            let (kept, mut encoded) = self.merge(state, table, merging)?;
+            let placed = log.append(RecordType::Table, &[&encoded.payload])?;
+            encoded.reference.record = placed.record.into();
+            commit.tables.truncate(kept);
+            commit.tables.push(encoded.reference);
+            tables.truncate(kept);
+            tables.push(Arc::new(Table::written(&encoded, placed.record + RECORD_HEADER_LEN)?));
+        }
+        commit.record = log.at();
         let end = self.write_commit(tail, &mut commit)?;
-        self.take_over(state, commit, kept, &reference, end)
+        Ok(self.take_over(state, commit, tables, end))
     }
 
     /// The new rows as a table, with those of the newest tables that are worth it. Returns how many tables are left.
@@ -328,25 +332,14 @@ impl StWriter {
     }
 
     /// The commit is durable: from here on it is the state.
-    fn take_over(
-        &self,
-        state: &mut State,
-        commit: Commit,
-        kept: usize,
-        reference: &TableRef,
-        end: u64,
-    ) -> Result<Arc<dyn Tree>> {
+    fn take_over(&self, state: &mut State, commit: Commit, tables: Vec<Arc<Table>>, end: u64) -> Arc<dyn Tree> {
         self.end.store(end, Relaxed);
-        let payload_at = reference.record.get() + super::layout::RECORD_HEADER_LEN;
-        let table = Table::open(&*self.source, payload_at, reference, &mut Left::default())?;
-        state.tables.truncate(kept);
-        state.tables.push(Arc::new(table));
         self.sequence.store(commit.head.seq.get(), Relaxed);
         state.commit = commit;
-        let tables = state.tables.clone();
+        state.tables = tables.clone();
         state.index = Arc::new(Index::new(tables, self.source.clone(), self.cache.clone(), self.owner));
         self.tape.renew(state.index.clone());
-        Ok(Arc::new(self.container(state.index.clone(), state.commit.totals, end)))
+        Arc::new(self.container(state.index.clone(), state.commit.totals, end))
     }
 
     fn container(&self, index: Arc<Index>, totals: TotalsItem, end: u64) -> Container {
