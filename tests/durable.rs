@@ -425,6 +425,7 @@ fn compacting_keeps_the_present_and_the_named_states_and_gives_the_rest_back() {
     fs::write(desk.path("m/removed"), noise(1)).unwrap();
     fs::hard_link(desk.path("m/dir/kept"), desk.path("m/hard")).unwrap();
     desk.ok(&["snapshot", "m", "then"]);
+    desk.ok(&["snapshot", "m", "also-then"]);
     fs::write(desk.path("m/passing"), noise(2)).unwrap();
     desk.ok(&["sync", "m"]);
     fs::remove_file(desk.path("m/passing")).unwrap();
@@ -472,6 +473,7 @@ fn compacting_keeps_the_present_and_the_named_states_and_gives_the_rest_back() {
     assert_eq!(desk.say(&["compact", "-q", "a.st"]).status.code(), Some(11), "not while it is written to");
     desk.umount();
     desk.ok(&["snapshot", "--delete", "a.st", "then"]);
+    desk.ok(&["snapshot", "--delete", "a.st", "also-then"]);
     desk.ok(&["compact", "-q", "-9", "a.st"]);
     assert!(fs::metadata(desk.path("a.st")).unwrap().len() < 30_000);
     assert_eq!(desk.ok(&["cat", "a.st:new"]), "new");
