@@ -77,6 +77,8 @@ pub enum Verb {
     List(List),
     /// Mount, run a command in it, and unmount when its last process is gone
     Run(Run),
+    /// Make an empty .st container, to be mounted and written to
+    Create(Create),
     /// Pack folders into a .st container
     Pack(Pack),
     /// Unpack an archive into a folder
@@ -294,6 +296,20 @@ pub struct Run {
     /// What to run, with the mount as its working directory; without it the shell
     #[arg(last = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
     pub command: Vec<OsString>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "EXAMPLES\n  \
+    stmount create disk.st && stmount disk.st /mnt/disk\n  \
+    stmount create -f disk.st             replace one that exists\n\n\
+    It is a directory with the mode 0755 that belongs to you. The container appears under its name when it is complete.")]
+pub struct Create {
+    /// The container to make
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub file: PathBuf,
+    /// Replace FILE if it exists
+    #[arg(short, long)]
+    pub force: bool,
 }
 
 #[derive(Args, Debug)]

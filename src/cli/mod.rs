@@ -11,6 +11,7 @@
 //! ```
 
 pub mod args;
+mod create;
 mod daemon;
 mod examine;
 pub mod exit;
@@ -81,6 +82,7 @@ fn perform(cli: &Cli) -> Result<u8> {
         Verb::Restore(given) => history::restore(given),
         Verb::Compact(given) => history::compact(given, common),
         Verb::Run(given) => run::run(given),
+        Verb::Create(given) => create::create(given),
         Verb::Pack(given) => pack::pack(given, common),
         Verb::Unpack(given) => pack::unpack(given, common),
         Verb::Ls(given) => inspect::ls(given),
