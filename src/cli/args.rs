@@ -100,6 +100,8 @@ pub enum Verb {
     Info(Info),
     /// Read everything and verify it
     Check(Check),
+    /// Make a damaged container open again
+    Recover(Recover),
     /// Write the manual or shell completions
     Generate(Generate),
 }
@@ -477,6 +479,26 @@ pub struct Check {
     /// JSON
     #[arg(long)]
     pub json: bool,
+    /// Threads; all cores without it
+    #[arg(short = 'j', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "EXAMPLES\n  \
+    stmount recover --dry-run disk.st     what is wrong, and what would be done\n  \
+    stmount recover disk.st\n\n\
+    A lost header is written anew, bytes behind the last commit are cut off, and changes whose commit is damaged are \
+    committed again. Files that lost their names are in lost+found. Nothing else in the file is overwritten, but make a \
+    copy of what is dear to you. Exit code 0 if everything is there again, 3 if something is missing, 31 if nothing can be \
+    recovered; then nothing is written.")]
+pub struct Recover {
+    /// The container
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub file: PathBuf,
+    /// Only tell what would be done
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
     /// Threads; all cores without it
     #[arg(short = 'j', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,

@@ -26,7 +26,7 @@ pub const TABLE: &[(u8, &str)] = &[
     (OK, "done; after a mount: it is ready and readable"),
     (USAGE, "the command line makes no sense, or the output exists already"),
     (SYSTEM, "the system refused something: no process, no memory, an input or output error"),
-    (WARNINGS, "done, but some files were skipped; each was named"),
+    (WARNINGS, "done, but some files were skipped or are missing; what is known of them was told"),
     (NO_SOURCE, "the source does not exist or cannot be opened"),
     (LOCKED, "another process holds the container"),
     (NO_SPACE, "no space left where something had to be written"),

@@ -7,6 +7,7 @@
 //!  unmount   umount, sync, status, list   run     run         output   a file that appears when it is complete
 //!  pack      pack, unpack            inspect ls, cat, info, check     examine  what info and check find out
 //!  history   log, snapshot, restore, compact
+//!  create    create                  recover recover
 //!  generate  manual, completions                         logging  stderr, syslog, a file
 //! ```
 
@@ -25,6 +26,7 @@ mod output;
 mod pack;
 mod plan;
 mod progress;
+mod recover;
 mod run;
 mod say;
 mod unmount;
@@ -89,6 +91,7 @@ fn perform(cli: &Cli) -> Result<u8> {
         Verb::Cat(given) => inspect::cat(given),
         Verb::Info(given) => inspect::info(given),
         Verb::Check(given) => inspect::check(given, common),
+        Verb::Recover(given) => recover::recover(given, common),
         Verb::Generate(given) => generate::generate(given),
     }
 }

@@ -29,6 +29,7 @@ mod limits;
 mod pack;
 mod plan;
 mod records;
+mod recover;
 mod rows;
 mod segment;
 mod table;
@@ -41,6 +42,7 @@ pub use generations::{Generation, generations, open_at, restore};
 pub use create::create;
 pub use info::Info;
 pub use pack::{Packer, Segmentation};
+pub use recover::{Recovered, recover};
 pub use tree::Container;
 
 use super::{Access, Format, Volume};
@@ -49,7 +51,7 @@ use crate::error::{Error, Kind, Result, Within};
 use crate::source::{ReadAt, Span};
 use commit::{Commit, Found};
 use index::Index;
-use layout::{FOOTER_MAGIC, Footer, HEADER_LEN, MAGIC, RECORD_HEADER_LEN, RECORD_MAGIC, TableRef};
+use layout::{FOOTER_MAGIC, Footer, HEADER_LEN, MAGIC, RECORD_HEADER_LEN, RECORD_MAGIC, TAPE_START, TableRef};
 use std::sync::Arc;
 use table::{Left, Table};
 use zerocopy::FromBytes;
@@ -191,11 +193,13 @@ fn tell(name: &str, found: &Found) {
 
 fn open_tables(source: &dyn ReadAt, commit: &Commit) -> Result<Vec<Arc<Table>>> {
     let mut left = Left::default();
-    let open = |reference: &TableRef| {
-        let record = reference.record.get();
-        let payload_at = record.checked_add(RECORD_HEADER_LEN).filter(|at| *at < commit.record);
-        let payload_at = payload_at.ok_or_else(|| Error::new(Kind::Header, "a table lies outside the container"))?;
-        Table::open(source, payload_at, reference, &mut left).map(Arc::new)
-    };
+    let open = |reference: &TableRef| open_table(source, reference, commit.record, &mut left).map(Arc::new);
     commit.tables.iter().map(open).collect()
+}
+
+/// Opens a table that lies before `end`.
+fn open_table(source: &dyn ReadAt, reference: &TableRef, end: u64, left: &mut Left) -> Result<Table> {
+    let payload_at = reference.record.get().checked_add(RECORD_HEADER_LEN).filter(|at| *at < end);
+    let payload_at = payload_at.ok_or_else(|| Error::new(Kind::Header, "a table lies outside the container"))?;
+    Table::open(source, payload_at, reference, left)
 }

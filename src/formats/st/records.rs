@@ -104,7 +104,7 @@ pub fn read_header(source: &dyn ReadAt, at: u64) -> Result<RecordHeader> {
 }
 
 /// The header that `bytes` begin with, if it says of itself that it is at `at`.
-fn header_at(bytes: &[u8], at: u64) -> Option<RecordHeader> {
+pub fn header_at(bytes: &[u8], at: u64) -> Option<RecordHeader> {
     if !bytes.starts_with(&RECORD_MAGIC) {
         return None;
     }

@@ -1,0 +1,124 @@
+//! `recover`: what was wrong with a container, what was done, and what is missing.
+
+use super::args::{self, Common};
+use super::progress::Progress;
+use super::{exit, heap, plan, say, text_out};
+use crate::cache::Cache;
+use crate::error::{Result, Within};
+use crate::formats::st::{self, Recovered};
+use crate::formats::{Access, Watch};
+use crate::source::{FileSource, Store};
+use crate::tree::path_display;
+use serde_json::json;
+use std::io::{self, IsTerminal};
+use std::sync::Arc;
+
+pub fn recover(given: &args::Recover, common: &Common) -> Result<u8> {
+    heap::keep_small();
+    let progress = Progress::new("recover", common);
+    let done = progress.guard(|| (), || run(given, &*progress));
+    let found = match done {
+        Ok(found) => found,
+        Err(e) => {
+            let code = progress.signal().map_or_else(|| exit::code(e.kind()), exit::of_signal);
+            progress.tell_error(&e);
+            progress.finish("", json!({}), code);
+            return if progress.is_json() || progress.signal().is_some() { Ok(code) } else { Err(e) };
+        }
+    };
+    let code = if found.is_whole() { exit::OK } else { exit::WARNINGS };
+    let lines = [done_lines(&found), missing_lines(&found), damage_lines(&found)].concat();
+    text_out(&say::for_terminal(&lines.concat(), io::stdout().is_terminal()))?;
+    progress.finish(&words(given, &found), summary(given, &found), code);
+    Ok(code)
+}
+
+fn run(given: &args::Recover, watch: &dyn Watch) -> Result<Recovered> {
+    let (cache, name) = (Cache::new(plan::CACHE), given.file.display().to_string());
+    let threads = plan::threads(given.threads);
+    if given.dry_run {
+        let bytes = Arc::new(FileSource::open(&given.file)?);
+        return st::recover(Access { bytes, store: None, cache, name }, threads, watch);
+    }
+    let file = Arc::new(FileSource::open_to_write(&given.file)?);
+    file.lock().within(|| &name)?;
+    let store: Option<Arc<dyn Store>> = Some(file.clone());
+    st::recover(Access { bytes: file, store, cache, name }, threads, watch)
+}
+
+/// What is done; so that it reads the same when it only would be.
+fn done_lines(found: &Recovered) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut tell = |is: bool, line: String| {
+        if is {
+            lines.push(format!("{line}\n"))
+        }
+    };
+    tell(found.header, "the header is lost: it gets a new one".into());
+    tell(found.identity, "nothing tells any more which container it was: it gets a new identity".into());
+    tell(found.cut > 0, format!("{} behind the last commit belong to nothing: they are cut off", bytes(found.cut)));
+    tell(found.filled > 0, format!("{} are missing at its end: they are filled up", bytes(found.filled)));
+    let tables = say::counted(found.tables, "change", "changes");
+    tell(found.commit, format!("{tables} without a whole commit: a new one takes them in"));
+    tell(found.root, "the root directory is lost: it gets a new one, which belongs to root".into());
+    let found_files = say::counted(found.found, "file or directory", "files or directories");
+    tell(found.found > 0, format!("{found_files} without a name: in lost+found"));
+    let segments = say::counted(found.segments, "segment", "segments");
+    tell(found.segments > 0, format!("{segments} of which no table is left: taken in"));
+    lines
+}
+
+fn missing_lines(found: &Recovered) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut tell = |is: bool, line: String| {
+        if is {
+            lines.push(format!("missing: {line}\n"))
+        }
+    };
+    let tables = say::counted(found.damaged, "table is", "tables are");
+    tell(found.damaged > 0, format!("{tables} damaged; what they deleted may be back"));
+    let changes = say::counted(found.missing, "change", "changes");
+    tell(found.missing > 0, format!("of {changes} no table is left; what was deleted there may be back"));
+    tell(found.unfinished, "the last change is not whole, and is left out".into());
+    let names = say::counted(found.names, "name led", "names led");
+    tell(found.names > 0, format!("{names} to nothing"));
+    let unplaced = say::counted(found.unplaced, "file", "files");
+    tell(found.unplaced > 0, format!("{unplaced} without a name found no place in lost+found"));
+    let segments = say::counted(found.lost_segments, "segment", "segments");
+    tell(found.lost_segments > 0, format!("{segments} of which no table is left, damaged too"));
+    lines
+}
+
+fn damage_lines(found: &Recovered) -> Vec<String> {
+    let damage = found.checked.damage.iter().map(|what| format!("{what}\n"));
+    let files = found.checked.files.iter();
+    let files = files.map(|file| format!("{}: {} cannot be read\n", path_display(&file.path), say::size(file.lost)));
+    damage.chain(files).collect()
+}
+
+fn bytes(count: u64) -> String {
+    say::counted(count, "byte", "bytes")
+}
+
+fn words(given: &args::Recover, found: &Recovered) -> String {
+    let files = say::counted(found.checked.entries, "file", "files");
+    let state = match (found.is_whole(), found.is_changed()) {
+        (true, false) => "nothing to recover",
+        (true, true) => "everything is there again",
+        (false, false) => "it opens as it is, and something is missing",
+        (false, true) => "it opens again, and something is missing",
+    };
+    let dry = if given.dry_run && found.is_changed() { " (nothing was written)" } else { "" };
+    format!("{}: {files}: {state}{dry}", given.file.display())
+}
+
+fn summary(given: &args::Recover, found: &Recovered) -> serde_json::Value {
+    json!({
+        "written": found.is_changed() && !given.dry_run, "header": found.header, "identity": found.identity,
+        "cut": found.cut, "filled": found.filled, "commit": found.commit, "changes": found.tables,
+        "damaged_tables": found.damaged, "missing_changes": found.missing, "unfinished": found.unfinished,
+        "segments": found.segments, "lost_segments": found.lost_segments, "names": found.names, "found": found.found,
+        "unplaced": found.unplaced, "root": found.root, "files": found.checked.entries,
+        "damage": found.checked.damage.len(), "damaged": found.checked.files.len(),
+    })
+}

@@ -1,0 +1,466 @@
+//! Recovering: a container whose header, end or commits are lost becomes one that opens and can be written to again.
+//!
+//! ```text
+//!  what is there        HEADER │ SEG TABLE COMMIT │ SEG TABLE ░░░░░░           scan    records without commits
+//!                                         ▲              ▲                     tables  which tables are alive
+//!                       the newest whole commit     a table behind it          mend    names and inodes that do not fit
+//!  what is written      HEADER │ SEG TABLE COMMIT │ SEG TABLE ░░░░░░ │ TABLE COMMIT
+//!                          ▲                                            ▲
+//!                          only where it is lost, and last              only what had to be mended
+//! ```
+//!
+//! Whatever is going to be written is first looked at in memory, as if it were there: it must open, and every hash is
+//! checked. Only then the file is touched, and nothing in it is overwritten but a lost header and bytes behind the last
+//! commit that are no part of any.
+//!
+//! Memory: what a reader takes for the index (FORMAT.md, Limits), 100 bytes for each of at most 2^20 tables and commits,
+//! 42 bytes for each of at most 2^24 inodes, and at most 2^20 rows that are new.
+
+mod mend;
+mod scan;
+mod tables;
+
+use super::commit::{self, Commit};
+use super::index::Index;
+use super::layout::{ALIGN, CommitHead, HEADER_LEN, Header, RecordType, TableRef, TotalsItem};
+use super::records::{self, Log};
+use super::rows::SegmentRow;
+use super::table::{NewTable, Table};
+use super::tree::{Container, ROOT};
+use super::{Checked, create, limits, open_tables, pack, without_stub};
+use crate::cache::Cache;
+use crate::codec::id::Id;
+use crate::error::{Error, Kind, Result, Within};
+use crate::formats::{Access, Watch};
+use crate::source::{ReadAt, Store};
+use crate::tree::Time;
+use mend::Mended;
+use scan::{Forward, Identity};
+use std::sync::Arc;
+use tables::Tables;
+use zerocopy::{FromZeros, IntoBytes};
+
+/// What was wrong with a container, what was done, and what is still missing.
+#[derive(Clone, Debug, Default)]
+pub struct Recovered {
+    /// The header was lost: there is a new one.
+    pub header: bool,
+    /// Nothing told any more which container it was: it is a new one.
+    pub identity: bool,
+    /// Bytes behind the last commit that were cut off, and zeros that its end was filled up with.
+    pub cut: u64,
+    pub filled: u64,
+    /// There is a new commit, and how many tables it names that no whole commit does.
+    pub commit: bool,
+    pub tables: u64,
+    /// Tables that are damaged, and changes of which no table was found.
+    pub damaged: u64,
+    pub missing: u64,
+    /// The last change was never finished, as far as one can tell, and is left out.
+    pub unfinished: bool,
+    /// Segments that no table knew, and that are known now. Those that were damaged as well count by themselves.
+    pub segments: u64,
+    pub lost_segments: u64,
+    /// Names that led nowhere and are gone.
+    pub names: u64,
+    /// Files and directories that have no name any more and are in `lost+found`, and those that found no place there.
+    pub found: u64,
+    pub unplaced: u64,
+    /// The root directory was lost: its attributes are new.
+    pub root: bool,
+    /// What reading all of it found.
+    pub checked: Checked,
+}
+
+impl Recovered {
+    /// Whether everything is there again, as far as anything tells.
+    pub fn is_whole(&self) -> bool {
+        let lost = self.damaged + self.missing + self.segments + self.lost_segments + self.names + self.found;
+        lost + self.unplaced == 0 && !self.unfinished && !self.root && self.checked.is_whole()
+    }
+
+    /// Whether there was anything to do.
+    pub fn is_changed(&self) -> bool {
+        self.header || self.commit || self.cut > 0 || self.filled > 0
+    }
+}
+
+/// Recovers a container. Without a store in `access` it is only said what would be done.
+///
+/// # Errors
+/// `Header` when nothing is there to be recovered, `Limit` when it is more than this can do; then nothing is written.
+pub fn recover(access: Access, threads: usize, watch: &dyn Watch) -> Result<Recovered> {
+    let name = access.name.clone();
+    recover_bytes(&access, threads, watch).within(|| name)
+}
+
+fn recover_bytes(access: &Access, threads: usize, watch: &dyn Watch) -> Result<Recovered> {
+    let source = access.bytes.clone();
+    if !Arc::ptr_eq(&without_stub(source.clone())?, &source) {
+        return Err(Error::new(Kind::Unsupported, "something stands before the container in its file")
+            .hint("cut it off, or `stmount unpack` what can be read"));
+    }
+    let front = commit::read_front(&*source)?;
+    can_write(front.as_ref().map_or(0, |header| header.ro_compat.get()))?;
+    let mut work = Work { source, cache: access.cache.clone(), front, found: Recovered::default() };
+    let plan = work.plan()?;
+    let view = Arc::new(View::of(&work.source, &plan)?);
+    let seen = Access { bytes: view, store: None, cache: access.cache.clone(), name: access.name.clone() };
+    let container = Container::open_bytes(seen).map_err(|e| nothing().caused_by(e))?;
+    work.found.checked = container.check(threads, watch)?;
+    if let Some(store) = &access.store {
+        plan.write(&**store)?;
+    }
+    Ok(work.found)
+}
+
+fn can_write(ro_compat: u64) -> Result<()> {
+    match ro_compat {
+        0 => Ok(()),
+        _ => Err(Error::new(Kind::Unsupported, "it has features that this version can only read")
+            .hint("recover it with a newer version of stmount")),
+    }
+}
+
+/// The newest whole commit, where it ends, and its tables.
+struct Newest {
+    commit: Commit,
+    end: u64,
+    tables: Vec<Arc<Table>>,
+}
+
+struct Work {
+    source: Arc<dyn ReadAt>,
+    cache: Arc<Cache>,
+    front: Option<Header>,
+    found: Recovered,
+}
+
+impl Work {
+    fn plan(&mut self) -> Result<Plan> {
+        let newest = self.newest()?;
+        let known = self.front.map(|header| header.uid).or(newest.as_ref().map(|newest| newest.commit.head.uid));
+        let identity = match known {
+            Some(uid) => Some(Identity::Known(uid)),
+            None => scan::identify(&*self.source)?,
+        };
+        let identity = identity.ok_or_else(nothing)?;
+        let records = scan::records(&*self.source, &identity, newest.as_ref().map_or(HEADER_LEN, |newest| newest.end))?;
+        let mut tables = Tables::new(self.source.clone(), self.cache.clone());
+        let before = newest.as_ref().map_or(0, |newest| newest.commit.head.seq.get());
+        if let Some(newest) = &newest {
+            tables.resume(&newest.commit, newest.tables.clone());
+        }
+        self.take(&mut tables, &records, before)?;
+        let uid = self.uid(identity)?;
+        let mut plan = match &newest {
+            Some(newest) if self.found.tables == 0 => self.end_at(newest.end)?,
+            _ if self.found.tables == 0 => return Err(nothing()),
+            _ => self.commit(uid, &identity, tables, &records, newest.as_ref())?,
+        };
+        plan.header = self.header(uid, newest.as_ref())?;
+        Ok(plan)
+    }
+
+    /// The newest state that opens.
+    fn newest(&self) -> Result<Option<Newest>> {
+        let open = |commit: &Commit| {
+            let tables = open_tables(&*self.source, commit)?;
+            let owner = self.cache.new_owner();
+            let root = Index::new(tables.clone(), self.source.clone(), self.cache.clone(), owner).node(ROOT)?;
+            root.map(|_| tables).ok_or_else(|| Error::new(Kind::Header, "it has no root directory"))
+        };
+        match commit::newest(&*self.source, &open) {
+            Ok((found, tables)) => {
+                can_write(found.commit.head.ro_compat.get())?;
+                let end = commit::end(&*self.source, &found.commit)?;
+                Ok(Some(Newest { commit: found.commit, end, tables }))
+            }
+            Err(e) if matches!(e.kind(), Kind::Header | Kind::Damaged) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Adds the tables that no whole commit names, oldest first.
+    fn take(&mut self, tables: &mut Tables, records: &scan::Records, before: u64) -> Result<()> {
+        let mut there: Vec<u64> = records.committed.iter().copied().filter(|seq| *seq > before).collect();
+        for header in records.tables.iter().filter(|header| header.seq.get() > before) {
+            let seq = header.seq.get();
+            there.push(seq);
+            let table = match tables.read(header) {
+                Ok(table) => table,
+                Err(e) if matches!(e.kind(), Kind::Damaged | Kind::Header) => {
+                    log::info!("{e}");
+                    self.found.damaged += 1;
+                    continue;
+                }
+                Err(e) => return Err(e),
+            };
+            // What never had a commit may be half of a change. Where there is a state before it, that one is whole.
+            let is_last = seq == records.seq && !tables.is_empty() && records.committed.binary_search(&seq).is_err();
+            if is_last && !tables.is_finished(&table)? {
+                self.found.unfinished = true;
+                continue;
+            }
+            tables.add(table)?;
+            self.found.tables += 1;
+        }
+        there.sort_unstable();
+        there.dedup();
+        let highest = there.last().map_or(0, |last| last - before);
+        self.found.missing = highest - there.len() as u64;
+        Ok(())
+    }
+
+    fn uid(&mut self, identity: Identity) -> Result<[u8; 16]> {
+        match identity {
+            Identity::Known(uid) => Ok(uid),
+            Identity::Half(half) => {
+                self.found.identity = true;
+                let mut uid = create::random_uid()?;
+                uid[..8].copy_from_slice(&half);
+                Ok(uid)
+            }
+        }
+    }
+
+    /// A new header, where the old one is lost and nothing else is in its place.
+    fn header(&mut self, uid: [u8; 16], newest: Option<&Newest>) -> Result<Option<Box<Header>>> {
+        if self.front.is_some() {
+            return Ok(None);
+        }
+        let mut there = vec![0; HEADER_LEN as usize];
+        let got = self.source.read_at(0, &mut there)?;
+        if scan::has_record(&there[..got]) {
+            return Err(Error::new(Kind::Header, "a record stands where its header belongs"));
+        }
+        let mut header = Box::new(Header::new(uid));
+        if let Some(newest) = newest {
+            let head = &newest.commit.head;
+            (header.incompat, header.ro_compat, header.compat) = (head.incompat, head.ro_compat, head.compat);
+            header.check = header.expected_check();
+        }
+        self.found.header = true;
+        Ok(Some(header))
+    }
+
+    /// Nothing that counts is behind the newest commit.
+    fn end_at(&mut self, end: u64) -> Result<Plan> {
+        let len = self.source.len()?;
+        (self.found.cut, self.found.filled) = (len.saturating_sub(end), end.saturating_sub(len));
+        Ok(Plan { end, at: end, tail: Vec::new(), commit_at: end, header: None })
+    }
+
+    /// A new commit behind all that is there.
+    fn commit(
+        &mut self,
+        uid: [u8; 16],
+        identity: &Identity,
+        mut tables: Tables,
+        records: &scan::Records,
+        newest: Option<&Newest>,
+    ) -> Result<Plan> {
+        let index = tables.index();
+        let segments = self.segments(identity, &index, &mut tables.next)?;
+        let lossy = self.found.damaged + self.found.missing > 0;
+        let mended = match mend::mend(&index, &mut tables.next, lossy) {
+            Ok(mended) => mended,
+            // Damage in what a whole commit names: it is read around as before, and the check tells of it.
+            Err(e) if newest.is_some() && e.kind() == Kind::Damaged => Mended::default(),
+            Err(e) if e.kind() == Kind::Damaged => return Err(nothing().caused_by(e)),
+            Err(e) => return Err(e),
+        };
+        self.tell(&mended);
+        let before = newest.map_or(0, |newest| newest.commit.head.seq.get());
+        let seq = records.seq.max(before).checked_add(1).filter(|_| tables.next.ino <= limits::ADDRESS);
+        let seq = seq.filter(|_| tables.next.address <= limits::ADDRESS);
+        let seq = seq.ok_or_else(|| Error::new(Kind::Limit, "its numbers are used up"))?;
+        let totals = if mended.totals == TotalsItem::default() {
+            newest.map_or(mended.totals, |newest| newest.commit.totals)
+        } else {
+            mended.totals
+        };
+        let mut head = self.head(uid, seq, newest)?;
+        (head.next_address, head.next_ino) = (tables.next.address.into(), tables.next.ino.into());
+        let commit = Commit { record: 0, head, tables: tables.references(), totals };
+        let table = NewTable { segments, ..mended.table };
+        self.found.commit = true;
+        Plan::append(self.source.len()?, commit, table, &tables.index_of(Vec::new()))
+    }
+
+    fn head(&self, uid: [u8; 16], seq: u64, newest: Option<&Newest>) -> Result<CommitHead> {
+        let mut head = CommitHead::new_zeroed();
+        if let Some(front) = &self.front {
+            (head.incompat, head.compat) = (front.incompat, front.compat);
+        }
+        if let Some(newest) = newest {
+            head = newest.commit.head;
+            head.prev = newest.commit.record.into();
+            head.prev_hash = records::read_header(&*self.source, newest.commit.record)?.payload_hash;
+        }
+        head.uid = uid;
+        head.seq = seq.into();
+        let before = newest.map_or(0, |newest| newest.commit.head.time_ns.get());
+        head.time_ns = pack::nanoseconds(Time::now()).max(before.saturating_add(1)).into();
+        Ok(head)
+    }
+
+    fn tell(&mut self, mended: &Mended) {
+        let found = &mut self.found;
+        (found.names, found.found, found.unplaced) = (mended.dropped, mended.found, mended.unplaced);
+        found.root = mended.new_root;
+    }
+
+    /// Rows for the segments that no row names.
+    fn segments(&mut self, identity: &Identity, index: &Index, next: &mut tables::Next) -> Result<Vec<SegmentRow>> {
+        let (mut rows, mut forward) = (Vec::new(), Forward::new(&*self.source, HEADER_LEN)?);
+        while let Some(header) = forward.next()? {
+            if header.kind != RecordType::Segment as u8 || !identity.accepts(&header) {
+                continue;
+            }
+            let Some(head) = scan::segment_head(&*self.source, &header)? else { continue };
+            let (address, raw_len) = (head.address.get(), head.raw_len.get());
+            next.address(address + raw_len);
+            if !matches!(index.segment(address), Ok(None)) {
+                continue;
+            }
+            if !scan::is_whole(&*self.source, &header) || rows.len() >= limits::FENCE_ROWS as usize {
+                self.found.lost_segments += 1;
+                continue;
+            }
+            let (record, payload_len) = (header.offset.get(), header.payload_len.get());
+            rows.push(SegmentRow { address, raw_len, record, payload_len, store: 0, hash: header.payload_hash });
+        }
+        self.found.segments = rows.len() as u64;
+        Ok(rows)
+    }
+}
+
+fn nothing() -> Error {
+    Error::new(
+        Kind::Header,
+        "nothing is in it that can be recovered: not enough of the tables of a .st container is whole",
+    )
+    .hint("fetch it again, or pack it again")
+}
+
+/// What is going to be written.
+struct Plan {
+    /// The length of the file.
+    end: u64,
+    /// Where the tail begins.
+    at: u64,
+    tail: Vec<u8>,
+    /// Where, in the file, the commit at the end of the tail begins.
+    commit_at: u64,
+    header: Option<Box<Header>>,
+}
+
+impl Plan {
+    fn append(len: u64, mut commit: Commit, table: NewTable, nothing: &Index) -> Result<Self> {
+        let at = len.max(HEADER_LEN).next_multiple_of(ALIGN);
+        let (uid, seq, prev) = (commit.head.uid, commit.head.seq.get(), commit.head.prev.get());
+        let mut tail = Vec::new();
+        let mut log = Log::new(&mut tail, uid, at, seq, prev);
+        if table.len() > 0 {
+            // Merged with nothing: that keeps the rows that delete.
+            let encoded = table.merge(nothing, false, 3)?;
+            let record = log.append(RecordType::Table, &[&encoded.payload])?.record;
+            commit.tables.push(TableRef { record: record.into(), ..encoded.reference });
+        }
+        if commit.tables.len() as u32 > limits::TABLES {
+            return Err(Error::new(Kind::Limit, "it has more tables than a commit may name"));
+        }
+        let commit_at = log.at();
+        // All before it is synced first.
+        commit.head.tail_start = commit_at.into();
+        commit.head.tail_hash = Id::of(&[]).0;
+        commit.head.tables = (commit.tables.len() as u32).into();
+        log.append(RecordType::Commit, &[&commit.encode()])?;
+        let end = log.at();
+        Ok(Self { end, at, tail, commit_at, header: None })
+    }
+
+    /// Appends, then the header. What fails on the way leaves what was there.
+    fn write(&self, store: &dyn Store) -> Result<()> {
+        let len = store.len()?;
+        if let Err(e) = self.write_tail(store, len) {
+            if store.len().is_ok_and(|now| now > len) {
+                let _ = store.set_len(len);
+            }
+            return Err(e);
+        }
+        if let Some(header) = &self.header {
+            store.write_at(0, header.as_bytes())?;
+            store.sync()?;
+        }
+        Ok(())
+    }
+
+    fn write_tail(&self, store: &dyn Store, len: u64) -> Result<()> {
+        let (records, commit) = self.tail.split_at((self.commit_at - self.at) as usize);
+        if !self.tail.is_empty() {
+            store.reserve(len..self.end)?;
+            store.write_at(self.at, records)?;
+            store.sync()?;
+            store.write_at(self.commit_at, commit)?;
+            store.sync()?;
+        }
+        if store.len()? != self.end {
+            store.set_len(self.end)?;
+            store.sync()?;
+        }
+        Ok(())
+    }
+}
+
+/// The file as it is going to be.
+struct View {
+    source: Arc<dyn ReadAt>,
+    /// Bytes of the file that stay.
+    kept: u64,
+    end: u64,
+    at: u64,
+    tail: Vec<u8>,
+    header: Option<Box<Header>>,
+}
+
+impl View {
+    fn of(source: &Arc<dyn ReadAt>, plan: &Plan) -> Result<Self> {
+        let kept = source.len()?.min(plan.end);
+        let (tail, header) = (plan.tail.clone(), plan.header.clone());
+        Ok(Self { source: source.clone(), kept, end: plan.end, at: plan.at, tail, header })
+    }
+}
+
+/// Copies what of `bytes`, which begin at `start`, lies in the range that begins at `at`.
+fn lay(bytes: &[u8], start: u64, at: u64, into: &mut [u8]) {
+    let (from, to) = (start.max(at), (start + bytes.len() as u64).min(at + into.len() as u64));
+    if from < to {
+        into[(from - at) as usize..(to - at) as usize]
+            .copy_from_slice(&bytes[(from - start) as usize..(to - start) as usize]);
+    }
+}
+
+impl ReadAt for View {
+    fn len(&self) -> Result<u64> {
+        Ok(self.end)
+    }
+
+    fn read_at(&self, at: u64, into: &mut [u8]) -> Result<usize> {
+        let len = into.len().min(self.end.saturating_sub(at).try_into().unwrap_or(usize::MAX));
+        let into = &mut into[..len];
+        into.fill(0);
+        let below = len.min(self.kept.saturating_sub(at).try_into().unwrap_or(usize::MAX));
+        self.source.read_at(at, &mut into[..below])?;
+        lay(&self.tail, self.at, at, into);
+        if let Some(header) = &self.header {
+            lay(header.as_bytes(), 0, at, into);
+        }
+        Ok(len)
+    }
+
+    fn will_read(&self, range: std::ops::Range<u64>) {
+        self.source.will_read(range);
+    }
+}

@@ -1,0 +1,191 @@
+//! Records, found without any commit.
+//!
+//! ```text
+//!  HEADER │ SEG ─► SEG ─► TABLE ─► ░░░░░░░░░░░░ ─► SEG ─► …     from record to record; where one is damaged, every multiple
+//!                                  64 64 64 64                  of 64 until the next
+//! ```
+
+use super::super::layout::{
+    ALIGN, HEADER_LEN, RECORD_HEADER_LEN, RECORD_MAGIC, RecordHeader, RecordType, SegmentHead, record_len,
+};
+use super::super::records::header_at;
+use super::super::{limits, records};
+use crate::error::{Error, Kind, Result};
+use crate::source::ReadAt;
+use std::collections::HashMap;
+use zerocopy::FromBytes;
+
+/// Bytes that are read at once behind a jump, and on the way through what is damaged.
+const NEAR: u64 = 4 << 10;
+const FAR: u64 = 1 << 20;
+/// Tables, and commits, that are remembered: 100 MiB for each.
+const RECORDS: usize = 1 << 20;
+/// Containers that a file may have records of, before it is one that cannot be told apart.
+const IDENTITIES: usize = 16;
+
+/// Goes forward over the file and gives what looks like the header of a record.
+pub struct Forward<'a> {
+    source: &'a dyn ReadAt,
+    at: u64,
+    len: u64,
+    ahead: u64,
+    window: Vec<u8>,
+    window_at: u64,
+}
+
+impl<'a> Forward<'a> {
+    pub fn new(source: &'a dyn ReadAt, from: u64) -> Result<Self> {
+        let at = from.max(HEADER_LEN).next_multiple_of(ALIGN);
+        Ok(Self { source, at, len: source.len()?, ahead: FAR, window: Vec::new(), window_at: 0 })
+    }
+
+    pub fn next(&mut self) -> Result<Option<RecordHeader>> {
+        while self.at < self.len {
+            let at = self.at;
+            if let Some(header) = self.header(at)? {
+                self.at = self.behind(&header)?;
+                return Ok(Some(header));
+            }
+            self.ahead = FAR;
+            self.at += ALIGN;
+        }
+        Ok(None)
+    }
+
+    /// Where to look on. What a record says of its length is believed only when another record, or the end, is there.
+    fn behind(&mut self, header: &RecordHeader) -> Result<u64> {
+        let at = header.offset.get();
+        let end = record_len(header.kind, header.payload_len.get()).and_then(|len| at.checked_add(len));
+        if let Some(end) = end.filter(|end| *end <= self.len) {
+            self.ahead = NEAR;
+            if end == self.len || self.header(end)?.is_some() {
+                return Ok(end);
+            }
+            self.ahead = FAR;
+        }
+        Ok(at + ALIGN)
+    }
+
+    fn header(&mut self, at: u64) -> Result<Option<RecordHeader>> {
+        let end = (at + RECORD_HEADER_LEN).min(self.len);
+        if at < self.window_at || end > self.window_at + self.window.len() as u64 {
+            let mut window = vec![0; self.ahead.min(self.len - at) as usize];
+            let got = self.source.read_at(at, &mut window)?;
+            window.truncate(got);
+            (self.window, self.window_at) = (window, at);
+        }
+        Ok(header_at(self.window.get((at - self.window_at) as usize..).unwrap_or_default(), at))
+    }
+}
+
+/// Which records are those of the container.
+#[derive(Clone, Copy, Debug)]
+pub enum Identity {
+    Known([u8; 16]),
+    /// Nothing is left but its first half, which stands in every record: their checks cannot be computed.
+    Half([u8; 8]),
+}
+
+impl Identity {
+    pub fn accepts(&self, header: &RecordHeader) -> bool {
+        match self {
+            Self::Known(uid) => header.check == header.expected_check(uid),
+            Self::Half(half) => header.uid == *half,
+        }
+    }
+}
+
+/// Finds out whose records there are: most of those that vote. Commits that are damaged may still tell it.
+pub fn identify(source: &dyn ReadAt) -> Result<Option<Identity>> {
+    let (mut uids, mut halves) = (Vec::new(), HashMap::<[u8; 8], u64>::new());
+    let mut records = Forward::new(source, HEADER_LEN)?;
+    while let Some(header) = records.next()? {
+        if halves.len() < IDENTITIES || halves.contains_key(&header.uid) {
+            *halves.entry(header.uid).or_default() += 1;
+        }
+        if let Some(uid) = uid_of(source, &header)?.filter(|uid| uids.len() < IDENTITIES && !uids.contains(uid)) {
+            uids.push(uid);
+        }
+    }
+    let half = halves.into_iter().max_by_key(|(half, votes)| (*votes, *half)).map(|(half, _)| Identity::Half(half));
+    Ok(most(source, &uids)?.map(Identity::Known).or(half))
+}
+
+/// What a commit says of whose it is, when its header says the same.
+fn uid_of(source: &dyn ReadAt, header: &RecordHeader) -> Result<Option<[u8; 16]>> {
+    let mut uid = [0; 16];
+    if !header.is_commit() {
+        return Ok(None);
+    }
+    let got = source.read_at(header.offset.get() + RECORD_HEADER_LEN, &mut uid)?;
+    Ok((got == uid.len() && header.check == header.expected_check(&uid)).then_some(uid))
+}
+
+fn most(source: &dyn ReadAt, uids: &[[u8; 16]]) -> Result<Option<[u8; 16]>> {
+    if uids.len() < 2 {
+        return Ok(uids.first().copied());
+    }
+    let mut votes = vec![0u64; uids.len()];
+    let mut records = Forward::new(source, HEADER_LEN)?;
+    while let Some(header) = records.next()? {
+        if let Some(i) = uids.iter().position(|uid| header.check == header.expected_check(uid)) {
+            votes[i] += 1;
+        }
+    }
+    let most = (0..uids.len()).max_by_key(|i| votes[*i]);
+    Ok(most.map(|i| uids[i]))
+}
+
+/// The records from some place on.
+#[derive(Default)]
+pub struct Records {
+    /// By transaction, then by place.
+    pub tables: Vec<RecordHeader>,
+    /// Transactions that have a commit, whole or not.
+    pub committed: Vec<u64>,
+    /// The highest transaction of all records.
+    pub seq: u64,
+}
+
+pub fn records(source: &dyn ReadAt, identity: &Identity, from: u64) -> Result<Records> {
+    let mut found = Records::default();
+    let mut records = Forward::new(source, from)?;
+    while let Some(header) = records.next()? {
+        if !identity.accepts(&header) {
+            continue;
+        }
+        found.seq = found.seq.max(header.seq.get());
+        match header.kind {
+            kind if kind == RecordType::Table as u8 => found.tables.push(header),
+            kind if kind == RecordType::Commit as u8 => found.committed.push(header.seq.get()),
+            _ => {}
+        }
+        if found.tables.len() > RECORDS || found.committed.len() > RECORDS {
+            return Err(Error::new(Kind::Limit, "it has more commits than can be recovered"));
+        }
+    }
+    found.tables.sort_by_key(|header| (header.seq.get(), header.offset.get()));
+    found.committed.sort_unstable();
+    Ok(found)
+}
+
+/// What a segment says of itself, if that can be.
+pub fn segment_head(source: &dyn ReadAt, header: &RecordHeader) -> Result<Option<SegmentHead>> {
+    let mut bytes = [0; size_of::<SegmentHead>()];
+    let got = source.read_at(header.offset.get() + RECORD_HEADER_LEN, &mut bytes)?;
+    let head = SegmentHead::read_from_bytes(&bytes).expect("the buffer has the size of a head");
+    let (address, raw, stored) = (head.address.get(), head.raw_len.get(), header.payload_len.get());
+    let fits = address <= limits::ADDRESS && raw <= limits::SEGMENT_RAW && raw > 0;
+    let fits = fits && stored <= raw + limits::SEGMENT_OVERHEAD && got == bytes.len();
+    Ok(fits.then_some(head))
+}
+
+/// Whether the payload of a segment is as it was written.
+pub fn is_whole(source: &dyn ReadAt, header: &RecordHeader) -> bool {
+    records::read_payload(source, header, limits::SEGMENT_RAW + limits::SEGMENT_OVERHEAD).is_ok()
+}
+
+/// Whether something in these bytes begins as a record does.
+pub fn has_record(bytes: &[u8]) -> bool {
+    bytes.chunks(ALIGN as usize).any(|chunk| chunk.starts_with(&RECORD_MAGIC))
+}
