@@ -575,3 +575,74 @@ fn the_helpers_of_mount_are_understood() {
     assert_eq!(helper("umount.fuse.stmount", &["m", "-t", "fuse.stmount"]).code, 0);
     assert!(!desk.is_mounted("m"));
 }
+
+// ---- create and recover -----------------------------------------------------------------------------------------------
+
+#[test]
+fn an_empty_container_is_made_and_never_over_another() {
+    let desk = Desk::new();
+    assert_eq!(desk.ok(&["create", "disk.st"]), "");
+    let first = fs::read(desk.path("disk.st")).unwrap();
+    assert_eq!(desk.ok(&["ls", "disk.st"]), "");
+    desk.ok(&["check", "disk.st"]);
+    let owner = fs::metadata(desk.path("disk.st")).unwrap();
+    let listed = desk.ok(&["info", "--json", "disk.st"]);
+    assert!(listed.contains("\"files\":1"), "{listed}");
+    assert_eq!(std::os::unix::fs::MetadataExt::uid(&owner), rustix::process::geteuid().as_raw());
+    desk.fails(&["create", "disk.st"], 1, "stmount: disk.st exists already\n  try: --force replaces it\n");
+    assert_eq!(fs::read(desk.path("disk.st")).unwrap(), first);
+    desk.ok(&["create", "--force", "disk.st"]);
+    assert_ne!(fs::read(desk.path("disk.st")).unwrap(), first, "the identity is not random");
+    desk.fails(
+        &["create", "no/disk.st"],
+        10,
+        "stmount: cannot write no/disk.st: No such file or directory (os error 2)\n",
+    );
+    assert_eq!(desk.names(""), ["disk.st"]);
+}
+
+#[test]
+fn a_damaged_container_is_recovered_and_what_is_missing_is_told() {
+    let desk = Desk::with_game();
+    let whole = fs::read(desk.path("game.st")).unwrap();
+    assert_eq!(desk.ok(&["recover", "game.st"]), "");
+    assert!(fs::read(desk.path("game.st")).unwrap() == whole);
+
+    let mut bytes = [&whole[..], b"garbage"].concat();
+    bytes[..4096].fill(0);
+    desk.write("game.st", &bytes);
+    let lines =
+        "the header is lost: it gets a new one\n7 bytes behind the last commit belong to nothing: they are cut off\n";
+    let said = desk.say(&["recover", "--dry-run", "game.st"]);
+    let words = "game.st: 6 files: everything is there again (nothing was written)\n";
+    assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (0, lines, words));
+    assert!(fs::read(desk.path("game.st")).unwrap() == bytes, "a dry run wrote something");
+    assert_eq!(desk.ok(&["recover", "game.st"]), lines);
+    assert!(fs::read(desk.path("game.st")).unwrap() == whole);
+
+    // Its only commit, and then a segment as well.
+    let commit = whole.windows(5).rposition(|bytes| bytes == b"\xabSTR\x04").unwrap();
+    bytes = whole.clone();
+    bytes[commit..].fill(0);
+    desk.write("game.st", &bytes);
+    let said = desk.say(&["recover", "game.st"]);
+    assert_eq!((said.code, said.out.as_str()), (0, "1 change without a whole commit: a new one takes them in\n"));
+    assert_eq!(desk.ok(&["cat", "game.st:readme.txt"]), "read me\n");
+    bytes[4096 + 96 + 200] ^= 1;
+    desk.write("game.st", &bytes);
+    let said = desk.say(&["recover", "game.st"]);
+    assert_eq!(said.code, 3, "{}{}", said.out, said.err);
+    assert!(
+        said.out.contains(" cannot be read\n") && said.err.contains("something is missing"),
+        "{}{}",
+        said.out,
+        said.err
+    );
+
+    desk.write("game.st", &whole[..4096]);
+    let said = desk.say(&["recover", "game.st"]);
+    assert_eq!(said.code, 31, "{}", said.err);
+    assert!(said.err.starts_with("stmount: game.st: nothing is in it that can be recovered"), "{}", said.err);
+    assert_eq!(fs::read(desk.path("game.st")).unwrap().len(), 4096);
+    assert_eq!(desk.say(&["recover", "none.st"]).code, 10);
+}

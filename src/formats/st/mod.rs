@@ -12,6 +12,7 @@
 //!  tree      a container as a Tree       pack     a Tree as a container
 //!  append    writing in place          generations  earlier states
 //!  check     every hash                  info     what there is, and what reading it costs
+//!  create    an empty container          recover  lost headers, ends and commits
 //! ```
 
 mod append;

@@ -155,7 +155,12 @@ impl Tables {
             if self.alive[i].seq >= newer.seq {
                 break;
             }
-            match self.is_in(i, newer)? {
+            let sign = match self.is_in(i, newer) {
+                // What cannot be read may hold what nothing else does.
+                Err(e) if e.kind() == Kind::Damaged => Some(false),
+                other => other?,
+            };
+            match sign {
                 Some(false) => unclear = i + 1,
                 None => {}
                 // A writer takes in the newest ones first: all behind this one are in, and of those before it, without
