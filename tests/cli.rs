@@ -620,6 +620,13 @@ fn a_damaged_container_is_recovered_and_what_is_missing_is_told() {
     assert_eq!(desk.ok(&["recover", "game.st"]), lines);
     assert!(fs::read(desk.path("game.st")).unwrap() == whole);
 
+    let writer = stmount::source::FileSource::open_to_write(&desk.path("game.st")).unwrap();
+    writer.lock().unwrap();
+    let locked = "stmount: game.st: another process has it open to write\n  try: `stmount list` shows who; `-o ro` mounts the \
+        last committed state\n";
+    desk.fails(&["recover", "game.st"], 11, locked);
+    drop(writer);
+
     // Its only commit, and then a segment as well.
     let commit = whole.windows(5).rposition(|bytes| bytes == b"\xabSTR\x04").unwrap();
     bytes = whole.clone();

@@ -3,6 +3,7 @@
 
 mod common {
     pub mod disk;
+    #[allow(dead_code, reason = "the model and the real directory are for other tests")]
     pub mod fs;
     pub mod listing;
     pub mod metadata;
@@ -318,6 +319,17 @@ fn without_header_and_commits_nothing_is_missing() {
         let (after, found) = all_is_there(&damaged, grown.last(), &name);
         assert!(found.header && found.commit && !found.identity, "{name}: {found:?}");
         assert_eq!(after[..4096], grown.bytes[..4096], "{name}");
+    }
+}
+
+#[test]
+fn half_a_footer_is_not_taken_for_something_before_the_container() {
+    let grown = Grown::new(packed(30));
+    let len = grown.bytes.len();
+    for lost in [len - 128..len - 112, len - 120..len - 119, len - 128..len - 120] {
+        let damaged = zeroed(&grown.bytes, [0..4096, lost]);
+        assert_eq!(shown(&damaged), grown.last());
+        all_is_there(&damaged, grown.last(), "header and half a footer");
     }
 }
 

@@ -95,13 +95,12 @@ fn without_stub(bytes: Arc<dyn ReadAt>) -> Result<Arc<dyn ReadAt>> {
     if bytes.read_at(0, &mut magic)? == magic.len() && magic == MAGIC {
         return Ok(bytes);
     }
-    match records::read_footer(&*bytes, len)? {
-        Some(footer) if footer.logical_end.get() < len => {
-            let start = len - footer.logical_end.get();
-            Ok(Arc::new(Span::new(bytes, start..len)))
-        }
-        _ => Ok(bytes),
-    }
+    let Some(footer) = records::read_footer(&*bytes, len)? else { return Ok(bytes) };
+    let Some(start) = len.checked_sub(footer.logical_end.get()).filter(|start| *start > 0) else { return Ok(bytes) };
+    let inner: Arc<dyn ReadAt> = Arc::new(Span::new(bytes.clone(), start..len));
+    // A footer may be damaged itself. Where it is right, a container is where it says.
+    let begins = inner.read_at(0, &mut magic)? == magic.len() && magic == MAGIC;
+    if begins || records::read_header(&*inner, footer.record.get()).is_ok() { Ok(inner) } else { Ok(bytes) }
 }
 
 impl Container {
