@@ -168,7 +168,14 @@ fn contents(store: &dyn ReadAt) -> Vec<u8> {
 
 fn open(bytes: &[u8]) -> Result<Container> {
     let bytes = Arc::new(Memory::new(bytes.to_vec()));
-    Container::open(Access { bytes, store: None, cache: Cache::new(8 << 20), name: "x.st".into() })
+    Container::open(Access {
+        bytes,
+        store: None,
+        owners: None,
+        state: None,
+        cache: Cache::new(8 << 20),
+        name: "x.st".into(),
+    })
 }
 
 fn shown(bytes: &[u8]) -> String {
@@ -206,7 +213,11 @@ fn of_kind(bytes: &[u8], kind: u8) -> Vec<Record> {
 fn recover<S: Store + 'static>(store: &Arc<S>, dry_run: bool) -> Result<Recovered> {
     let (bytes, write): (Arc<dyn ReadAt>, Arc<dyn Store>) = (store.clone(), store.clone());
     let store = (!dry_run).then_some(write);
-    st::recover(Access { bytes, store, cache: Cache::new(8 << 20), name: "x.st".into() }, 2, &Unwatched)
+    st::recover(
+        Access { bytes, store, owners: None, state: None, cache: Cache::new(8 << 20), name: "x.st".into() },
+        2,
+        &Unwatched,
+    )
 }
 
 /// Recovers bytes, and looks whether what is said is true: the result opens, to write as well, and has the damage that was

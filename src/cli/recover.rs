@@ -38,12 +38,12 @@ fn run(given: &args::Recover, watch: &dyn Watch) -> Result<Recovered> {
     let threads = plan::threads(given.threads);
     if given.dry_run {
         let bytes = Arc::new(FileSource::open(&given.file)?);
-        return st::recover(Access { bytes, store: None, cache, name }, threads, watch);
+        return st::recover(Access { bytes, store: None, owners: None, state: None, cache, name }, threads, watch);
     }
     let file = Arc::new(FileSource::open_to_write(&given.file)?);
     file.lock().within(|| &name)?;
     let store: Option<Arc<dyn Store>> = Some(file.clone());
-    st::recover(Access { bytes: file, store, cache, name }, threads, watch)
+    st::recover(Access { bytes: file, store, owners: None, state: None, cache, name }, threads, watch)
 }
 
 /// What is done; so that it reads the same when it only would be.

@@ -39,8 +39,8 @@ mod tree;
 
 pub use check::{Checked, DamagedFile};
 pub use compact::{Compacted, Target, compact};
-pub use generations::{Generation, generations, open_at, restore};
 pub use create::create;
+pub use generations::{Generation, generations, open_at, restore};
 pub use info::Info;
 pub use pack::{Packer, Segmentation};
 pub use recover::{Recovered, recover};
