@@ -1,7 +1,12 @@
 //! Containers that lost their header, their end, their commits, tables, or anything: what is recovered opens, what is said
 //! of it is true, and where nothing but header and commits was lost nothing is missing.
 
+// What is damaged is a list of ranges, also when it is one.
+#![allow(clippy::single_range_in_vec_init)]
+
 mod common {
+    // Not every test asks all of it.
+    #[allow(dead_code)]
     pub mod disk;
     #[allow(dead_code, reason = "the model and the real directory are for other tests")]
     pub mod fs;
