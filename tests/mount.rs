@@ -16,9 +16,13 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
+use stmount::cache::Cache;
 use stmount::error::{Error, Kind as ErrorKind};
-use stmount::formats::Volume;
+use stmount::formats::folder::Folder;
+use stmount::formats::st::Packer;
+use stmount::formats::{self, Access, Pack, Unwatched, Volume};
 use stmount::mount::{self, Mounted, Options};
+use stmount::source::{Memory, Store};
 use stmount::tree::{Kind, Node, device};
 
 /// Longer than anything here takes on the slowest machine.
@@ -51,11 +55,25 @@ fn volume(tree: MemTree) -> Volume {
 }
 
 fn mounted(tree: MemTree, options: &str) -> Place {
+    mounted_volume(volume(tree), options)
+}
+
+/// An empty container that takes changes.
+fn writable(options: &str) -> Place {
+    let (folder, mut bytes) = (tempfile::tempdir().unwrap(), Vec::new());
+    Packer::default().pack(&Folder::open(folder.path()).unwrap(), &mut bytes, &Unwatched).unwrap();
+    let file = Arc::new(Memory::new(bytes));
+    let store: Option<Arc<dyn Store>> = Some(file.clone());
+    let access = Access { bytes: file, store, cache: Cache::new(8 << 20), name: "test.st".into() };
+    mounted_volume(formats::open(access).unwrap(), options)
+}
+
+fn mounted_volume(volume: Volume, options: &str) -> Place {
     let dir = tempfile::tempdir().unwrap();
     let point = dir.path().join("mnt");
     fs::create_dir(&point).unwrap();
     let options = Options::parse(&[options]).unwrap();
-    let mounted = mount::mount(volume(tree), &point, &options).unwrap();
+    let mounted = mount::mount(volume, &point, &options).unwrap();
     Place { mounted: Some(mounted), dir }
 }
 
@@ -105,6 +123,19 @@ fn attributes_arrive_as_they_are() {
     assert_eq!((meta.ctime(), meta.ctime_nsec()), (1_500_000_000, 123_456_789));
     assert_eq!((meta.blocks(), meta.nlink()), (3, 1));
     assert_eq!(fs::metadata(place.root()).unwrap().ino(), 1);
+}
+
+#[test]
+fn times_are_set_to_the_nanosecond_before_1970_as_well() {
+    let place = writable("");
+    let file = File::create(place.path("f")).unwrap();
+    for (secs, nanos) in [(-86_400, 7), (-1, 999_999_999), (-3, 0), (0, 0), (0, 5), (1_234_567_890, 123_456_789)] {
+        let time = rustix::fs::Timespec { tv_sec: secs, tv_nsec: nanos };
+        let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
+        rustix::fs::futimens(&file, &times).unwrap();
+        let meta = file.metadata().unwrap();
+        assert_eq!((meta.mtime(), meta.mtime_nsec(), meta.atime(), meta.atime_nsec()), (secs, nanos, secs, nanos));
+    }
 }
 
 #[test]

@@ -540,12 +540,16 @@ fn maker(request: &Request, umask: u32) -> Maker {
 
 fn time(time: TimeOrNow) -> Time {
     match time {
-        // fuser 0.18 takes the nanoseconds of a time before 1970 for such that count backward: seen and undone here.
-        TimeOrNow::SpecificTime(time) => match UNIX_EPOCH.duration_since(time) {
-            Ok(before) => Time { secs: -(before.as_secs() as i64), nanos: before.subsec_nanos() },
-            Err(_) => time.into(),
-        },
+        TimeOrNow::SpecificTime(time) => sent(time),
         TimeOrNow::Now => Time::now(),
+    }
+}
+
+/// A time as the kernel sent it. Of a time before 1970, `fuser` takes the nanoseconds away and does not add them.
+fn sent(time: SystemTime) -> Time {
+    match UNIX_EPOCH.duration_since(time) {
+        Ok(before) if !before.is_zero() => Time { secs: -(before.as_secs() as i64), nanos: before.subsec_nanos() },
+        _ => time.into(),
     }
 }
 
