@@ -16,7 +16,7 @@ use stmount::formats::folder::Folder;
 use stmount::formats::st::{Container, Packer};
 use stmount::formats::{Access, Pack, Unwatched};
 use stmount::source::Memory;
-use stmount::vfs::{Policy, ROOT, Rename, Vfs};
+use stmount::vfs::{New, Policy, ROOT, Rename, Vfs};
 
 /// Numbers that are the same each time.
 struct Dice(u64);
@@ -209,6 +209,34 @@ fn commits_of_others_change_nothing_for_anybody() {
         agree(reopened(disk.bytes(), false), &plain.dump(), &format!("round {round}, mounted again"));
         check(&disk.bytes());
     }
+}
+
+/// A kernel may still have what has no name any more, without a handle: a fifo, a directory somebody stands in.
+#[test]
+fn what_is_gone_is_still_known_by_its_number() {
+    let disk = Arc::new(Disk::new(empty()));
+    let mut ours = Ours::mount(&disk);
+    for committed in [false, true] {
+        ours.apply(&Op::Mkdir(vec!["a"])).unwrap();
+        ours.apply(&Op::Fifo(vec!["b"])).unwrap();
+        ours.apply(&Op::Create(vec!["c"])).unwrap();
+        ours.apply(&Op::Sync).unwrap();
+        let inos = [b"a", b"b", b"c"].map(|name| ours.vfs.lookup(ROOT, name).unwrap().unwrap().ino);
+        ours.apply(&Op::Rmdir(vec!["a"])).unwrap();
+        ours.apply(&Op::Unlink(vec!["b"])).unwrap();
+        ours.apply(&Op::Unlink(vec!["c"])).unwrap();
+        if committed {
+            ours.apply(&Op::Sync).unwrap();
+        }
+        assert!(inos.iter().all(|ino| ours.vfs.getattr(*ino).unwrap().attr.nlink == 0));
+        let made = ours.vfs.make(inos[0], b"x", 0o644, common::fs::ME, &New::File);
+        assert_eq!(made.unwrap_err().kind(), ErrorKind::NotFound);
+        // The kernel looks a path up again that leads to something stale.
+        assert_eq!(ours.vfs.open(inos[2]).unwrap_err().kind(), ErrorKind::Changed);
+        assert_eq!(ours.vfs.write(inos[2], 0, vec![1]).unwrap_err().kind(), ErrorKind::Changed);
+    }
+    drop(ours);
+    check(&disk.bytes());
 }
 
 /// A commit may begin between the look at a name and its end.

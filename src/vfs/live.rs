@@ -17,7 +17,7 @@ use crate::source::ReadAt;
 use crate::tree::{
     Attr, Changes, Draft, Inode, Name, NameBuf, Named, Node, Owner, PartFrom, Time, Totals, Touched, Tree, Visit, Xattr,
 };
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::{ControlFlow, Range};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -43,6 +43,7 @@ pub(super) struct State {
     base: Arc<dyn Tree>,
     frozen: Option<Arc<Changes>>,
     live: Changes,
+    departed: Departed,
     /// How often the base was replaced.
     generation: u64,
     /// How often changes were handed to a commit.
@@ -51,6 +52,25 @@ pub(super) struct State {
     count: u64,
     /// When the oldest change was made that is not committed.
     since: Option<std::time::Instant>,
+}
+
+/// The inodes that went last, as they were. Programs may have them without a handle of ours: a fifo, a directory they
+/// stand in, a path the kernel was just about to open.
+#[derive(Default)]
+struct Departed {
+    attrs: HashMap<Node, Attr>,
+    order: VecDeque<Node>,
+}
+
+impl Departed {
+    fn add(&mut self, node: Node, attr: Attr) {
+        if self.attrs.insert(node, Attr { nlink: 0, ..attr }).is_none() {
+            self.order.push_back(node);
+        }
+        if self.order.len() > DEPARTED {
+            self.order.pop_front().and_then(|first| self.attrs.remove(&first));
+        }
+    }
 }
 
 /// How far commits have come.
@@ -85,11 +105,18 @@ pub(super) struct Had {
 /// What an entry costs, in the sum of what is dirty: it takes memory as contents do.
 const ENTRY: u64 = 256;
 
+/// How many inodes are remembered that are gone.
+const DEPARTED: usize = 16 << 10;
+
 impl State {
     /// The inode, if it was changed. `Some(None)`: it is gone.
     fn changed(&self, node: Node) -> Option<Option<&Inode>> {
         let found = self.live.nodes.get(&node).or_else(|| self.frozen.as_ref()?.nodes.get(&node));
         found.map(Option::as_ref)
+    }
+
+    fn is_gone(&self, node: Node) -> bool {
+        matches!(self.changed(node), Some(None)) || self.departed.attrs.contains_key(&node)
     }
 
     fn name(&self, dir: Node, name: &[u8]) -> Option<Named> {
@@ -144,6 +171,10 @@ impl State {
 
     /// Takes a node away. One that no commit has seen leaves no trace.
     pub(super) fn remove(&mut self, node: Node) {
+        if let Some(Some(inode)) = self.changed(node) {
+            let attr = inode.attr.clone();
+            self.departed.add(node, attr);
+        }
         let unknown = self.live.nodes.get(&node).and_then(Option::as_ref).is_some_and(|inode| inode.is_new);
         let frozen = self.frozen.as_ref().is_some_and(|frozen| frozen.nodes.contains_key(&node));
         if unknown && !frozen {
@@ -175,8 +206,16 @@ fn gone() -> Error {
 
 impl Live {
     pub fn new(base: Arc<dyn Tree>, writer: Arc<dyn Writer>) -> Arc<Self> {
-        let state =
-            State { base, frozen: None, live: Changes::default(), generation: 0, freezes: 0, count: 0, since: None };
+        let state = State {
+            base,
+            frozen: None,
+            live: Changes::default(),
+            departed: Departed::default(),
+            generation: 0,
+            freezes: 0,
+            count: 0,
+            since: None,
+        };
         Arc::new(Self {
             next_node: AtomicU64::new(writer.first_new_node()),
             writer,
@@ -212,6 +251,9 @@ impl Live {
         let (mut fetched, mut generation) = (Vec::new(), u64::MAX);
         loop {
             let mut state = self.state_mut();
+            if nodes.iter().any(|node| state.is_gone(*node)) {
+                return Err(gone());
+            }
             if state.generation != generation {
                 generation = state.generation;
                 fetched.clear();
@@ -279,7 +321,7 @@ impl Live {
     /// Remembers a handle, unless the file is gone. Whoever takes the last name away asks for handles in the same edit.
     pub(super) fn note_open(&self, node: Node) -> Result<()> {
         let state = self.state();
-        if let Some(None) = state.changed(node) {
+        if state.is_gone(node) {
             return Err(gone());
         }
         *lock(&self.opened).entry(node).or_insert(0) += 1;
@@ -404,6 +446,9 @@ impl Tree for Live {
 
     fn attr(&self, node: Node) -> Result<Attr> {
         let state = self.state();
+        if let Some(attr) = state.departed.attrs.get(&node) {
+            return Ok(attr.clone());
+        }
         match state.changed(node) {
             Some(None) => Err(gone()),
             Some(Some(inode)) => Ok(Attr { allocated: allocated(inode), ..inode.attr.clone() }),
@@ -446,7 +491,7 @@ impl Tree for Live {
     fn xattrs(&self, node: Node) -> Result<Vec<Xattr>> {
         let state = self.state();
         match state.changed(node) {
-            Some(None) => return Err(gone()),
+            _ if state.is_gone(node) => return Err(gone()),
             Some(Some(Inode { xattrs: Some(xattrs), .. })) => return Ok(xattrs.clone()),
             Some(Some(Inode { is_new: true, .. })) => return Ok(Vec::new()),
             _ => {}

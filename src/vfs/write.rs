@@ -517,6 +517,7 @@ fn set_xattrs(live: &Live, node: Node, xattrs: Vec<Xattr>, mode: Option<u32>) ->
 fn directory(live: &Live, dir: Node) -> Result<Attr> {
     let attr = live.attr(dir).map_err(|e| if e.kind() == ErrorKind::Changed { not_found() } else { e })?;
     match attr.kind {
+        Kind::Directory if attr.nlink == 0 => Err(not_found()),
         Kind::Directory => Ok(attr),
         _ => Err(error(ErrorKind::NotADirectory, "it is no directory")),
     }

@@ -520,7 +520,7 @@ pub struct Ours {
     held: BTreeMap<usize, (u64, u64)>,
 }
 
-const ME: Maker = Maker { uid: 0, gid: 0, umask: 0 };
+pub const ME: Maker = Maker { uid: 0, gid: 0, umask: 0 };
 
 impl Ours {
     /// Mounts what is on a store. Nothing is committed but by `Op::Sync`.

@@ -134,14 +134,16 @@ ok "--partial: $(stat -c %s "$MNT/copy/photos/second.raw") bytes kept of an inte
 same "--partial, resumed" "$HOME_LIKE" "$MNT/copy"
 
 # Killed in the middle, five times, and resumed.
+down
+up -o dev,suid,commit=1s
 for n in 1 2 3 4 5; do
-    "${SYNC[@]}" --bwlimit=30m "$HOME_LIKE/" "$MNT/killed/" >/dev/null 2>&1 &
-    sleep "0.$((n * 2))"
+    "${SYNC[@]}" --bwlimit=5m "$HOME_LIKE/" "$MNT/killed/" >/dev/null 2>&1 &
+    sleep "$n"
     dead
-    wait $! && true
-    up -o dev,suid
+    wait $! && fail "rsync ended before the kill"
+    up -o dev,suid,commit=1s
+    find "$MNT" -ls >/dev/null || fail "after kill -9 the tree cannot be read"
 done
-ls -lR "$MNT/killed" >/dev/null || fail "after kill -9 the tree cannot be read"
 "${SYNC[@]}" "$HOME_LIKE/" "$MNT/killed/"
 same "killed five times, resumed" "$HOME_LIKE" "$MNT/killed"
 rm -rf "$MNT/killed" "$MNT/day2"
