@@ -456,6 +456,21 @@ fn a_full_disk_refuses_at_the_write_and_keeps_what_it_took() {
     }
 }
 
+#[test]
+fn what_was_deleted_before_a_commit_gives_its_room_back() {
+    let disk = Arc::new(Disk::new(empty()));
+    let mut ours = Ours::mount(&disk);
+    disk.set_room(Some(disk.bytes().len() as u64 + (10 << 20)));
+    let mut dice = Dice(1);
+    let bytes: Vec<u8> = (0..6 << 20).map(|i| dice_byte(i, &mut dice)).collect();
+    for _ in 0..5 {
+        ours.apply(&Op::Create(vec!["a"])).unwrap();
+        assert_eq!(ours.apply(&Op::Write(vec!["a"], 0, bytes.clone())), Ok(()));
+        ours.apply(&Op::Unlink(vec!["a"])).unwrap();
+    }
+    assert_eq!(ours.apply(&Op::Sync), Ok(()));
+}
+
 /// Bytes that do not compress.
 fn dice_byte(_: u64, dice: &mut Dice) -> u8 {
     dice.below(256) as u8

@@ -298,8 +298,19 @@ impl Live {
         self.dirty.fetch_add(bytes, Relaxed);
     }
 
-    /// Takes care that bytes can be written that are not counted yet.
+    /// Takes care that bytes can be written that are not counted yet. When the disk seems to be full, what waits is
+    /// committed first: it may need less than it was counted for, or nothing any more.
     pub(super) fn reserve(&self, bytes: u64) -> Result<()> {
+        match self.ask_for(bytes) {
+            Err(e) if e.kind() == ErrorKind::NoSpace && self.dirty() > 0 => {
+                self.sync()?;
+                self.ask_for(bytes)
+            }
+            asked => asked,
+        }
+    }
+
+    fn ask_for(&self, bytes: u64) -> Result<()> {
         self.writer.reserve(self.dirty() + bytes, self.dirty() / ENTRY + 1)
     }
 
