@@ -105,6 +105,9 @@ pub(super) struct Had {
 /// What an entry costs, in the sum of what is dirty: it takes memory as contents do.
 const ENTRY: u64 = 256;
 
+/// From so many bytes on, a commit is tried when the disk is full. Each needs some room itself.
+const MUCH: u64 = 1 << 20;
+
 /// How many inodes are remembered that are gone.
 const DEPARTED: usize = 16 << 10;
 
@@ -299,10 +302,10 @@ impl Live {
     }
 
     /// Takes care that bytes can be written that are not counted yet. When the disk seems to be full, what waits is
-    /// committed first: it may need less than it was counted for, or nothing any more.
+    /// committed first, if it is much: it may need less than it was counted for, or nothing any more.
     pub(super) fn reserve(&self, bytes: u64) -> Result<()> {
         match self.ask_for(bytes) {
-            Err(e) if e.kind() == ErrorKind::NoSpace && self.dirty() > 0 => {
+            Err(e) if e.kind() == ErrorKind::NoSpace && self.dirty() >= MUCH => {
                 self.sync()?;
                 self.ask_for(bytes)
             }

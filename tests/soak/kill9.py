@@ -18,7 +18,7 @@ After each kill the dead mount is taken away, the container is mounted again, an
   - what was removed for certain is gone,
   - `stmount check` finds no damage.
 """
-import glob, json, os, random, signal, sqlite3, stat, subprocess, sys, tempfile, time
+import errno, glob, json, os, random, signal, sqlite3, stat, subprocess, sys, tempfile, time
 
 STMOUNT = os.environ.get("STMOUNT", "stmount")
 LOST = (OSError, sqlite3.Error)
@@ -158,6 +158,17 @@ def sqlite(mount, log, seed):
 WRITERS = (append, replace, names, sqlite)
 
 
+def gone(mount):
+    """Whether an error came of the kill: the mount is dead, or is so in a moment."""
+    for _ in range(100):
+        try:
+            os.statvfs(mount)
+        except OSError as e:
+            return e.errno in (errno.ENOTCONN, errno.ECONNABORTED)
+        time.sleep(0.02)
+    return False
+
+
 def start(writer, mount, log, seed):
     child = os.fork()
     if child == 0:
@@ -165,10 +176,9 @@ def start(writer, mount, log, seed):
             signal.alarm(120)
             writer(mount, Log(log), seed)
         except LOST as e:
-            # The mount went away under it. Anything else a mount says is an error.
-            text = str(e)
-            expected = ("Transport endpoint", "Software caused", "disk I/O error", "unable to open", "aborted", "not connected")
-            os._exit(0 if any(known in text for known in expected) else (print(f"{writer.__name__}: {e}", flush=True), 1)[1])
+            if gone(mount):
+                os._exit(0)
+            print(f"{writer.__name__}: {e}", flush=True)
         except BaseException as e:
             print(f"{writer.__name__}: {e!r}", flush=True)
         os._exit(1)
