@@ -64,7 +64,8 @@ fn writable(options: &str) -> Place {
     Packer::default().pack(&Folder::open(folder.path()).unwrap(), &mut bytes, &Unwatched).unwrap();
     let file = Arc::new(Memory::new(bytes));
     let store: Option<Arc<dyn Store>> = Some(file.clone());
-    let access = Access { bytes: file, store, cache: Cache::new(8 << 20), name: "test.st".into() };
+    let access =
+        Access { bytes: file, store, owners: None, state: None, cache: Cache::new(8 << 20), name: "test.st".into() };
     mounted_volume(formats::open(access).unwrap(), options)
 }
 
