@@ -211,6 +211,22 @@ fn commits_of_others_change_nothing_for_anybody() {
     }
 }
 
+#[test]
+fn a_sparse_file_is_told_to_be_sparse_while_it_changes() {
+    let mut ours = Ours::mount(&Arc::new(Disk::new(empty())));
+    let path = vec!["a"];
+    ours.apply(&Op::Create(path.clone())).unwrap();
+    ours.apply(&Op::Write(path.clone(), 1 << 40, vec![1; 5000])).unwrap();
+    let ino = ours.vfs.lookup(ROOT, b"a").unwrap().unwrap().ino;
+    for at in [0, 1 << 20, 1 << 30] {
+        ours.apply(&Op::Sync).unwrap();
+        let before = ours.vfs.getattr(ino).unwrap().attr.allocated;
+        ours.apply(&Op::Write(path.clone(), at, vec![1; 5000])).unwrap();
+        let after = ours.vfs.getattr(ino).unwrap().attr.allocated;
+        assert!((before + 5000..before + 50_000).contains(&after), "{before} bytes and 5000 are {after}");
+    }
+}
+
 /// A kernel may still have what has no name any more, without a handle: a fifo, a directory somebody stands in.
 #[test]
 fn what_is_gone_is_still_known_by_its_number() {

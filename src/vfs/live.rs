@@ -395,6 +395,7 @@ impl Live {
                 state.generation += 1;
                 let live = state.live.nodes.iter_mut().filter(|(node, _)| frozen.nodes.contains_key(node));
                 live.filter_map(|(_, inode)| inode.as_mut()).for_each(|inode| {
+                    inode.attr.allocated = below(inode);
                     inode.under = None;
                     inode.is_new = false;
                 });
@@ -530,14 +531,28 @@ impl Tree for Live {
     }
 }
 
-/// Bytes that are data, about: a hole in what lies below counts in proportion.
+/// Bytes that are data, about.
 fn allocated(inode: &Inode) -> u64 {
     let Some(draft) = &inode.draft else { return inode.attr.allocated };
-    let data = |part: crate::tree::Part| match part.from {
-        PartFrom::Touched(Touched::Hole) | PartFrom::Nothing => 0,
-        _ => part.len,
-    };
-    draft.parts(0..draft.size()).into_iter().map(data).sum()
+    data(draft, below(inode))
+}
+
+/// Bytes of data that a draft lies over.
+fn below(inode: &Inode) -> u64 {
+    inode.under.as_ref().map_or(inode.attr.allocated, |under| data(under, inode.attr.allocated))
+}
+
+/// Bytes of data in a draft over so many. Where holes are below is not asked: no more counts of it than there is.
+fn data(draft: &Draft, below: u64) -> u64 {
+    let (mut touched, mut seen) = (0, 0);
+    for part in draft.parts(0..draft.size()) {
+        match part.from {
+            PartFrom::Touched(Touched::Hole) | PartFrom::Nothing => {}
+            PartFrom::Touched(_) => touched += part.len,
+            PartFrom::Below => seen += part.len,
+        }
+    }
+    touched + below.min(seen)
 }
 
 /// The names of a directory with changes laid over them: each once, in order where the base has an order.
