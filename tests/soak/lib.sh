@@ -56,7 +56,7 @@ dead() {
     local pid
     pid=$(server) || fail "no process serves $MNT"
     kill -9 "$pid"
-    while kill -0 "$pid" 2>/dev/null; do sleep 0.01; done
+    while grep -q '^State:.[^Z]' "/proc/$pid/status" 2>/dev/null; do sleep 0.01; done
     umount -l "$MNT"
 }
 
