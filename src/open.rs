@@ -2,10 +2,9 @@
 
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result, Within};
-use crate::formats::{self, Access, Volume, folder::Folder};
+use crate::formats::{self, Access, Volume, folder};
 use crate::source::{FileSource, ReadAt};
 use crate::tree::Owner;
-use nix::unistd::{Gid, Group, Uid, User};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,19 +14,33 @@ use std::sync::Arc;
 /// first.
 pub fn open(path: &Path, cache: Arc<Cache>) -> Result<Volume> {
     if let Some((file, state)) = with_state(path) {
-        let bytes = Arc::new(FileSource::open(&file)?);
         let name = path.display().to_string();
-        return formats::open(Access { bytes, store: None, owners: None, state: Some(state), cache, name });
+        return formats::open(Access { state: Some(state), name, ..access(&file, cache)? });
     }
     let meta = std::fs::metadata(path).map_err(|e| {
         let e = Error::io(e, format!("cannot open {}", path.display()));
         if path == Path::new("-") { e.hint("a file: only unpack reads from a pipe") } else { e }
     })?;
     if meta.is_dir() {
-        return Ok(Volume::read_only(Arc::new(Folder::open(path)?), "folder"));
+        return Ok(Volume::read_only(Arc::new(folder::Folder::open(path)?), "folder"));
     }
-    let bytes = Arc::new(FileSource::open(path)?);
-    formats::open(Access { bytes, store: None, owners: None, state: None, cache, name: path.display().to_string() })
+    formats::open(access(path, cache)?)
+}
+
+/// Access to the bytes of a file.
+pub fn access(path: &Path, cache: Arc<Cache>) -> Result<Access> {
+    Ok(Access::to_read(Arc::new(FileSource::open(path)?), cache, path.display().to_string()))
+}
+
+/// Access to the bytes of a file, to change them, with its lock.
+///
+/// # Errors
+/// `Locked` when somebody else has it open to change it.
+pub fn access_to_write(path: &Path, cache: Arc<Cache>) -> Result<Access> {
+    let file = Arc::new(FileSource::open_to_write(path)?);
+    file.lock().within(|| path.display())?;
+    let access = Access::to_write(file, cache, path.display().to_string());
+    Ok(Access { owners: Some(Arc::new(owners)), ..access })
 }
 
 /// Opens a container to change it, and holds its lock from then on. What can only be read is opened to be read; then the
@@ -39,21 +52,11 @@ pub fn open_to_write(path: &Path, cache: Arc<Cache>) -> Result<Volume> {
     if path.is_dir() || with_state(path).is_some() {
         return open(path, cache);
     }
-    let file = match FileSource::open_to_write(path) {
-        Ok(file) => Arc::new(file),
-        Err(e) if matches!(e.kind(), Kind::Denied | Kind::ReadOnly) => return open(path, cache),
-        Err(e) => return Err(e),
-    };
-    file.lock().within(|| path.display())?;
-    let name = path.display().to_string();
-    formats::open(Access {
-        bytes: file.clone(),
-        store: Some(file),
-        owners: Some(Arc::new(owners)),
-        state: None,
-        cache,
-        name,
-    })
+    match access_to_write(path, cache.clone()) {
+        Ok(access) => formats::open(access),
+        Err(e) if matches!(e.kind(), Kind::Denied | Kind::ReadOnly) => open(path, cache),
+        Err(e) => Err(e),
+    }
 }
 
 /// Parts `FILE@STATE`, when there is no file that is called so as a whole.
@@ -67,11 +70,8 @@ pub fn with_state(path: &Path) -> Option<(PathBuf, String)> {
     file.is_file().then(|| (file, state.to_owned()))
 }
 
-/// What this system calls a user and a group.
 fn owners(uid: u32, gid: u32) -> Owner {
-    let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
-    let group = Group::from_gid(Gid::from_raw(gid)).ok().flatten();
-    Owner { user: user.map(|user| user.name), group: group.map(|group| group.name) }
+    Owner { user: folder::user_name(uid), group: folder::group_name(gid) }
 }
 
 /// What a container is opened by is at its ends.

@@ -26,14 +26,7 @@ fn every_golden_container_opens_and_holds_what_it_held() {
         let expected = std::fs::read_to_string(path.with_extension("jsonl")).unwrap();
         let bytes = std::fs::read(&path).unwrap();
         let name = path.display().to_string();
-        let access = Access {
-            bytes: Arc::new(Memory::new(bytes)),
-            store: None,
-            owners: None,
-            state: None,
-            cache: Cache::new(1 << 20),
-            name: name.clone(),
-        };
+        let access = Access::to_read(Arc::new(Memory::new(bytes)), Cache::new(1 << 20), &*name);
         let container = Container::open(access).unwrap();
         listing::assert_same(&expected, &listing::of(&container).unwrap(), &name);
         let checked = container.check(2, &Unwatched).unwrap();

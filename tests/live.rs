@@ -2,10 +2,12 @@
 //! ones.
 
 mod common {
+    pub mod dice;
     pub mod disk;
     pub mod fs;
 }
 
+use common::dice::Dice;
 use common::disk::{Disk, Event, after_power_failure};
 use common::fs::{Dump, Fs, Op, Ours, Path, Plain, Real, dump, with_times_of};
 use std::sync::Arc;
@@ -18,19 +20,7 @@ use stmount::formats::{Access, Pack, Unwatched};
 use stmount::source::Memory;
 use stmount::vfs::{New, Policy, ROOT, Rename, Vfs};
 
-/// Numbers that are the same each time.
-struct Dice(u64);
-
 impl Dice {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 24) % n
-    }
-
-    fn of<T: Copy>(&mut self, all: &[T]) -> T {
-        all[self.below(all.len() as u64) as usize]
-    }
-
     /// Few names, so that operations meet.
     fn path(&mut self) -> Path {
         let depth = self.of(&[1, 1, 2, 2, 2, 3]);
@@ -277,17 +267,13 @@ fn name(op: &Op) -> String {
     text.chars().take(120).collect()
 }
 
+fn open(bytes: Vec<u8>) -> Container {
+    Container::open(Access::to_read(Arc::new(Memory::new(bytes)), Cache::new(4 << 20), "after.st")).unwrap()
+}
+
 /// Every hash is right, and every file can be read.
 fn check(bytes: &[u8]) {
-    let access = Access {
-        bytes: Arc::new(Memory::new(bytes.to_vec())),
-        store: None,
-        owners: None,
-        state: None,
-        cache: Cache::new(4 << 20),
-        name: "after.st".into(),
-    };
-    let container = Container::open(access).unwrap();
+    let container = open(bytes.to_vec());
     let checked = container.check(2, &Unwatched).unwrap();
     assert!(checked.is_whole(), "{checked:?}");
 }
@@ -297,15 +283,7 @@ fn reopened(bytes: Vec<u8>, to_write: bool) -> Dump {
     if to_write {
         return Ours::mount(&Arc::new(Disk::new(bytes))).dump();
     }
-    let access = Access {
-        bytes: Arc::new(Memory::new(bytes)),
-        store: None,
-        owners: None,
-        state: None,
-        cache: Cache::new(4 << 20),
-        name: "after.st".into(),
-    };
-    dump(&Vfs::new(Arc::new(Container::open(access).unwrap()), Policy::default()))
+    dump(&Vfs::new(Arc::new(open(bytes)), Policy::default()))
 }
 
 /// A state that was committed: what was seen then, between which events the commit was made.

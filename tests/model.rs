@@ -1,9 +1,11 @@
 //! A container against the folder it was made of: random trees, packed at random, read at random. The folder is the model.
 
 mod common {
+    pub mod dice;
     pub mod metadata;
 }
 
+use common::dice::Dice;
 use common::metadata::noise;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -17,19 +19,7 @@ use stmount::source::{Memory, ReadAt};
 use stmount::tree::{Name, Tree};
 use tempfile::TempDir;
 
-/// Numbers that are the same each time.
-struct Dice(u64);
-
 impl Dice {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 24) % n
-    }
-
-    fn of<T: Copy>(&mut self, all: &[T]) -> T {
-        all[self.below(all.len() as u64) as usize]
-    }
-
     /// A length at or near where a chunk, a segment or a buffer ends, or any.
     fn len(&mut self) -> usize {
         let edge = self.of(&[0, 1, 4096, 8192, 32 << 10, 256 << 10, 512 << 10, 1 << 20]);
@@ -163,15 +153,7 @@ fn whatever_is_packed_reads_back_anywhere_by_anyone() {
         let packer = dice.packer(1 + round % 4);
         let cache = Cache::new(dice.of(&[1 << 20, 64 << 20]));
         let bytes = Arc::new(Memory::new(pack(dir.path(), &packer)));
-        let container = Container::open(Access {
-            bytes,
-            store: None,
-            owners: None,
-            state: None,
-            cache,
-            name: format!("round {round}"),
-        })
-        .unwrap();
+        let container = Container::open(Access::to_read(bytes, cache, format!("round {round}"))).unwrap();
         let source = Folder::open(dir.path()).unwrap();
         std::thread::scope(|threads| {
             for thread in 0..3 {

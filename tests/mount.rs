@@ -22,7 +22,7 @@ use stmount::formats::folder::Folder;
 use stmount::formats::st::Packer;
 use stmount::formats::{self, Access, Pack, Unwatched, Volume};
 use stmount::mount::{self, Mounted, Options};
-use stmount::source::{Memory, Store};
+use stmount::source::Memory;
 use stmount::tree::{Kind, Node, device};
 
 /// Longer than anything here takes on the slowest machine.
@@ -63,9 +63,7 @@ fn writable(options: &str) -> Place {
     let (folder, mut bytes) = (tempfile::tempdir().unwrap(), Vec::new());
     Packer::default().pack(&Folder::open(folder.path()).unwrap(), &mut bytes, &Unwatched).unwrap();
     let file = Arc::new(Memory::new(bytes));
-    let store: Option<Arc<dyn Store>> = Some(file.clone());
-    let access =
-        Access { bytes: file, store, owners: None, state: None, cache: Cache::new(8 << 20), name: "test.st".into() };
+    let access = Access::to_write(file, Cache::new(8 << 20), "test.st");
     mounted_volume(formats::open(access).unwrap(), options)
 }
 

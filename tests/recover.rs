@@ -5,6 +5,7 @@
 #![allow(clippy::single_range_in_vec_init)]
 
 mod common {
+    pub mod dice;
     // Not every test asks all of it.
     #[allow(dead_code)]
     pub mod disk;
@@ -14,6 +15,7 @@ mod common {
     pub mod metadata;
 }
 
+use common::dice::Dice;
 use common::disk::{Disk, after_power_failure};
 use common::fs::{Fs, Op, Ours, Path};
 use common::{listing, metadata};
@@ -33,18 +35,7 @@ const COMMIT: u8 = 4;
 
 // ---- containers -------------------------------------------------------------------------------------------------------
 
-struct Dice(u64);
-
 impl Dice {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 24) % n
-    }
-
-    fn of<T: Copy>(&mut self, all: &[T]) -> T {
-        all[self.below(all.len() as u64) as usize]
-    }
-
     fn path(&mut self) -> Path {
         let depth = self.of(&[1, 1, 2, 2, 3]);
         (0..depth).map(|_| self.of(&["a", "b", "c", "d", "e"])).collect()
@@ -173,14 +164,7 @@ fn contents(store: &dyn ReadAt) -> Vec<u8> {
 
 fn open(bytes: &[u8]) -> Result<Container> {
     let bytes = Arc::new(Memory::new(bytes.to_vec()));
-    Container::open(Access {
-        bytes,
-        store: None,
-        owners: None,
-        state: None,
-        cache: Cache::new(8 << 20),
-        name: "x.st".into(),
-    })
+    Container::open(Access::to_read(bytes, Cache::new(8 << 20), "x.st"))
 }
 
 fn shown(bytes: &[u8]) -> String {
@@ -216,13 +200,13 @@ fn of_kind(bytes: &[u8], kind: u8) -> Vec<Record> {
 // ---- recovering -------------------------------------------------------------------------------------------------------
 
 fn recover<S: Store + 'static>(store: &Arc<S>, dry_run: bool) -> Result<Recovered> {
-    let (bytes, write): (Arc<dyn ReadAt>, Arc<dyn Store>) = (store.clone(), store.clone());
-    let store = (!dry_run).then_some(write);
-    st::recover(
-        Access { bytes, store, owners: None, state: None, cache: Cache::new(8 << 20), name: "x.st".into() },
-        2,
-        &Unwatched,
-    )
+    let cache = Cache::new(8 << 20);
+    let access = if dry_run {
+        Access::to_read(store.clone(), cache, "x.st")
+    } else {
+        Access::to_write(store.clone(), cache, "x.st")
+    };
+    st::recover(access, 2, &Unwatched)
 }
 
 /// Recovers bytes, and looks whether what is said is true: the result opens, to write as well, and has the damage that was

@@ -26,15 +26,7 @@ fn pack(source: &Path, packer: &Packer) -> Vec<u8> {
 }
 
 fn open(bytes: Vec<u8>) -> Container {
-    let access = Access {
-        bytes: Arc::new(Memory::new(bytes)),
-        store: None,
-        owners: None,
-        state: None,
-        cache: Cache::new(64 << 20),
-        name: "test.st".into(),
-    };
-    Container::open(access).unwrap()
+    Container::open(Access::to_read(Arc::new(Memory::new(bytes)), Cache::new(64 << 20), "test.st")).unwrap()
 }
 
 fn packers() -> Vec<Packer> {

@@ -28,7 +28,7 @@ pub fn all(bytes: &[u8]) {
     }
     let bytes = Arc::new(Memory::new(bytes.to_vec()));
     let cache = Cache::new(CACHE);
-    if let Ok(container) = Container::open(Access { bytes, store: None, owners: None, state: None, cache: cache.clone(), name: "fuzz".into() }) {
+    if let Ok(container) = Container::open(Access::to_read(bytes, cache.clone(), "fuzz")) {
         use_all(&container);
     }
     // What is decoded ahead belongs to this input and not to the next.

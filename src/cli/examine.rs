@@ -4,13 +4,12 @@ use super::inspect::entries;
 use super::{heap, plan, say};
 use crate::cache::Cache;
 use crate::error::{Error, Kind as ErrorKind, Result};
-use crate::formats::{Access, Volume, Watch, st};
-use crate::source::FileSource;
+use crate::formats::{Volume, Watch, st};
+use crate::open;
 use crate::tree::{Kind, Node, Tree, path_display};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::path::Path;
-use std::sync::Arc;
 
 /// What `info` shows: rows for people, an object for programs.
 #[derive(Debug)]
@@ -97,15 +96,7 @@ fn open(source: &Path) -> Result<Volume> {
 }
 
 fn container(source: &Path) -> Result<st::Container> {
-    let bytes = Arc::new(FileSource::open(source)?);
-    st::Container::open(Access {
-        bytes,
-        store: None,
-        owners: None,
-        state: None,
-        cache: Cache::new(plan::CACHE),
-        name: source.display().to_string(),
-    })
+    st::Container::open(open::access(source, Cache::new(plan::CACHE))?)
 }
 
 pub fn check(source: &Path, threads: usize, watch: &dyn Watch) -> Result<Checked> {

@@ -5,26 +5,16 @@ use super::progress::Progress;
 use super::{args, exit, plan, say, text_out};
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
-use crate::formats::{Access, Watch, st};
+use crate::formats::{Watch, st};
 use crate::mount::session::Register;
-use crate::source::FileSource;
+use crate::open;
 use crate::vfs::{FORGET, SNAPSHOT};
 use serde_json::json;
 use std::path::Path;
 use std::sync::Arc;
 
-fn access(source: &Path, store: bool) -> Result<Access> {
-    let file = Arc::new(if store { FileSource::open_to_write(source)? } else { FileSource::open(source)? });
-    if store {
-        file.lock().map_err(|e| e.within(source.display()))?;
-    }
-    let name = source.display().to_string();
-    let store = store.then(|| file.clone() as Arc<dyn crate::source::Store>);
-    Ok(Access { bytes: file, store, owners: None, state: None, cache: Cache::new(plan::CACHE), name })
-}
-
 pub fn log(given: &args::Log) -> Result<u8> {
-    let all = st::generations(&access(&given.source, false)?)?;
+    let all = st::generations(&open::access(&given.source, Cache::new(plan::CACHE))?)?;
     if given.json {
         let states: Vec<_> = all
             .iter()
@@ -84,14 +74,14 @@ pub fn restore(given: &args::Restore) -> Result<u8> {
         Error::new(Kind::NotFound, format!("{} is no FILE@STATE", given.state.display()))
             .hint("stmount restore backup.st@before-update; stmount log backup.st lists the states")
     })?;
-    st::restore(access(&file, true)?, &state)?;
+    st::restore(open::access_to_write(&file, Cache::new(plan::CACHE))?, &state)?;
     Ok(exit::OK)
 }
 
 pub fn compact(given: &args::Compact, common: &args::Common) -> Result<u8> {
     let source = given.source.canonicalize();
     let source = source.map_err(|e| Error::io(e, format!("cannot open {}", given.source.display())))?;
-    let access = access(&source, true)?;
+    let access = open::access_to_write(&source, Cache::new(plan::CACHE))?;
     let output = Output::create(&source, true)?;
     keep_owner(&source, &output)?;
     let target = Arc::new(output.store()?);

@@ -297,19 +297,7 @@ mod tests {
     #[test]
     fn modes_read_as_ls_writes_them() {
         let time = crate::tree::Time::default();
-        let attr = |kind, mode| Attr {
-            kind,
-            mode,
-            uid: 0,
-            gid: 0,
-            size: 0,
-            nlink: 1,
-            rdev: 0,
-            mtime: time,
-            atime: time,
-            ctime: time,
-            allocated: 0,
-        };
+        let attr = |kind, mode| Attr::new(kind, mode, time);
         assert_eq!(mode_words(&attr(Kind::Directory, 0o1777)), "drwxrwxrwt");
         assert_eq!(mode_words(&attr(Kind::File, 0o4755)), "-rwsr-xr-x");
         assert_eq!(mode_words(&attr(Kind::File, 0o2640)), "-rw-r-S---");

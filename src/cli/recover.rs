@@ -4,14 +4,13 @@ use super::args::{self, Common};
 use super::progress::Progress;
 use super::{exit, heap, plan, say, text_out};
 use crate::cache::Cache;
-use crate::error::{Result, Within};
+use crate::error::Result;
+use crate::formats::Watch;
 use crate::formats::st::{self, Recovered};
-use crate::formats::{Access, Watch};
-use crate::source::{FileSource, Store};
+use crate::open;
 use crate::tree::path_display;
 use serde_json::json;
 use std::io::{self, IsTerminal};
-use std::sync::Arc;
 
 pub fn recover(given: &args::Recover, common: &Common) -> Result<u8> {
     heap::keep_small();
@@ -34,16 +33,10 @@ pub fn recover(given: &args::Recover, common: &Common) -> Result<u8> {
 }
 
 fn run(given: &args::Recover, watch: &dyn Watch) -> Result<Recovered> {
-    let (cache, name) = (Cache::new(plan::CACHE), given.file.display().to_string());
-    let threads = plan::threads(given.threads);
-    if given.dry_run {
-        let bytes = Arc::new(FileSource::open(&given.file)?);
-        return st::recover(Access { bytes, store: None, owners: None, state: None, cache, name }, threads, watch);
-    }
-    let file = Arc::new(FileSource::open_to_write(&given.file)?);
-    file.lock().within(|| &name)?;
-    let store: Option<Arc<dyn Store>> = Some(file.clone());
-    st::recover(Access { bytes: file, store, owners: None, state: None, cache, name }, threads, watch)
+    let cache = Cache::new(plan::CACHE);
+    let access =
+        if given.dry_run { open::access(&given.file, cache)? } else { open::access_to_write(&given.file, cache)? };
+    st::recover(access, plan::threads(given.threads), watch)
 }
 
 /// What is done; so that it reads the same when it only would be.

@@ -25,6 +25,18 @@ pub struct Access {
     pub name: String,
 }
 
+impl Access {
+    /// To read the newest state.
+    pub fn to_read(bytes: Arc<dyn ReadAt>, cache: Arc<Cache>, name: impl Into<String>) -> Self {
+        Self { bytes, store: None, owners: None, state: None, cache, name: name.into() }
+    }
+
+    /// To change what is stored; whoever opens it holds the lock.
+    pub fn to_write<S: Store + 'static>(store: Arc<S>, cache: Arc<Cache>, name: impl Into<String>) -> Self {
+        Self { store: Some(store.clone()), ..Self::to_read(store, cache, name) }
+    }
+}
+
 /// The names of a user and a group, by their numbers.
 pub type Owners = dyn Fn(u32, u32) -> Owner + Send + Sync;
 
@@ -69,7 +81,8 @@ pub trait Writer: Send + Sync {
     /// container holds what it held before.
     fn commit(&self, changes: &Changes) -> Result<Arc<dyn Tree>>;
 
-    /// Gives the state of the last commit a name, by which it can be opened later. `None` takes the name away.
+    /// Gives the state of the last commit a name, by which it can be opened later; or takes the name away, when it is not
+    /// to `keep` it.
     ///
     /// # Errors
     /// `Exists` when another state has the name; `Unsupported` when the format keeps no earlier states.

@@ -601,20 +601,7 @@ fn attr(stat: &Stat) -> FileAttr {
 
 /// The entry of a name that is not there.
 fn nothing() -> FileAttr {
-    let time = Time::default();
-    let attr = Attr {
-        kind: Kind::File,
-        mode: 0,
-        uid: 0,
-        gid: 0,
-        size: 0,
-        nlink: 0,
-        rdev: 0,
-        mtime: time,
-        atime: time,
-        ctime: time,
-        allocated: 0,
-    };
+    let attr = Attr { nlink: 0, ..Attr::new(Kind::File, 0, Time::default()) };
     FileAttr { ino: INodeNo(0), ..self::attr(&Stat { ino: ROOT, attr }) }
 }
 

@@ -95,6 +95,14 @@ pub struct Attr {
     pub allocated: u64,
 }
 
+impl Attr {
+    /// An empty node of root with one name, all of whose times are the same.
+    pub fn new(kind: Kind, mode: u32, time: Time) -> Self {
+        let (uid, gid, size, nlink, rdev, allocated) = (0, 0, 0, 1, 0, 0);
+        Self { kind, mode, uid, gid, size, nlink, rdev, mtime: time, atime: time, ctime: time, allocated }
+    }
+}
+
 /// User and group by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Owner {

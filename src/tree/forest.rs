@@ -57,20 +57,7 @@ impl Forest {
             Some(attr) => (attr.uid, attr.gid),
             None => (0, 0),
         };
-        let nlink = 2;
-        Attr {
-            kind: Kind::Directory,
-            mode: 0o755,
-            uid,
-            gid,
-            size: 0,
-            nlink,
-            rdev: 0,
-            mtime,
-            atime: mtime,
-            ctime: mtime,
-            allocated: 0,
-        }
+        Attr { uid, gid, nlink: 2, ..Attr::new(Kind::Directory, 0o755, mtime) }
     }
 }
 

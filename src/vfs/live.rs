@@ -154,6 +154,15 @@ impl State {
         Ok(Arc::make_mut(inode.draft.get_or_insert_with(|| Arc::new(Draft::over(size)))))
     }
 
+    /// Changes the contents of a lifted file.
+    pub(super) fn redraft(&mut self, node: Node, work: impl FnOnce(&mut Draft)) -> Result<()> {
+        let draft = self.draft(node)?;
+        work(draft);
+        let size = draft.size();
+        self.touch(node)?.size = size;
+        Ok(())
+    }
+
     pub(super) fn set_name(&mut self, dir: Node, name: NameBuf, to: Named) {
         self.live.set_name(dir, name, to);
     }

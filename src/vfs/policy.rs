@@ -52,20 +52,7 @@ mod tests {
     use crate::tree::Time;
 
     fn attr(kind: Kind, mode: u32) -> Attr {
-        let time = Time::default();
-        Attr {
-            kind,
-            mode,
-            uid: 5,
-            gid: 6,
-            size: 0,
-            nlink: 1,
-            rdev: 0,
-            mtime: time,
-            atime: time,
-            ctime: time,
-            allocated: 0,
-        }
+        Attr { uid: 5, gid: 6, ..Attr::new(kind, mode, Time::default()) }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::handles::{Open, STATELESS};
 use super::live::{Copied, Live, LiveFile};
 use super::{ROOT, Stat, Vfs};
 use crate::error::{Error, Kind as ErrorKind, Result};
-use crate::tree::{Attr, Inode, Kind, Name, NameBuf, Node, Time, Tree, Xattr};
+use crate::tree::{Attr, Draft, Inode, Kind, Name, NameBuf, Node, Time, Tree, Xattr};
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
@@ -140,21 +140,9 @@ impl Vfs {
             New::Symlink(target) => (Kind::Symlink, 0, Some(target.to_vec())),
         };
         let inherits = parent.mode & SETGID != 0;
-        let now = Time::now();
+        let (uid, gid) = (maker.uid, if inherits { parent.gid } else { maker.gid });
         let size = target.as_ref().map_or(0, |target| target.len() as u64);
-        let attr = Attr {
-            kind,
-            mode: mode & 0o7777,
-            uid: maker.uid,
-            gid: if inherits { parent.gid } else { maker.gid },
-            size,
-            nlink: 1,
-            rdev,
-            mtime: now,
-            atime: now,
-            ctime: now,
-            allocated: 0,
-        };
+        let attr = Attr { uid, gid, size, rdev, ..Attr::new(kind, mode & 0o7777, Time::now()) };
         let mut inode = Inode::new(attr, true);
         inode.target = target;
         if kind == Kind::Symlink {
@@ -349,14 +337,7 @@ impl Vfs {
         }
         self.make_room()?;
         live.reserve(len)?;
-        live.edit(&[node], |state| {
-            let draft = state.draft(node)?;
-            draft.write(at, bytes);
-            let size = draft.size();
-            state.inode(node)?.attr.size = size;
-            state.touch(node)?;
-            Ok(())
-        })?;
+        live.edit(&[node], |state| state.redraft(node, |draft| draft.write(at, bytes)))?;
         live.add_dirty(len);
         Ok(())
     }
@@ -371,19 +352,15 @@ impl Vfs {
         if matches!(how, Allocate::Extend | Allocate::KeepSize) {
             live.reserve(range.end - range.start)?;
         }
-        live.edit(&[node], |state| {
-            let draft = state.draft(node)?;
+        let work = |draft: &mut Draft| {
             if matches!(how, Allocate::Punch | Allocate::Zero { .. }) {
                 draft.punch(range.clone());
             }
             if matches!(how, Allocate::Extend | Allocate::Zero { keep_size: false }) && range.end > draft.size() {
                 draft.set_size(range.end);
             }
-            let size = draft.size();
-            state.inode(node)?.attr.size = size;
-            state.touch(node)?;
-            Ok(())
-        })
+        };
+        live.edit(&[node], |state| state.redraft(node, work))
     }
 
     /// Makes a stretch of a file read as one of another file, or of the same; returns its length.
@@ -406,8 +383,7 @@ impl Vfs {
         })?;
         let held = copies.iter().map(|(_, c)| if let Copied::Bytes(bytes) = c { bytes.len() as u64 } else { 0 }).sum();
         live.reserve(held)?;
-        live.edit(&[to], |state| {
-            let draft = state.draft(to)?;
+        let work = |draft: &mut Draft| {
             for (at, copied) in copies {
                 match copied {
                     Copied::Bytes(bytes) => draft.write(at, bytes),
@@ -420,11 +396,8 @@ impl Vfs {
                     }
                 }
             }
-            let size = draft.size();
-            state.inode(to)?.attr.size = size;
-            state.touch(to)?;
-            Ok(())
-        })?;
+        };
+        live.edit(&[to], |state| state.redraft(to, work))?;
         live.add_dirty(held);
         Ok(len)
     }

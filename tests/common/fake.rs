@@ -34,19 +34,7 @@ impl Fake {
             Kind::Symlink => 0o777,
             _ => 0o644,
         };
-        let attr = Attr {
-            kind,
-            mode,
-            uid,
-            gid,
-            size: 0,
-            nlink: 1,
-            rdev: 0,
-            mtime: time,
-            atime: time,
-            ctime: time,
-            allocated: 0,
-        };
+        let attr = Attr { uid, gid, ..Attr::new(kind, mode, time) };
         let node =
             FakeNode { attr, entries: Vec::new(), bytes: Vec::new(), hole: 0, breaks_at: None, xattrs: Vec::new() };
         self.nodes.push(node);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use stmount::cache::Cache;
 use stmount::error::Kind as ErrorKind;
 use stmount::formats::{self, Access};
-use stmount::source::{ReadAt, Store};
+use stmount::source::Store;
 use stmount::tree::Kind;
 use stmount::vfs::{Allocate, Commit, Maker, New, Policy, ROOT, Rename, SetAttr, SetXattr, Vfs};
 
@@ -526,15 +526,7 @@ impl Ours {
     /// Mounts what is on a store. Nothing is committed but by `Op::Sync`.
     pub fn mount<S: Store + 'static>(store: &Arc<S>) -> Self {
         let never = Commit { after: std::time::Duration::from_secs(1_000_000), dirty: 1 << 40 };
-        let (bytes, write): (Arc<dyn ReadAt>, Arc<dyn Store>) = (store.clone(), store.clone());
-        let access = Access {
-            bytes,
-            store: Some(write),
-            owners: None,
-            state: None,
-            cache: Cache::new(8 << 20),
-            name: "test.st".into(),
-        };
+        let access = Access::to_write(store.clone(), Cache::new(8 << 20), "test.st");
         let volume = formats::open(access).unwrap();
         let writer = volume.writer.expect("it can be written");
         let vfs = Arc::new(Vfs::writable(volume.tree, writer, Policy::default(), never));

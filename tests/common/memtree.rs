@@ -49,19 +49,7 @@ impl Default for MemTree {
 impl MemTree {
     fn push(&mut self, kind: Kind, mode: u32) -> Node {
         let time = Time { secs: 1_500_000_000, nanos: 123_456_789 };
-        let attr = Attr {
-            kind,
-            mode,
-            uid: 0,
-            gid: 0,
-            size: 0,
-            nlink: 0,
-            rdev: 0,
-            mtime: time,
-            atime: time,
-            ctime: time,
-            allocated: 0,
-        };
+        let attr = Attr { nlink: 0, ..Attr::new(kind, mode, time) };
         let (children, target, data, xattrs) = Default::default();
         self.nodes.push(MemNode { attr, children, target, data, xattrs });
         match self.nodes.len() as u64 {

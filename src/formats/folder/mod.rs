@@ -23,6 +23,7 @@ use crate::source::{FileSource, ReadAt};
 use crate::tree::{Attr, Kind, Name, NameBuf, Node, Owner, Time, Totals, Tree, Visit, Xattr, device, path_display};
 use listing::Listing;
 use names::Names;
+use nix::unistd::{Gid, Group, Uid, User};
 use places::Places;
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, Stat, fstat, openat, readlinkat, statat};
@@ -283,11 +284,9 @@ impl Tree for Folder {
     }
 
     fn owner(&self, node: Node) -> Result<Owner> {
-        use nix::unistd::{Gid, Group, Uid, User};
         let attr = self.attr(node)?;
-        let user = |uid| User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|u| u.name);
-        let group = |gid| Group::from_gid(Gid::from_raw(gid)).ok().flatten().map(|g| g.name);
-        Ok(Owner { user: cached(&self.users, attr.uid, user), group: cached(&self.groups, attr.gid, group) })
+        let (user, group) = (cached(&self.users, attr.uid, user_name), cached(&self.groups, attr.gid, group_name));
+        Ok(Owner { user, group })
     }
 
     /// What was seen so far: complete after a walk, because counting it beforehand would be a walk of its own.
@@ -299,6 +298,16 @@ impl Tree for Folder {
     fn is_frozen(&self) -> bool {
         false
     }
+}
+
+/// What this system calls a user.
+pub fn user_name(uid: u32) -> Option<String> {
+    User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name)
+}
+
+/// What this system calls a group.
+pub fn group_name(gid: u32) -> Option<String> {
+    Group::from_gid(Gid::from_raw(gid)).ok().flatten().map(|group| group.name)
 }
 
 /// An open file of a folder. One without holes is not asked for them.

@@ -74,15 +74,7 @@ pub fn compact<T: Target + 'static>(
             .hint("stmount check, which names the files; stmount pack leaves them out"));
     }
 
-    let bytes: Arc<dyn ReadAt> = target.clone();
-    let own = Access {
-        bytes,
-        store: Some(target.clone()),
-        owners: None,
-        state: None,
-        cache: Cache::new(access.cache.budget() / 4),
-        name: access.name.clone(),
-    };
+    let own = Access::to_write(target.clone(), Cache::new(access.cache.budget() / 4), &*access.name);
     let writer = super::writer(own, packer.level)?;
     let mut moved = vec![(first, writer.last_commit())];
     for record in records {

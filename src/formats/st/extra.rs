@@ -17,7 +17,6 @@ pub const XATTR: u8 = 3;
 pub const CTIME: u8 = 5;
 /// Bytes that are data and not holes, as a varint; without it all of the size is.
 pub const ALLOCATED: u8 = 10;
-
 /// Time of the last access, when somebody has set one; as [`CTIME`].
 pub const ATIME: u8 = 11;
 

@@ -79,9 +79,7 @@ impl Container {
         owners.insert(key.into_bytes(), name.clone());
         Ok(name)
     }
-}
 
-impl Container {
     /// The row of an inode, if there is one.
     pub(super) fn row(&self, ino: u64) -> Result<Option<NodeRow>> {
         Ok(self.shared.index.node(ino)?.map(|at| at.block.row(at.row)))

@@ -106,14 +106,7 @@ fn recover_bytes(access: &Access, threads: usize, watch: &dyn Watch) -> Result<R
     let mut work = Work { source, cache: access.cache.clone(), front, found: Recovered::default() };
     let plan = work.plan()?;
     let view = Arc::new(View::of(&work.source, &plan)?);
-    let seen = Access {
-        bytes: view,
-        store: None,
-        owners: None,
-        state: None,
-        cache: access.cache.clone(),
-        name: access.name.clone(),
-    };
+    let seen = Access::to_read(view, access.cache.clone(), &*access.name);
     let container = Container::open_bytes(seen).map_err(|e| nothing().caused_by(e))?;
     work.found.checked = container.check(threads, watch)?;
     if let Some(store) = &access.store {
