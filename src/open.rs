@@ -27,9 +27,11 @@ pub fn open(path: &Path, cache: Arc<Cache>) -> Result<Volume> {
     formats::open(access(path, cache)?)
 }
 
-/// Access to the bytes of a file.
+/// Access to the bytes of a file, which a writer leaves where they are as long as this is open.
 pub fn access(path: &Path, cache: Arc<Cache>) -> Result<Access> {
-    Ok(Access::to_read(Arc::new(FileSource::open(path)?), cache, path.display().to_string()))
+    let file = FileSource::open(path)?;
+    file.lock_shared();
+    Ok(Access::to_read(Arc::new(file), cache, path.display().to_string()))
 }
 
 /// Access to the bytes of a file, to change them, with its lock.

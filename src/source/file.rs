@@ -5,11 +5,13 @@ use super::{ReadAt, Store};
 use crate::error::{Error, Kind, Result};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
 use rustix::fs::FallocateFlags;
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// A file of the local system, at whatever offset one likes.
 #[derive(Debug)]
@@ -34,11 +36,24 @@ impl FileSource {
     /// # Errors
     /// `Locked` when another has it.
     pub fn lock(&self) -> Result<()> {
-        match set_lock(&self.file, WRITER) {
+        match set_lock(&self.file, libc::F_WRLCK, WRITER) {
             Ok(()) => Ok(()),
             Err(Errno::EAGAIN | Errno::EACCES) => Err(Error::new(Kind::Locked, "another process has it open to write")
                 .hint("`stmount list` shows who; `-o ro` mounts the last committed state")),
             Err(e) => Err(Error::io(e.into(), "cannot lock it")),
+        }
+    }
+
+    /// Says, until this is dropped, that somebody reads the file: what the last commit holds stays where it is. Waits for
+    /// a writer that is just moving something. A reader is never refused: where there are no locks it goes on without.
+    pub fn lock_shared(&self) {
+        let begun = Instant::now();
+        loop {
+            match set_lock(&self.file, libc::F_RDLCK, READERS) {
+                Ok(()) => return,
+                Err(Errno::EAGAIN | Errno::EACCES) if begun.elapsed() < PATIENCE => std::thread::sleep(AGAIN),
+                Err(e) => return log::debug!("reading without a lock: {e}"),
+            }
         }
     }
 
@@ -51,18 +66,18 @@ impl FileSource {
     }
 }
 
-/// Far behind every byte that a file may have.
+/// Far behind every byte that a file may have: who writes has this one,
 const WRITER: i64 = 1 << 62;
+/// and all who read share this one.
+const READERS: i64 = WRITER + 1;
+
+/// How long a reader waits for a writer that moves things, and after how long it asks again.
+const PATIENCE: Duration = Duration::from_secs(5);
+const AGAIN: Duration = Duration::from_millis(10);
 
 /// A lock on one byte that belongs to the opening of a file and not to a process.
-fn set_lock(file: &File, byte: i64) -> nix::Result<()> {
-    let lock = nix::libc::flock {
-        l_type: nix::libc::F_WRLCK as i16,
-        l_whence: nix::libc::SEEK_SET as i16,
-        l_start: byte,
-        l_len: 1,
-        l_pid: 0,
-    };
+fn set_lock(file: &File, kind: libc::c_int, byte: i64) -> nix::Result<()> {
+    let lock = libc::flock { l_type: kind as i16, l_whence: libc::SEEK_SET as i16, l_start: byte, l_len: 1, l_pid: 0 };
     fcntl(file, FcntlArg::F_OFD_SETLK(&lock)).map(drop)
 }
 
@@ -144,5 +159,59 @@ impl Store for FileSource {
     fn free(&self) -> Result<u64> {
         let fs = rustix::fs::fstatvfs(&self.file).map_err(|e| Error::io(e.into(), "cannot see what is free"))?;
         Ok(fs.f_bavail.saturating_mul(fs.f_frsize))
+    }
+
+    fn exclude_readers(&self) -> Result<bool> {
+        match set_lock(&self.file, libc::F_WRLCK, READERS) {
+            Ok(()) => Ok(true),
+            Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
+            Err(e) => {
+                log::debug!("nobody can tell whether it is being read: {e}");
+                Ok(false)
+            }
+        }
+    }
+
+    fn admit_readers(&self) {
+        if let Err(e) = set_lock(&self.file, libc::F_UNLCK, READERS) {
+            log::warn!("cannot give the lock of the readers back: {e}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_writer_excludes_readers_only_while_there_are_none() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let writer = FileSource::open_to_write(file.path()).unwrap();
+        writer.lock().unwrap();
+        let reader = FileSource::open(file.path()).unwrap();
+        reader.lock_shared();
+        assert!(!writer.exclude_readers().unwrap());
+        drop(reader);
+        assert!(writer.exclude_readers().unwrap());
+        assert_eq!(FileSource::open_to_write(file.path()).unwrap().lock().unwrap_err().kind(), Kind::Locked);
+    }
+
+    #[test]
+    fn a_reader_waits_until_it_is_admitted() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let writer = FileSource::open_to_write(file.path()).unwrap();
+        assert!(writer.exclude_readers().unwrap());
+        let reader = FileSource::open(file.path()).unwrap();
+        let (sent, came) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                reader.lock_shared();
+                sent.send(()).unwrap();
+            });
+            assert!(came.try_recv().is_err());
+            writer.admit_readers();
+            came.recv().unwrap();
+        });
+        assert!(!writer.exclude_readers().unwrap());
     }
 }

@@ -90,4 +90,13 @@ pub trait Store: ReadAt {
     fn free(&self) -> Result<u64> {
         Ok(u64::MAX)
     }
+
+    /// Keeps everybody else from beginning to read, until they are admitted again. `false` when somebody reads already, or
+    /// when nobody can tell: then nothing that a commit stands on may be moved or written over.
+    fn exclude_readers(&self) -> Result<bool> {
+        Ok(true)
+    }
+
+    /// Ends what [`Store::exclude_readers`] began.
+    fn admit_readers(&self) {}
 }
