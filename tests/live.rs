@@ -16,11 +16,17 @@ use stmount::cache::Cache;
 use stmount::error::Kind as ErrorKind;
 use stmount::formats::folder::Folder;
 use stmount::formats::st::{Container, Packer};
-use stmount::formats::{Access, Pack, Unwatched};
+use stmount::formats::{Access, Pack, Unwatched, Upkeep};
 use stmount::source::Memory;
 use stmount::vfs::{New, Policy, ROOT, Rename, Vfs};
 
 impl Dice {
+    /// Space is given back often, or never.
+    fn upkeep(&mut self) -> Option<Upkeep> {
+        let kept = Upkeep { last: self.of(&[0, 1, 5]), ..Upkeep::nothing(0) };
+        self.of(&[None, Some(kept), Some(Upkeep { slack: 30_000, ..kept })])
+    }
+
     /// Few names, so that operations meet.
     fn path(&mut self) -> Path {
         let depth = self.of(&[1, 1, 2, 2, 2, 3]);
@@ -125,7 +131,8 @@ fn what_is_done_is_what_a_model_and_a_real_directory_have() {
         let mut dice = Dice(round * 7919 + 1);
         let most = dice.of(&[3000, 100_000, 600_000]);
         let disk = Arc::new(Disk::new(empty()));
-        let (mut ours, mut plain, mut real) = (Ours::mount(&disk), Plain::default(), Real::new());
+        let upkeep = dice.upkeep();
+        let (mut ours, mut plain, mut real) = (Ours::mounted(&disk, upkeep), Plain::default(), Real::new());
         for step in 0..250 {
             let op = dice.op(most);
             let want = plain.apply(&op);
@@ -151,7 +158,7 @@ fn what_is_done_is_what_a_model_and_a_real_directory_have() {
                 });
                 ours.apply(&Op::Sync).unwrap();
                 drop(ours);
-                ours = Ours::mount(&disk);
+                ours = Ours::mounted(&disk, upkeep);
                 agree(ours.dump(), &plain.dump(), &format!("{when}, mounted again"));
             }
         }
@@ -295,7 +302,7 @@ struct Committed {
 
 /// Works on a disk, with commits, and tells what each of them must leave.
 fn work(dice: &mut Dice, disk: &Arc<Disk>, steps: usize, most: u64) -> Vec<Committed> {
-    let mut ours = Ours::mount(disk);
+    let mut ours = Ours::mounted(disk, dice.upkeep());
     let mut committed = vec![Committed { dump: ours.dump(), began: 0, acknowledged: 0 }];
     for _ in 0..steps {
         let _ = ours.apply(&dice.op(most));

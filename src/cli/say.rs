@@ -1,6 +1,7 @@
 //! What people read: errors, notices, sizes and times in words, names that cannot play tricks on a terminal.
 
 use crate::error::Error;
+use crate::tree::Time;
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
@@ -115,16 +116,8 @@ pub fn percent(part: u64, whole: u64) -> u64 {
 
 /// `2026-11-23 08:20:08`, in UTC.
 pub fn date(secs: i64) -> String {
-    let (days, time) = (secs.div_euclid(86_400), secs.rem_euclid(86_400));
-    // Days to a civil date by eras of 400 years, which begin on the first of March.
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let (year, month, day) = Time { secs, nanos: 0 }.date();
+    let time = secs.rem_euclid(86_400);
     format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}", time / 3600, time / 60 % 60, time % 60)
 }
 

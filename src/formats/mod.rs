@@ -3,6 +3,9 @@
 
 pub mod folder;
 pub mod st;
+mod upkeep;
+
+pub use upkeep::Upkeep;
 
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
@@ -20,6 +23,8 @@ pub struct Access {
     pub owners: Option<Arc<Owners>>,
     /// Which earlier state to open, where the format has any: its name or its number.
     pub state: Option<String>,
+    /// How space is given back that nothing needs any more.
+    pub upkeep: Upkeep,
     pub cache: Arc<Cache>,
     /// Where the bytes are from, for messages.
     pub name: String,
@@ -28,7 +33,7 @@ pub struct Access {
 impl Access {
     /// To read the newest state.
     pub fn to_read(bytes: Arc<dyn ReadAt>, cache: Arc<Cache>, name: impl Into<String>) -> Self {
-        Self { bytes, store: None, owners: None, state: None, cache, name: name.into() }
+        Self { bytes, store: None, owners: None, state: None, upkeep: Upkeep::default(), cache, name: name.into() }
     }
 
     /// To change what is stored; whoever opens it holds the lock.
@@ -88,6 +93,13 @@ pub trait Writer: Send + Sync {
     /// `Exists` when another state has the name; `Unsupported` when the format keeps no earlier states.
     fn name_state(&self, _name: &str, _keep: bool) -> Result<()> {
         Err(Error::new(Kind::Unsupported, "this format keeps no earlier states"))
+    }
+
+    /// Gives space back that nothing needs any more, when it is worth it; when the disk is full, all that can be had. A
+    /// tree that stands in for the one before is handed to `show`, and whoever still uses that one is waited for.
+    /// Returns how many bytes the container is shorter.
+    fn upkeep(&self, _full: bool, _show: &mut dyn FnMut(Arc<dyn Tree>)) -> Result<u64> {
+        Ok(0)
     }
 
     /// The number of the last commit.

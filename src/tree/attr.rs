@@ -54,6 +54,19 @@ pub struct Time {
 }
 
 impl Time {
+    /// Year, month and day, in UTC.
+    pub fn date(&self) -> (i64, u32, u32) {
+        // By eras of 400 years, which begin on the first of March.
+        let shifted = self.secs.div_euclid(86_400) + 719_468;
+        let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+        let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let month_from_march = (5 * day_of_year + 2) / 153;
+        let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+        let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+        (year_of_era + era * 400 + i64::from(month <= 2), month as u32, day as u32)
+    }
+
     pub fn now() -> Self {
         std::time::SystemTime::now().into()
     }

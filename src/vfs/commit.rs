@@ -114,9 +114,12 @@ fn run(live: &Live, when: Commit) {
         (signals.changed, signals.full) = (false, false);
         drop(signals);
         pulse.awake.store(false, std::sync::atomic::Ordering::Release);
-        if let Err(e) = live.sync() {
-            log::error!("changes are not stored yet: {e}");
-            pulse.changed();
+        match live.sync() {
+            Ok(()) => live.upkeep(false),
+            Err(e) => {
+                log::error!("changes are not stored yet: {e}");
+                pulse.changed();
+            }
         }
         signals = lock(&pulse.signals);
     }

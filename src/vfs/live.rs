@@ -37,7 +37,11 @@ pub struct Live {
     dirty: AtomicU64,
     pub(super) pulse: Pulse,
     last_error: Mutex<Option<String>>,
+    /// The files of the base that have handles, and which base that was.
+    below: Mutex<(u64, Below)>,
 }
+
+type Below = HashMap<Node, Arc<dyn ReadAt>>;
 
 pub(super) struct State {
     base: Arc<dyn Tree>,
@@ -238,6 +242,7 @@ impl Live {
             dirty: AtomicU64::new(0),
             pulse: Pulse::default(),
             last_error: Mutex::default(),
+            below: Mutex::default(),
         })
     }
 
@@ -314,11 +319,36 @@ impl Live {
     /// committed first, if it is much: it may need less than it was counted for, or nothing any more.
     pub(super) fn reserve(&self, bytes: u64) -> Result<()> {
         match self.ask_for(bytes) {
-            Err(e) if e.kind() == ErrorKind::NoSpace && self.dirty() >= MUCH => {
-                self.sync()?;
+            Err(e) if e.kind() == ErrorKind::NoSpace => {
+                if self.dirty() >= MUCH {
+                    self.sync()?;
+                }
+                self.upkeep(true);
                 self.ask_for(bytes)
             }
             asked => asked,
+        }
+    }
+
+    /// Has the writer give space back that nothing needs any more: when it is worth it, or all it can when the disk is full.
+    pub(super) fn upkeep(&self, full: bool) {
+        let commits = lock(&self.commits);
+        self.give_back(&commits, full);
+    }
+
+    fn give_back(&self, _no_commit: &Commits, full: bool) {
+        let freed = self.writer.upkeep(full, &mut |tree| {
+            let mut state = self.state_mut();
+            state.base = tree;
+            state.generation += 1;
+            let generation = state.generation;
+            drop(state);
+            *lock(&self.below) = (generation, HashMap::new());
+        });
+        match freed {
+            Ok(0) => {}
+            Ok(freed) => log::info!("{freed} bytes were given back"),
+            Err(e) => log::warn!("no space was given back: {e}"),
         }
     }
 
@@ -362,6 +392,7 @@ impl Live {
         }
         opened.remove(&node);
         drop(opened);
+        lock(&self.below).1.remove(&node);
         let nameless = matches!(self.state().changed(node), Some(Some(inode)) if inode.attr.nlink == 0);
         if nameless {
             self.edit(&[node], |state| {
@@ -379,7 +410,16 @@ impl Live {
         let wanted = self.state().count;
         let mut commits = lock(&self.commits);
         // Whoever held the lock may have taken our changes along.
-        if commits.durable >= wanted { Ok(()) } else { self.commit(&mut commits) }
+        if commits.durable >= wanted {
+            return Ok(());
+        }
+        match self.commit(&mut commits) {
+            Err(e) if e.kind() == ErrorKind::NoSpace => {
+                self.give_back(&commits, true);
+                self.commit(&mut commits)
+            }
+            done => done,
+        }
     }
 
     fn commit(&self, commits: &mut Commits) -> Result<()> {
@@ -402,6 +442,7 @@ impl Live {
             Ok(tree) => {
                 state.base = tree;
                 state.generation += 1;
+                *lock(&self.below) = (state.generation, HashMap::new());
                 let live = state.live.nodes.iter_mut().filter(|(node, _)| frozen.nodes.contains_key(node));
                 live.filter_map(|(_, inode)| inode.as_mut()).for_each(|inode| {
                     inode.attr.allocated = below(inode);
@@ -607,22 +648,26 @@ fn merged(
 pub struct LiveFile {
     live: Arc<Live>,
     node: Node,
-    /// The file of the base, and which base that was.
-    below: Mutex<Option<(u64, Arc<dyn ReadAt>)>>,
 }
 
 impl LiveFile {
     pub fn new(live: Arc<Live>, node: Node) -> Self {
-        Self { live, node, below: Mutex::default() }
+        Self { live, node }
     }
 
     fn below(&self, layers: &Layers) -> Result<Arc<dyn ReadAt>> {
-        let known = lock(&self.below).clone();
-        if let Some((_, file)) = known.filter(|(generation, _)| *generation == layers.generation) {
+        let known = |below: &(u64, Below)| below.1.get(&self.node).filter(|_| below.0 == layers.generation).cloned();
+        if let Some(file) = known(&lock(&self.live.below)) {
             return Ok(file);
         }
         let file = layers.base.open(self.node)?;
-        *lock(&self.below) = Some((layers.generation, file.clone()));
+        // Kept here and not in the handle: nobody may hold a base that was replaced.
+        if self.live.is_open(self.node) {
+            let mut below = lock(&self.live.below);
+            if below.0 == layers.generation {
+                below.1.insert(self.node, file.clone());
+            }
+        }
         Ok(file)
     }
 

@@ -451,6 +451,13 @@ impl Vfs {
         }
     }
 
+    /// Gives space of the container back that nothing needs any more, when it is worth it.
+    pub fn upkeep(&self) {
+        if let Some(live) = &self.live {
+            live.upkeep(false);
+        }
+    }
+
     fn make_room(&self) -> Result<()> {
         self.committer.as_ref().map_or(Ok(()), Committer::make_room)
     }

@@ -175,6 +175,11 @@ impl Store for Disk {
         Ok(())
     }
 
+    fn free(&self) -> Result<u64> {
+        let inner = self.inner.lock().unwrap();
+        Ok(inner.room.map_or(u64::MAX, |room| room.saturating_sub(inner.reserved.max(inner.bytes.len() as u64))))
+    }
+
     fn punch(&self, range: Range<u64>) -> Result<bool> {
         let mut inner = self.inner.lock().unwrap();
         inner.call()?;

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use stmount::cache::Cache;
 use stmount::error::Kind as ErrorKind;
-use stmount::formats::{self, Access};
+use stmount::formats::{self, Access, Upkeep};
 use stmount::source::Store;
 use stmount::tree::Kind;
 use stmount::vfs::{Allocate, Commit, Maker, New, Policy, ROOT, Rename, SetAttr, SetXattr, Vfs};
@@ -517,6 +517,7 @@ impl Fs for Real {
 
 pub struct Ours {
     pub vfs: Arc<Vfs>,
+    gives_back: bool,
     held: BTreeMap<usize, (u64, u64)>,
 }
 
@@ -525,12 +526,17 @@ pub const ME: Maker = Maker { uid: 0, gid: 0, umask: 0 };
 impl Ours {
     /// Mounts what is on a store. Nothing is committed but by `Op::Sync`.
     pub fn mount<S: Store + 'static>(store: &Arc<S>) -> Self {
+        Self::mounted(store, None)
+    }
+
+    /// As [`mount`](Self::mount); after each commit space is given back.
+    pub fn mounted<S: Store + 'static>(store: &Arc<S>, upkeep: Option<Upkeep>) -> Self {
         let never = Commit { after: std::time::Duration::from_secs(1_000_000), dirty: 1 << 40 };
         let access = Access::to_write(store.clone(), Cache::new(8 << 20), "test.st");
-        let volume = formats::open(access).unwrap();
+        let volume = formats::open(Access { upkeep: upkeep.unwrap_or_default(), ..access }).unwrap();
         let writer = volume.writer.expect("it can be written");
         let vfs = Arc::new(Vfs::writable(volume.tree, writer, Policy::default(), never));
-        Self { vfs, held: BTreeMap::new() }
+        Self { vfs, gives_back: upkeep.is_some(), held: BTreeMap::new() }
     }
 
     fn find(&self, path: &[&str]) -> stmount::error::Result<u64> {
@@ -656,7 +662,13 @@ impl Ours {
                 self.vfs.release(handle);
                 Ok(())
             }
-            Op::Sync => self.vfs.sync(),
+            Op::Sync => {
+                self.vfs.sync()?;
+                if self.gives_back {
+                    self.vfs.upkeep();
+                }
+                Ok(())
+            }
         }
     }
 }

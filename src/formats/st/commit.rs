@@ -128,10 +128,10 @@ pub fn newest<T>(source: &dyn ReadAt, open: Open<'_, T>) -> Result<(Found, T)> {
     Ok((Found { commit, torn, has_header: header.is_some() }, opened))
 }
 
-/// Reads the commit of a record, and nothing that it stands on.
+/// Reads the commit of a record, or of an earlier state, and nothing that it stands on.
 pub fn read(source: &dyn ReadAt, record: u64) -> Result<Commit> {
     let header = records::read_header(source, record)?;
-    if !header.is_commit() {
+    if !header.is_state() {
         return Err(damaged(format!("the record at {record} is no commit")));
     }
     let payload = records::read_payload(source, &header, limits::COMMIT)?;

@@ -49,7 +49,7 @@ pub fn compact<T: Target + 'static>(
     watch: &dyn Watch,
 ) -> Result<Compacted> {
     let (history, newest) = History::open(access).within(|| &access.name)?;
-    let tags = generations::tags(newest.index())?;
+    let tags = history.tags(&newest)?;
     let mut records: BTreeSet<u64> = tags.values().map(|tagged| tagged.record).collect();
     records.insert(history.newest().record);
     let states = records.len() as u64;

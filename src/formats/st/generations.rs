@@ -17,7 +17,7 @@ use crate::error::{Error, Kind, Result, Within};
 use crate::formats::Access;
 use crate::source::ReadAt;
 use crate::tree::Time;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// What names of states begin with in META.
@@ -87,7 +87,7 @@ pub(super) fn tags(index: &Index) -> Result<BTreeMap<String, Tagged>> {
 /// The states of a container that are still there, newest first.
 pub fn generations(access: &Access) -> Result<Vec<Generation>> {
     let (history, container) = History::open(access).within(|| &access.name)?;
-    let tags = tags(container.index())?;
+    let tags = history.tags(&container)?;
     let mut all: Vec<Generation> = Vec::new();
     let named = tags.values().map(|tagged| tagged.record);
     let mut records: Vec<u64> = history.chain().chain(named).collect();
@@ -148,6 +148,21 @@ impl History {
         if ours { Ok(commit) } else { Err(damaged(format!("the commit at {record} is of another container"))) }
     }
 
+    /// All states that have names. Where one was moved to another place its number finds it.
+    pub fn tags(&self, container: &Container) -> Result<BTreeMap<String, Tagged>> {
+        let mut tags = tags(container.index())?;
+        let seq = |record: u64| self.commit(record).map(|commit| commit.head.seq.get()).ok();
+        let moved: Vec<&mut Tagged> =
+            tags.values_mut().filter(|tagged| seq(tagged.record) != Some(tagged.sequence)).collect();
+        if !moved.is_empty() {
+            let places: HashMap<u64, u64> = self.chain().filter_map(|record| Some((seq(record)?, record))).collect();
+            for tagged in moved {
+                tagged.record = places.get(&tagged.sequence).copied().unwrap_or(tagged.record);
+            }
+        }
+        Ok(tags)
+    }
+
     /// The records of the commits, newest first, as far as they lead back. Each lies before the one that names it.
     fn chain(&self) -> impl Iterator<Item = u64> + '_ {
         let before = |record: &u64| {
@@ -170,7 +185,7 @@ impl History {
             Error::new(Kind::NotFound, format!("there is no state {which:?}"))
                 .hint("stmount log, which lists those there are")
         };
-        if let Some(tagged) = tags(container.index())?.get(which) {
+        if let Some(tagged) = self.tags(container)?.get(which) {
             return self.commit(tagged.record);
         }
         let sequence: u64 = which.parse().map_err(|_| gone())?;

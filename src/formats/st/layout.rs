@@ -44,6 +44,8 @@ pub enum RecordType {
     Commit = 4,
     Parity = 5,
     Pad = 6,
+    /// An earlier state: the payload of its COMMIT, which lay elsewhere. Never the newest.
+    State = 7,
 }
 
 /// The first 4096 bytes.
@@ -128,6 +130,11 @@ impl RecordHeader {
 
     pub fn is_commit(&self) -> bool {
         self.kind == RecordType::Commit as u8
+    }
+
+    /// Whether the payload is that of a COMMIT.
+    pub fn is_state(&self) -> bool {
+        self.is_commit() || self.kind == RecordType::State as u8
     }
 }
 

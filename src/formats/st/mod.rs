@@ -157,9 +157,9 @@ fn opened_to_write(access: Access) -> Result<ToWrite> {
     let (Some(store), None) = (store, why) else { return Ok(Err((container, why.unwrap_or_default()))) };
     let end = commit::end(&*source, &found.commit)?;
     let (index, tape) = (container.shared_index(), container.shared_tape());
-    let Access { cache, owners, name, .. } = access;
+    let Access { cache, owners, upkeep, name, .. } = access;
     let (owner, commit, level) = (tape.owner(), found.commit, LIVE_LEVEL);
-    let opened = append::Opened { name, store, source, cache, owner, owners, tape, index, commit, end, level };
+    let opened = append::Opened { name, store, source, cache, owner, owners, upkeep, tape, index, commit, end, level };
     Ok(Ok((container, opened)))
 }
 

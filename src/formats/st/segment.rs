@@ -69,6 +69,17 @@ impl Parts<'_> {
     }
 }
 
+/// Bytes at the beginning of a payload in which all its bases stand.
+pub const FRONT: usize = size_of::<SegmentHead>() + size_of::<Base>() * limits::BASES as usize;
+
+/// What a segment is decoded with, from the front of its payload.
+pub fn bases(front: &[u8]) -> Result<Vec<Base>> {
+    let cut = || damaged("it is cut off");
+    let (head, rest) = SegmentHead::read_from_prefix(front).map_err(|_| cut())?;
+    let (bases, _) = <[Base]>::ref_from_prefix_with_elems(rest, head.bases.get().into()).map_err(|_| cut())?;
+    Ok(bases.to_vec())
+}
+
 /// Takes a payload apart and checks it against what the index says of it.
 pub fn parse(payload: &[u8], address: u64, raw_len: u64) -> Result<Parts<'_>> {
     let cut = || damaged("it is cut off");

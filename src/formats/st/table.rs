@@ -13,7 +13,7 @@ use super::columns::{In, Out, unwrap};
 use super::index::{Index, Merge};
 use super::layout::{TableRef, TableTail};
 use super::limits;
-use super::rows::{Block, ChunkRow, ExtentRow, MetaRow, NameRow, NodeRow, Plain, Row, SegmentRow};
+use super::rows::{Block, ChunkRow, ExtentRow, MetaRow, NameRow, NodeRow, Plain, Row, Rows, SegmentRow};
 use crate::codec::damaged;
 use crate::codec::id::Id;
 use crate::error::{Result, Within};
@@ -53,6 +53,24 @@ impl NewTable {
         writer.plain(self.chunks)?;
         writer.family(&self.metas)?;
         writer.finish()
+    }
+
+    /// An older table once more, for other places of its segments: `segment` gives their new rows, `chunk` says which hints
+    /// stay. `None` when no row is left.
+    pub fn moved(
+        table: &Index,
+        segment: impl Fn(&SegmentRow) -> Option<SegmentRow>,
+        chunk: impl Fn(&ChunkRow) -> bool,
+        level: i32,
+    ) -> Result<Option<Encoded>> {
+        let mut writer = TableWriter::new(level);
+        writer.merged(Vec::<NameRow>::new(), &[], table, false)?;
+        writer.merged(Vec::<NodeRow>::new(), &[], table, false)?;
+        writer.merged(Vec::<ExtentRow>::new(), &[], table, false)?;
+        writer.mapped(table, segment)?;
+        writer.mapped(table, |row: &ChunkRow| chunk(row).then_some(*row))?;
+        writer.merged(Vec::<MetaRow>::new(), &[], table, false)?;
+        if writer.blocks == 0 { Ok(None) } else { writer.finish().map(Some) }
     }
 
     /// How many rows there are.
@@ -152,6 +170,19 @@ impl TableWriter {
             next_old = old.step()?;
         }
         self.end::<R::Block>(filling)
+    }
+
+    /// Other rows for those of a table, or none. Deletions stay.
+    fn mapped<R: Plain>(&mut self, table: &Index, map: impl Fn(&R) -> Option<R>) -> Result<()> {
+        let (mut filling, mut rows) = (Filling::default(), table.all::<Rows<R>>()?);
+        while let Some(at) = rows.step()? {
+            if at.block.deletes(at.row) {
+                self.row::<Rows<R>>(&mut filling, || at.block.key(at.row), |out| at.block.copy(at.row, out))?;
+            } else if let Some(row) = map(at.block.get(at.row)) {
+                self.row::<Rows<R>>(&mut filling, || row.key(), |out| row.put(out))?;
+            }
+        }
+        self.end::<Rows<R>>(filling)
     }
 
     fn row<B: Block>(

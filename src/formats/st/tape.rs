@@ -159,7 +159,7 @@ impl Tape {
         self.owner
     }
 
-    /// Takes a newer index into use, which knows all that the one before knew.
+    /// Takes a newer index into use, which knows all that is needed of what the one before knew.
     pub fn renew(&self, index: Arc<Index>) {
         *self.index.write().unwrap_or_else(PoisonError::into_inner) = index;
     }
@@ -176,7 +176,11 @@ impl Tape {
     fn read_at_depth(&self, mut address: u64, mut into: &mut [u8], depth: u32) -> Result<()> {
         while !into.is_empty() {
             let row = self.find(address)?;
-            let segment = self.load(&row, depth)?;
+            let segment = match self.load(&row, depth) {
+                // It was moved just now.
+                Err(_) if self.find(address)? != row => continue,
+                loaded => loaded?,
+            };
             let piece = &segment.bytes[(address - row.address) as usize..];
             let len = piece.len().min(into.len());
             into[..len].copy_from_slice(&piece[..len]);
@@ -192,7 +196,8 @@ impl Tape {
     }
 
     fn key(&self, row: &SegmentRow) -> Key {
-        Key { owner: self.owner, space: SEGMENTS, at: row.record }
+        // A segment may be moved to another place in the file. Its address is its own for ever.
+        Key { owner: self.owner, space: SEGMENTS, at: row.address }
     }
 
     fn load(&self, row: &SegmentRow, depth: u32) -> Result<Arc<Decoded>> {

@@ -57,8 +57,9 @@ impl Contents {
         self.content.older = Some(Box::new(move |id, bytes| older(&index, &tape, id, bytes)));
     }
 
-    /// Forgets what a failed commit has laid.
+    /// Forgets what a failed commit has laid, and which index it asked.
     pub fn forget(&mut self, address: u64) {
+        self.content.older = None;
         self.content.resume(address);
     }
 

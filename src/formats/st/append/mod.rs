@@ -11,6 +11,7 @@
 //!
 //! Whatever fails on the way, nothing counts before the commit is durable: the next attempt begins at `end` again.
 
+mod clean;
 mod contents;
 mod entries;
 
@@ -28,14 +29,14 @@ use super::{limits, pack};
 use crate::cache::Cache;
 use crate::codec::id::Id;
 use crate::error::{Error, Kind, Result, Within};
-use crate::formats::{Owners, Writer};
+use crate::formats::{Owners, Upkeep, Writer};
 use crate::source::{ReadAt, Store};
 use crate::tree::{Changes, Time, Tree};
 use contents::Contents;
 use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// Bytes that are gathered before they are written. What is larger than this needs a sync of its own.
 const SMALL: usize = 1 << 20;
@@ -58,12 +59,12 @@ pub struct StWriter {
     store: Arc<dyn Store>,
     source: Arc<dyn ReadAt>,
     cache: Arc<Cache>,
-    /// Of segments and table blocks, whose places are never used again.
-    owner: u64,
+    /// Of segments, whose addresses are never used again.
     owners: Option<Arc<Owners>>,
     tape: Arc<Tape>,
     preset: Preset,
     first_new_node: u64,
+    upkeep: Upkeep,
     state: Mutex<State>,
     /// Where the next commit begins.
     end: AtomicU64,
@@ -78,6 +79,15 @@ struct State {
     commit: Commit,
     tables: Vec<Arc<Table>>,
     index: Arc<Index>,
+    /// Of table blocks in the cache, as long as no place in the file is used again.
+    blocks: u64,
+    /// Indexes of before, that somebody may still read by.
+    former: Vec<Weak<Index>>,
+    /// When the file ends here, or its files have fewer bytes, it is looked whether space can be given back.
+    check_at: u64,
+    check_below: u64,
+    /// The last commit at which all space was looked for.
+    looked_full: u64,
     contents: Contents,
     /// Users and groups whose names need not be looked up again.
     known: HashSet<(u32, u32)>,
@@ -93,6 +103,7 @@ pub struct Opened {
     pub cache: Arc<Cache>,
     pub owner: u64,
     pub owners: Option<Arc<Owners>>,
+    pub upkeep: Upkeep,
     pub tape: Arc<Tape>,
     pub index: Arc<Index>,
     pub commit: Commit,
@@ -105,7 +116,7 @@ pub struct Opened {
 impl StWriter {
     /// Takes a container over. What lies behind its last commit is cut off.
     pub fn new(opened: Opened) -> Result<Self> {
-        let Opened { name, store, source, cache, owner, owners, tape, index, commit, end, level } = opened;
+        let Opened { name, store, source, cache, owner, owners, upkeep, tape, index, commit, end, level } = opened;
         finish_record(&*store, &commit, end)?;
         let preset = Preset::of(level);
         let contents = Contents::new(&preset, commit.head.next_address.get());
@@ -114,19 +125,24 @@ impl StWriter {
             store,
             source,
             cache,
-            owner,
             owners,
             tape,
             preset,
+            upkeep,
             first_new_node: commit.head.next_ino.get(),
             end: AtomicU64::new(end),
             reserved: AtomicU64::new(end),
             reserving: Mutex::default(),
             sequence: AtomicU64::new(commit.head.seq.get()),
             state: Mutex::new(State {
+                check_at: end + upkeep.slack / 2,
+                check_below: commit.totals.bytes.get().saturating_sub(upkeep.slack / 2),
                 commit,
                 tables: index.tables().to_vec(),
                 index,
+                blocks: owner,
+                former: Vec::new(),
+                looked_full: 0,
                 contents,
                 known: HashSet::new(),
                 time_ns: None,
@@ -134,6 +150,10 @@ impl StWriter {
         };
         writer.reserve(0, 0)?;
         Ok(writer)
+    }
+
+    fn reserving(&self) -> MutexGuard<'_, ()> {
+        self.reserving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -201,11 +221,12 @@ impl StWriter {
         };
         let metas = names.into_iter().map(row).collect::<Result<Vec<_>>>()?;
         let before = (state.tables.clone(), state.commit.clone(), state.index.clone());
+        state.former.push(Arc::downgrade(&before.2));
         // Its tables and totals; all else goes on from the newest commit.
         state.tables = super::open_tables(&*self.source, &old)?;
         (state.commit.tables, state.commit.totals) = (old.tables, old.totals);
         let tables = state.tables.clone();
-        state.index = Arc::new(Index::new(tables, self.source.clone(), self.cache.clone(), self.owner));
+        state.index = Arc::new(Index::new(tables, self.source.clone(), self.cache.clone(), state.blocks));
         // What was written since is known to no index any more.
         let address = state.commit.head.next_address.get();
         state.contents.forget(address);
@@ -263,7 +284,7 @@ impl StWriter {
             tables.push(Arc::new(Table::written(&encoded, placed.record + RECORD_HEADER_LEN)?));
         }
         commit.record = log.at();
-        let end = self.write_commit(tail, &mut commit)?;
+        let end = self.write_commit(tail, &mut commit, last_commit)?;
         Ok(self.take_over(state, commit, tables, end))
     }
 
@@ -283,7 +304,7 @@ impl StWriter {
             return Err(Error::new(Kind::Limit, "the container has too many tables: compact it"));
         }
         let merged = state.tables[kept..].to_vec();
-        let older = Index::new(merged, self.source.clone(), self.cache.clone(), self.owner);
+        let older = Index::new(merged, self.source.clone(), self.cache.clone(), state.blocks);
         Ok((kept, table.merge(&older, kept == 0, INDEX_LEVEL)?))
     }
 
@@ -304,7 +325,7 @@ impl StWriter {
     }
 
     /// Writes what is gathered, and the commit, and returns when both are on the medium.
-    fn write_commit(&self, mut tail: Tail<'_>, commit: &mut Commit) -> Result<u64> {
+    fn write_commit(&self, mut tail: Tail<'_>, commit: &mut Commit, last_commit: u64) -> Result<u64> {
         let (uid, seq) = (commit.head.uid, commit.head.seq.get());
         let small = tail.written == 0;
         if small {
@@ -317,12 +338,12 @@ impl StWriter {
             commit.head.tail_hash = Id::of(&[]).0;
         }
         commit.head.tables = (commit.tables.len() as u32).into();
-        let last_commit = commit.head.prev.get();
         let mut log = Log::new(&mut tail, uid, commit.record, seq, last_commit);
         log.append(RecordType::Commit, &[&commit.encode()])?;
         let end = log.at();
         tail.write_out()?;
-        if self.store.len()? > end {
+        let appended = tail.start == self.end.load(Relaxed);
+        if appended && self.store.len()? > end {
             // An attempt that failed went further.
             self.store.set_len(end)?;
             self.reserved.store(end, Relaxed);
@@ -337,7 +358,9 @@ impl StWriter {
         self.sequence.store(commit.head.seq.get(), Relaxed);
         state.commit = commit;
         state.tables = tables.clone();
-        state.index = Arc::new(Index::new(tables, self.source.clone(), self.cache.clone(), self.owner));
+        state.former.retain(|index| index.strong_count() > 0);
+        state.former.push(Arc::downgrade(&state.index));
+        state.index = Arc::new(Index::new(tables, self.source.clone(), self.cache.clone(), state.blocks));
         self.tape.renew(state.index.clone());
         Arc::new(self.container(state.index.clone(), state.commit.totals, end))
     }
@@ -359,7 +382,7 @@ impl Writer for StWriter {
         if need <= self.reserved.load(Relaxed) {
             return Ok(());
         }
-        let _one_at_a_time = self.reserving.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = self.reserving();
         let from = self.reserved.load(Relaxed).max(self.end.load(Relaxed));
         if need <= from {
             return Ok(());
@@ -409,6 +432,10 @@ impl Writer for StWriter {
         }
     }
 
+    fn upkeep(&self, full: bool, show: &mut dyn FnMut(Arc<dyn Tree>)) -> Result<u64> {
+        self.clean(full, show).within(|| &self.name)
+    }
+
     fn sequence(&self) -> u64 {
         self.sequence.load(Relaxed)
     }
@@ -419,10 +446,11 @@ impl Writer for StWriter {
 }
 
 impl Drop for StWriter {
-    /// Gives back the space that was reserved and not needed.
+    /// Gives back the space that was reserved and not needed, and what an attempt that failed has left.
     fn drop(&mut self) {
         let end = self.end.load(Relaxed);
-        if self.reserved.load(Relaxed) > end {
+        let more = self.reserved.load(Relaxed) > end || self.store.len().is_ok_and(|len| len > end);
+        if more {
             if let Err(e) = self.store.set_len(end) {
                 log::warn!("{}: cannot give reserved space back: {e}", self.name);
             }
