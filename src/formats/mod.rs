@@ -95,10 +95,9 @@ pub trait Writer: Send + Sync {
         Err(Error::new(Kind::Unsupported, "this format keeps no earlier states"))
     }
 
-    /// Gives space back that nothing needs any more, when it is worth it; when the disk is full, all that can be had. A
-    /// tree that stands in for the one before is handed to `show`, and whoever still uses that one is waited for.
+    /// Gives space back that nothing needs any more. A tree that stands in for the one before is handed to `show`, and whoever still uses that one is waited for.
     /// Returns how many bytes the container is shorter.
-    fn upkeep(&self, _full: bool, _show: &mut dyn FnMut(Arc<dyn Tree>)) -> Result<u64> {
+    fn upkeep(&self, _when: Give, _show: &mut dyn FnMut(Arc<dyn Tree>)) -> Result<u64> {
         Ok(0)
     }
 
@@ -107,6 +106,17 @@ pub trait Writer: Send + Sync {
 
     /// Bytes that are free on the medium.
     fn free(&self) -> Result<u64>;
+}
+
+/// When space is given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Give {
+    /// When it is worth the work.
+    Worthwhile,
+    /// When what is kept free for small changes runs out.
+    Tight,
+    /// All that can be had: the disk is full.
+    All,
 }
 
 /// Packs a tree into a stream, front to back, without a seek.

@@ -3,6 +3,7 @@
 
 use super::handles::lock;
 use super::live::Live;
+use crate::formats::Give;
 use std::sync::atomic::{AtomicBool, Ordering::AcqRel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -115,7 +116,7 @@ fn run(live: &Live, when: Commit) {
         drop(signals);
         pulse.awake.store(false, std::sync::atomic::Ordering::Release);
         match live.sync() {
-            Ok(()) => live.upkeep(false),
+            Ok(()) => live.upkeep(Give::Worthwhile),
             Err(e) => {
                 log::error!("changes are not stored yet: {e}");
                 pulse.changed();

@@ -12,7 +12,7 @@
 use super::commit::Pulse;
 use super::handles::lock;
 use crate::error::{Error, Kind as ErrorKind, Result};
-use crate::formats::Writer;
+use crate::formats::{Give, Writer};
 use crate::source::ReadAt;
 use crate::tree::{
     Attr, Changes, Draft, Inode, Name, NameBuf, Named, Node, Owner, PartFrom, Time, Totals, Touched, Tree, Visit, Xattr,
@@ -323,21 +323,21 @@ impl Live {
                 if self.dirty() >= MUCH {
                     self.sync()?;
                 }
-                self.upkeep(true);
+                self.upkeep(Give::All);
                 self.ask_for(bytes)
             }
             asked => asked,
         }
     }
 
-    /// Has the writer give space back that nothing needs any more: when it is worth it, or all it can when the disk is full.
-    pub(super) fn upkeep(&self, full: bool) {
+    /// Has the writer give space back that nothing needs any more.
+    pub(super) fn upkeep(&self, when: Give) {
         let commits = lock(&self.commits);
-        self.give_back(&commits, full);
+        self.give_back(&commits, when);
     }
 
-    fn give_back(&self, _no_commit: &Commits, full: bool) {
-        let freed = self.writer.upkeep(full, &mut |tree| {
+    fn give_back(&self, _no_commit: &Commits, when: Give) {
+        let freed = self.writer.upkeep(when, &mut |tree| {
             let mut state = self.state_mut();
             state.base = tree;
             state.generation += 1;
@@ -415,11 +415,13 @@ impl Live {
         }
         match self.commit(&mut commits) {
             Err(e) if e.kind() == ErrorKind::NoSpace => {
-                self.give_back(&commits, true);
-                self.commit(&mut commits)
+                self.give_back(&commits, Give::All);
+                self.commit(&mut commits)?;
             }
-            done => done,
+            done => done?,
         }
+        self.give_back(&commits, Give::Tight);
+        Ok(())
     }
 
     fn commit(&self, commits: &mut Commits) -> Result<()> {

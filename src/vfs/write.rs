@@ -9,6 +9,7 @@ use super::handles::{Open, STATELESS};
 use super::live::{Copied, Live, LiveFile};
 use super::{ROOT, Stat, Vfs};
 use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::formats::Give;
 use crate::tree::{Attr, Draft, Inode, Kind, Name, NameBuf, Node, Time, Tree, Xattr};
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
@@ -454,7 +455,7 @@ impl Vfs {
     /// Gives space of the container back that nothing needs any more, when it is worth it.
     pub fn upkeep(&self) {
         if let Some(live) = &self.live {
-            live.upkeep(false);
+            live.upkeep(Give::Worthwhile);
         }
     }
 

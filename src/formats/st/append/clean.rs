@@ -22,12 +22,12 @@ use super::super::layout::{HEADER_LEN, RECORD_HEADER_LEN, RecordType, TableRef, 
 use super::super::records::{self, Log, Placed};
 use super::super::rows::{ChunkRow, ExtentRow, Nodes, Rows, SegmentRow};
 use super::super::table::{Left, NewTable, Table};
-use super::super::{limits, open_table, segment};
-use super::{INDEX_LEVEL, MERGED_ROWS, StWriter, State, Tail};
+use super::super::{open_table, segment};
+use super::{INDEX_LEVEL, MERGED_ROWS, RESERVE, StWriter, State, Tail};
 use crate::codec::damaged;
 use crate::codec::id::Id;
 use crate::error::{Error, Kind, Result};
-use crate::formats::Upkeep;
+use crate::formats::{Give, Upkeep, Writer};
 use crate::tree::{Time, Tree};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -50,6 +50,16 @@ struct Plan {
     before: u64,
     /// About how many bytes it takes.
     len: u64,
+}
+
+impl Plan {
+    /// Whether the newest commit, as it is, needs nothing of the place where the part could go, and leads past it.
+    fn is_clear(&self) -> bool {
+        let gap = self.start..self.first;
+        let named = self.needed.segments.iter().any(|segment| gap.contains(&segment.row.record));
+        let passed = self.needed.chain.iter().any(|record| gap.contains(record));
+        self.first - self.start >= self.len && !named && !passed
+    }
 }
 
 /// What the newest state and those that are kept need.
@@ -130,10 +140,15 @@ impl State {
 
 impl StWriter {
     /// Gives space back, see [`Writer::upkeep`](crate::formats::Writer::upkeep).
-    pub(super) fn clean(&self, full: bool, show: &mut dyn FnMut(Arc<dyn Tree>)) -> Result<u64> {
+    pub(super) fn clean(&self, when: Give, show: &mut dyn FnMut(Arc<dyn Tree>)) -> Result<u64> {
         let before = self.end.load(Relaxed);
         let mut state = self.state();
-        let upkeep = if full { Upkeep::nothing(limits::COMMIT) } else { self.upkeep };
+        let full = match when {
+            Give::Worthwhile => false,
+            Give::Tight if before < state.tight_at || !self.is_tight() => return Ok(0),
+            Give::Tight | Give::All => true,
+        };
+        let upkeep = if full { Upkeep::nothing(0) } else { self.upkeep };
         let sequence = state.commit.head.seq.get();
         if full && std::mem::replace(&mut state.looked_full, sequence) == sequence {
             return Ok(0);
@@ -151,7 +166,13 @@ impl StWriter {
             // Not at each commit anew.
             state.look_later(self.end.load(Relaxed), upkeep.slack / 2);
         }
+        state.tight_at = self.end.load(Relaxed) + RESERVE / 8;
         cleaned.map(|()| before.saturating_sub(self.end.load(Relaxed)))
+    }
+
+    /// Whether not much is left of what is kept free, and no more can be had.
+    fn is_tight(&self) -> bool {
+        self.reserved.load(Relaxed).saturating_sub(self.end.load(Relaxed)) < RESERVE / 2 && self.reserve(0, 0).is_err()
     }
 
     fn steps(&self, state: &mut State, upkeep: &Upkeep, show: &mut dyn FnMut(Arc<dyn Tree>)) -> Result<()> {
@@ -164,7 +185,7 @@ impl StWriter {
                 break;
             }
             let Some(plan) = self.plan(state, upkeep)? else { break };
-            let down = plan.first - plan.start >= plan.len;
+            let down = plan.is_clear();
             log::debug!("{}: {} bytes from {} on are written anew", self.name, plan.len, plan.start);
             if down {
                 self.move_down(state, &plan, show)?;

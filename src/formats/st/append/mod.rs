@@ -29,7 +29,7 @@ use super::{limits, pack};
 use crate::cache::Cache;
 use crate::codec::id::Id;
 use crate::error::{Error, Kind, Result, Within};
-use crate::formats::{Owners, Upkeep, Writer};
+use crate::formats::{Give, Owners, Upkeep, Writer};
 use crate::source::{ReadAt, Store};
 use crate::tree::{Changes, Time, Tree};
 use contents::Contents;
@@ -86,8 +86,9 @@ struct State {
     /// When the file ends here, or its files have fewer bytes, it is looked whether space can be given back.
     check_at: u64,
     check_below: u64,
-    /// The last commit at which all space was looked for.
+    /// The last commit at which all space was looked for, and where the file must end until that is done for small changes.
     looked_full: u64,
+    tight_at: u64,
     contents: Contents,
     /// Users and groups whose names need not be looked up again.
     known: HashSet<(u32, u32)>,
@@ -143,6 +144,7 @@ impl StWriter {
                 blocks: owner,
                 former: Vec::new(),
                 looked_full: 0,
+                tight_at: 0,
                 contents,
                 known: HashSet::new(),
                 time_ns: None,
@@ -432,8 +434,8 @@ impl Writer for StWriter {
         }
     }
 
-    fn upkeep(&self, full: bool, show: &mut dyn FnMut(Arc<dyn Tree>)) -> Result<u64> {
-        self.clean(full, show).within(|| &self.name)
+    fn upkeep(&self, when: Give, show: &mut dyn FnMut(Arc<dyn Tree>)) -> Result<u64> {
+        self.clean(when, show).within(|| &self.name)
     }
 
     fn sequence(&self) -> u64 {

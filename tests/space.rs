@@ -1,0 +1,269 @@
+//! The space of a container that takes changes: what nothing needs is given back, and nobody notices.
+
+mod common {
+    #[allow(dead_code, reason = "power fails in some tests only")]
+    pub mod dice;
+    #[allow(dead_code)]
+    pub mod disk;
+    #[allow(dead_code, reason = "the model and the real directory are for other tests")]
+    pub mod fs;
+}
+
+use common::dice::Dice;
+use common::disk::{Disk, after_power_failure};
+use common::fs::{Dump, Fs, Op, Ours, dump};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use stmount::cache::Cache;
+use stmount::formats::folder::Folder;
+use stmount::formats::st::{self, Packer};
+use stmount::formats::{self, Access, Pack, Unwatched, Upkeep};
+use stmount::source::{FileSource, Memory, ReadAt};
+use stmount::vfs::{Policy, ROOT, SNAPSHOT, SetXattr, Vfs};
+
+/// A container with these files.
+fn packed(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    files.iter().for_each(|(name, bytes)| std::fs::write(folder.path().join(name), bytes).unwrap());
+    let mut bytes = Vec::new();
+    Packer::default().pack(&Folder::open(folder.path()).unwrap(), &mut bytes, &Unwatched).unwrap();
+    bytes
+}
+
+fn noise(len: usize, seed: u64) -> Vec<u8> {
+    let mut dice = Dice(seed);
+    (0..len).map(|_| dice.below(256) as u8).collect()
+}
+
+fn access(bytes: Vec<u8>) -> Access {
+    Access::to_read(Arc::new(Memory::new(bytes)), Cache::new(4 << 20), "x.st")
+}
+
+/// What a state shows that has a name or a number.
+fn state(bytes: &[u8], which: &str) -> Dump {
+    let access = Access { state: Some(which.into()), ..access(bytes.to_vec()) };
+    dump(&Vfs::new(formats::open(access).unwrap().tree, Policy::default()))
+}
+
+fn check(bytes: &[u8]) {
+    let container = st::Container::open(access(bytes.to_vec())).unwrap();
+    let checked = container.check(2, &Unwatched).unwrap();
+    assert!(checked.is_whole(), "{checked:?}");
+}
+
+fn snapshot(ours: &Ours, name: &str) {
+    ours.vfs.setxattr(ROOT, SNAPSHOT, name.as_bytes(), SetXattr::Any).unwrap();
+}
+
+const SLACK: u64 = 256 << 10;
+
+#[test]
+fn a_storm_of_syncs_does_not_grow_a_container_beyond_its_bound() {
+    let first = packed(&[("big", &noise(500_000, 1)), ("log", b"")]);
+    let disk = Arc::new(Disk::new(first.clone()));
+    let mut ours = Ours::mounted(&disk, Some(Upkeep { last: 3, ..Upkeep::nothing(SLACK) }));
+    let (mut log, mut longest, mut written) = (Vec::new(), 0, 0);
+    for i in 0..3000u64 {
+        let line = format!("{i:08} {}\n", i * i);
+        ours.apply(&Op::Write(vec!["log"], log.len() as u64, line.clone().into_bytes())).unwrap();
+        log.extend_from_slice(line.as_bytes());
+        ours.apply(&Op::Sync).unwrap();
+        let len = disk.bytes().len() as u64;
+        longest = longest.max(len);
+        written += 1000;
+    }
+    let needed = first.len() as u64 + 3000 * 200;
+    assert!(written > needed && longest < 2 * needed + 2 * SLACK, "{longest} bytes, {needed} are needed");
+    let seen = ours.dump();
+    assert!(seen["/log"].content == log);
+    drop(ours);
+    let bytes = disk.bytes();
+    check(&bytes);
+    assert!(dump(&Vfs::new(formats::open(access(bytes)).unwrap().tree, Policy::default())) == seen);
+}
+
+#[test]
+fn states_that_are_kept_stay_what_they_were() {
+    for round in 0..6 {
+        let mut dice = Dice(round * 41 + 3);
+        let disk = Arc::new(Disk::new(packed(&[("a", &noise(90_000, 5)), ("b", b"bees")])));
+        let upkeep = Upkeep { last: dice.below(4) as u32, ..Upkeep::nothing(dice.of(&[0, 20_000])) };
+        let mut ours = Ours::mounted(&disk, Some(upkeep));
+        let mut named: Vec<(String, Dump)> = Vec::new();
+        let mut shortened = 0;
+        for i in 0..60u64 {
+            let (name, len) = (dice.of(&["a", "b"]), dice.below(60_000) as usize);
+            let _ = ours.apply(&Op::Create(vec![name]));
+            ours.apply(&Op::Write(vec![name], dice.below(50_000), noise(len, i + round * 1000))).unwrap();
+            if dice.below(4) == 0 {
+                let _ = ours.apply(&Op::Unlink(vec![dice.of(&["a", "b"])]));
+            }
+            if dice.below(9) == 0 {
+                ours.apply(&Op::Sync).unwrap();
+                snapshot(&ours, &format!("state-{i}"));
+                named.push((format!("state-{i}"), ours.dump()));
+            }
+            let before = disk.bytes().len();
+            ours.apply(&Op::Sync).unwrap();
+            shortened += u32::from(disk.bytes().len() < before);
+        }
+        let now = ours.dump();
+        drop(ours);
+        let bytes = disk.bytes();
+        check(&bytes);
+        assert!(shortened > 0, "round {round}: nothing was given back");
+        for (name, seen) in &named {
+            assert!(state(&bytes, name) == *seen, "round {round}: {name} is another one");
+        }
+        let log = st::generations(&access(bytes.clone())).unwrap();
+        for generation in &log {
+            state(&bytes, &generation.sequence.to_string());
+        }
+        let found = named.iter().filter(|(name, _)| log.iter().any(|g| g.names.contains(name))).count();
+        assert_eq!(found, named.len());
+        assert!(dump(&Vfs::new(formats::open(access(bytes)).unwrap().tree, Policy::default())) == now);
+    }
+}
+
+/// At each event while space is given back: the newest state and those with names are what they were.
+#[test]
+fn a_power_failure_meanwhile_costs_nothing() {
+    for round in 0..3 {
+        let mut dice = Dice(round * 977 + 1);
+        let first = packed(&[("a", &noise(30_000, 5))]);
+        let disk = Arc::new(Disk::new(first.clone()));
+        let mut ours = Ours::mounted(&disk, Some(Upkeep { last: 1, ..Upkeep::nothing(0) }));
+        let (mut states, mut named) = (vec![(0, ours.dump())], None);
+        for i in 0..14u64 {
+            ours.apply(&Op::Write(vec!["a"], dice.below(20_000), noise(9000, i + round * 100))).unwrap();
+            let seen = ours.dump();
+            ours.apply(&Op::Sync).unwrap();
+            states.push((disk.count(), seen.clone()));
+            if i == 4 {
+                snapshot(&ours, "four");
+                named = Some((disk.count(), seen));
+            }
+        }
+        let events = disk.events();
+        let (since, named) = named.unwrap();
+        for count in 0..=events.len() {
+            for way in 0..4 {
+                let mut keeps = || match way {
+                    0 => true,
+                    1 => false,
+                    2 => dice.below(6) == 0,
+                    _ => dice.below(2) == 0,
+                };
+                let bytes = after_power_failure(&first, &events, count, &mut keeps);
+                let seen = dump(&Vfs::new(formats::open(access(bytes.clone())).unwrap().tree, Policy::default()));
+                let last = states.iter().rposition(|(acknowledged, _)| *acknowledged <= count).unwrap();
+                let right = states[last..].iter().take(2).any(|(_, state)| *state == seen);
+                assert!(right, "round {round}: event {count} of {}, way {way}", events.len());
+                if count >= since {
+                    assert!(state(&bytes, "four") == named, "round {round}: event {count}, way {way}: the named state");
+                }
+                check(&bytes);
+            }
+        }
+    }
+}
+
+#[test]
+fn who_reads_meanwhile_reads_what_is_there() {
+    let (a, b) = (noise(700_000, 1), noise(300_000, 2));
+    let disk = Arc::new(Disk::new(packed(&[("a", &a)])));
+    let mut ours = Ours::mounted(&disk, Some(Upkeep { last: 2, ..Upkeep::nothing(0) }));
+    ours.apply(&Op::Create(vec!["b"])).unwrap();
+    ours.apply(&Op::Write(vec!["b"], 0, b.clone())).unwrap();
+    ours.apply(&Op::Create(vec!["c"])).unwrap();
+    ours.apply(&Op::Sync).unwrap();
+    let (vfs, over) = (ours.vfs.clone(), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..3u64)
+            .map(|i| {
+                let (vfs, over, a, b) = (&vfs, &over, &a, &b);
+                scope.spawn(move || {
+                    let mut dice = Dice(i);
+                    while !over.load(Relaxed) {
+                        let (name, bytes) = dice.of(&[(&b"a"[..], a), (&b"b"[..], b)]);
+                        let ino = vfs.lookup(ROOT, name).unwrap().unwrap().ino;
+                        let handle = vfs.open(ino).unwrap();
+                        for _ in 0..20 {
+                            let at = dice.below(bytes.len() as u64);
+                            let mut piece = vec![0; 5000];
+                            let got = vfs.read(ino, handle, at, &mut piece).unwrap();
+                            assert!(piece[..got] == bytes[at as usize..][..got], "{at}");
+                        }
+                        vfs.release(handle);
+                    }
+                })
+            })
+            .collect();
+        for i in 0..150u64 {
+            ours.apply(&Op::Write(vec!["c"], 0, noise(40_000, i))).unwrap();
+            ours.apply(&Op::Sync).unwrap();
+        }
+        over.store(true, Relaxed);
+        readers.into_iter().for_each(|reader| reader.join().unwrap());
+    });
+    assert!(disk.bytes().len() < 2_600_000, "{} bytes", disk.bytes().len());
+    drop(ours);
+    check(&disk.bytes());
+}
+
+#[test]
+fn what_is_deleted_on_a_full_disk_makes_room() {
+    let disk = Arc::new(Disk::new(packed(&[])));
+    disk.set_room(Some(disk.bytes().len() as u64 + (12 << 20)));
+    let mut ours = Ours::mount(&disk);
+    for round in 0..4u64 {
+        let bytes = noise(8 << 20, round);
+        ours.apply(&Op::Create(vec!["a"])).unwrap();
+        assert_eq!(ours.apply(&Op::Write(vec!["a"], 0, bytes.clone())), Ok(()), "round {round}");
+        assert_eq!(ours.apply(&Op::Sync), Ok(()), "round {round}");
+        assert!(ours.dump()["/a"].content == bytes);
+        ours.apply(&Op::Unlink(vec!["a"])).unwrap();
+        assert_eq!(ours.apply(&Op::Sync), Ok(()), "round {round}");
+    }
+    drop(ours);
+    check(&disk.bytes());
+}
+
+#[test]
+fn a_disk_without_a_byte_left_takes_any_number_of_small_changes() {
+    let disk = Arc::new(Disk::new(packed(&[("a", b"")])));
+    disk.set_room(Some(disk.bytes().len() as u64 + (2 << 20)));
+    let mut ours = Ours::mount(&disk);
+    while ours.apply(&Op::Write(vec!["a"], ours.dump()["/a"].content.len() as u64, noise(60_000, 3))).is_ok() {}
+    for i in 0..6000u32 {
+        ours.apply(&Op::Chmod(vec!["a"], 0o600 + i % 8)).unwrap();
+        assert_eq!(ours.apply(&Op::Sync), Ok(()), "change {i}");
+    }
+    ours.apply(&Op::Unlink(vec!["a"])).unwrap();
+    assert_eq!(ours.apply(&Op::Sync), Ok(()));
+    drop(ours);
+    check(&disk.bytes());
+}
+
+#[test]
+fn nothing_is_moved_while_somebody_else_reads() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.st");
+    std::fs::write(&path, packed(&[("a", b"")])).unwrap();
+    let store = Arc::new(FileSource::open_to_write(&path).unwrap());
+    let mut ours = Ours::mounted(&store, Some(Upkeep::nothing(0)));
+    let storm = |ours: &mut Ours| {
+        for i in 0..20 {
+            ours.apply(&Op::Write(vec!["a"], 0, noise(30_000, i))).unwrap();
+            ours.apply(&Op::Sync).unwrap();
+        }
+        store.len().unwrap()
+    };
+    let reader = FileSource::open(&path).unwrap();
+    reader.lock_shared();
+    assert!(storm(&mut ours) > 20 * 30_000);
+    drop(reader);
+    assert!(storm(&mut ours) < 5 * 30_000);
+    drop(ours);
+    check(&std::fs::read(&path).unwrap());
+}
