@@ -2,7 +2,7 @@
 
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result, Within};
-use crate::formats::{self, Access, Volume, folder};
+use crate::formats::{self, Access, Upkeep, Volume, folder};
 use crate::source::{FileSource, ReadAt};
 use crate::tree::Owner;
 use std::path::{Path, PathBuf};
@@ -50,12 +50,12 @@ pub fn access_to_write(path: &Path, cache: Arc<Cache>) -> Result<Access> {
 ///
 /// # Errors
 /// `Locked` when somebody else has it open to change it.
-pub fn open_to_write(path: &Path, cache: Arc<Cache>) -> Result<Volume> {
+pub fn open_to_write(path: &Path, cache: Arc<Cache>, upkeep: Upkeep) -> Result<Volume> {
     if path.is_dir() || with_state(path).is_some() {
         return open(path, cache);
     }
     match access_to_write(path, cache.clone()) {
-        Ok(access) => formats::open(access),
+        Ok(access) => formats::open(Access { upkeep, ..access }),
         Err(e) if matches!(e.kind(), Kind::Denied | Kind::ReadOnly) => open(path, cache),
         Err(e) => Err(e),
     }

@@ -458,7 +458,7 @@ fn compacting_keeps_the_present_and_the_named_states_and_gives_the_rest_back() {
     let log: serde_json::Value = serde_json::from_str(&desk.ok(&["log", "--json", "a.st"])).unwrap();
     let before = fs::metadata(desk.path("a.st")).unwrap().len();
 
-    desk.ok(&["compact", "-q", "a.st"]);
+    desk.ok(&["compact", "-q", "--named", "a.st"]);
     let after = fs::metadata(desk.path("a.st")).unwrap().len();
     assert!(after < before - 500_000, "{before} → {after}");
     assert_eq!((seen("a.st"), seen("a.st@then")), (now.clone(), then.clone()));
@@ -474,7 +474,7 @@ fn compacting_keeps_the_present_and_the_named_states_and_gives_the_rest_back() {
     desk.umount();
     desk.ok(&["snapshot", "--delete", "a.st", "then"]);
     desk.ok(&["snapshot", "--delete", "a.st", "also-then"]);
-    desk.ok(&["compact", "-q", "-9", "a.st"]);
+    desk.ok(&["compact", "-q", "-9", "--named", "a.st"]);
     assert!(fs::metadata(desk.path("a.st")).unwrap().len() < 30_000);
     assert_eq!(desk.ok(&["cat", "a.st:new"]), "new");
     desk.ok(&["check", "a.st"]);

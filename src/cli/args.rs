@@ -151,6 +151,14 @@ case=sensitive|insensitive|auto: how names are compared
 
 cachesize=SIZE: memory for decoded data; 256M without it
 
+commit=SECONDS: how long a change waits at most before it is stored; 5 without it
+
+slack=SIZE: so many bytes that nothing needs any more may lie in a container, or as many as are needed when that is
+more; 64M without it
+
+keep-last=N, keep-hourly=N, keep-daily=N, keep-weekly=N, keep-monthly=N: which earlier states stay when space is given
+back, besides those with names; 32, 24, 31, 9 and 12 without it
+
 readahead=SIZE, threads=N: how far to read ahead; threads that take requests
 
 fsname=, volname=: the names that df and desktops show
@@ -224,12 +232,15 @@ pub struct Snapshot {
 #[command(after_help = "EXAMPLES\n  \
     stmount compact backup.st\n  \
     stmount compact -9 backup.st          as small as it gets, for a container that is kept\n\n\
-    The present state and those with names stay (stmount snapshot); all others go, and their space is given back. The new\n\
-    container takes the place of the old one when it is complete: until then there must be room for both. It must not be\n\
+    The present state stays, and those with names (stmount snapshot), and the newest of each of the last 24 hours, 31 days,\n\
+    9 weeks and 12 months that have any; all others go, and their space is given back. The new container takes the place of the old one when it is complete: until then there must be room for both. It must not be\n\
     mounted for writing; who has it mounted to read goes on with the old one.")]
 pub struct Compact {
     #[arg(value_hint = ValueHint::FilePath)]
     pub source: PathBuf,
+    /// Keep only the present state and those with names
+    #[arg(long)]
+    pub named: bool,
     #[command(flatten)]
     pub level: Level,
 }

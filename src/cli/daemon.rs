@@ -17,6 +17,7 @@ use super::plan::{self, Mounting};
 use super::{exit, heap, logging, say};
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
+use crate::formats::{Upkeep, Volume};
 use crate::mount::session::{Entry, Register};
 use crate::mount::{self, Mounted, place};
 use crate::tree::Totals;
@@ -212,7 +213,7 @@ fn bring_up(plan: &Mounting) -> Result<(Mounted, Entry, Ready)> {
     let cache = Cache::new(plan.options.cachesize.unwrap_or(plan::CACHE));
     let volume = match plan.options.read_only {
         true => crate::open::open(&plan.source, cache)?,
-        false => open_to_write(&plan.source, cache)?,
+        false => open_to_write(&plan.source, cache, plan.options.upkeep)?,
     };
     let Totals { nodes, bytes, .. } = volume.tree.totals()?;
     let mode = if volume.writer.is_some() { "rw" } else { "ro" }.to_owned();
@@ -225,11 +226,11 @@ fn bring_up(plan: &Mounting) -> Result<(Mounted, Entry, Ready)> {
 }
 
 /// Opens the source to change it. Somebody who has it mounted is named; somebody who is just ending is waited for.
-fn open_to_write(source: &Path, cache: std::sync::Arc<Cache>) -> Result<crate::formats::Volume> {
+fn open_to_write(source: &Path, cache: std::sync::Arc<Cache>, upkeep: Upkeep) -> Result<Volume> {
     let register = Register::of_user();
     let mut told = false;
     loop {
-        let e = match crate::open::open_to_write(source, cache.clone()) {
+        let e = match crate::open::open_to_write(source, cache.clone(), upkeep) {
             Err(e) if e.kind() == Kind::Locked => e,
             opened => return opened,
         };
@@ -243,7 +244,7 @@ fn open_to_write(source: &Path, cache: std::sync::Arc<Cache>) -> Result<crate::f
         }
         if !register.is_ending(source) {
             // It may have ended just now.
-            return crate::open::open_to_write(source, cache).map_err(|_| e);
+            return crate::open::open_to_write(source, cache, upkeep).map_err(|_| e);
         }
         if !std::mem::replace(&mut told, true) {
             log::info!("{}: waiting for the daemon of the last mount, which stores what is left", source.display());

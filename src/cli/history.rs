@@ -5,7 +5,7 @@ use super::progress::Progress;
 use super::{args, exit, plan, say, text_out};
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
-use crate::formats::{Watch, st};
+use crate::formats::{Access, Upkeep, Watch, st};
 use crate::mount::session::Register;
 use crate::open;
 use crate::vfs::{FORGET, SNAPSHOT};
@@ -46,7 +46,7 @@ pub fn snapshot(given: &args::Snapshot) -> Result<u8> {
     let Some(live) = live else {
         let source = given.named.canonicalize();
         let source = source.map_err(|e| Error::io(e, format!("cannot open {}", given.named.display())))?;
-        let volume = crate::open::open_to_write(&source, Cache::new(plan::CACHE))?;
+        let volume = open::open_to_write(&source, Cache::new(plan::CACHE), Upkeep::default())?;
         let writer = volume
             .writer
             .ok_or_else(|| Error::new(Kind::ReadOnly, format!("{} cannot be written to", given.named.display())))?;
@@ -82,6 +82,8 @@ pub fn compact(given: &args::Compact, common: &args::Common) -> Result<u8> {
     let source = given.source.canonicalize();
     let source = source.map_err(|e| Error::io(e, format!("cannot open {}", given.source.display())))?;
     let access = open::access_to_write(&source, Cache::new(plan::CACHE))?;
+    let upkeep = if given.named { Upkeep::nothing(0) } else { Upkeep { last: 1, ..Upkeep::default() } };
+    let access = Access { upkeep, ..access };
     let output = Output::create(&source, true)?;
     keep_owner(&source, &output)?;
     let target = Arc::new(output.store()?);

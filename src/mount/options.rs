@@ -4,6 +4,7 @@
 //! file system are accepted and do nothing. Anything else is an error that names the nearest option there is.
 
 use crate::error::{Error, Kind, Result};
+use crate::formats::Upkeep;
 use crate::vfs::{Commit, Policy};
 use std::ffi::OsString;
 use std::time::Duration;
@@ -24,6 +25,8 @@ pub struct Options {
     pub read_only: bool,
     /// Longest time that a change waits for its commit.
     pub commit: Option<Duration>,
+    /// How space is given back, and which earlier states stay. As `cachesize`, for whoever opens the container.
+    pub upkeep: Upkeep,
     pub allow_other: bool,
     pub allow_root: bool,
     /// Let the kernel check modes and owners. Only for mounts whose every user may see everything is it worth turning off.
@@ -57,6 +60,7 @@ impl Default for Options {
         Self {
             read_only: false,
             commit: None,
+            upkeep: Upkeep::default(),
             allow_other: false,
             allow_root: false,
             default_permissions: true,
@@ -114,6 +118,12 @@ const VALUES: &[(&str, SetValue)] = &[
     ("dmask", |o, v| mask(v).map(|n| o.dmask = n)),
     ("cachesize", |o, v| size(v).map(|n| o.cachesize = Some(n))),
     ("commit", |o, v| seconds(v).map(|t| o.commit = Some(t))),
+    ("slack", |o, v| size(v).map(|n| o.upkeep.slack = n)),
+    ("keep-last", |o, v| number(v, 10).map(|n| o.upkeep.last = n)),
+    ("keep-hourly", |o, v| number(v, 10).map(|n| o.upkeep.hourly = n)),
+    ("keep-daily", |o, v| number(v, 10).map(|n| o.upkeep.daily = n)),
+    ("keep-weekly", |o, v| number(v, 10).map(|n| o.upkeep.weekly = n)),
+    ("keep-monthly", |o, v| number(v, 10).map(|n| o.upkeep.monthly = n)),
     ("readahead", |o, v| size(v).map(|n| o.readahead = Some(n))),
     ("threads", |o, v| number(v, 10).map(|n| o.threads = Some(n.clamp(1, 64) as usize))),
     ("case", |o, v| case(v).map(|c| o.case = c)),

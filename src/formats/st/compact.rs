@@ -1,4 +1,4 @@
-//! A container packed anew: only what its present state and those with names need, in the order and with the strength of
+//! A container packed anew: only what the states need that are kept, in the order and with the strength of
 //! a pack. Inode numbers, times and the numbers of the states stay.
 //!
 //! ```text
@@ -17,7 +17,7 @@ use crate::cache::Cache;
 use crate::error::{Error, Kind as ErrorKind, Result, Within};
 use crate::formats::{Access, Pack, Watch};
 use crate::source::{ReadAt, Store};
-use crate::tree::{Changes, Draft, Inode, Kind, Name, Node, Tree};
+use crate::tree::{Changes, Draft, Inode, Kind, Name, Node, Time, Tree};
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -50,7 +50,10 @@ pub fn compact<T: Target + 'static>(
 ) -> Result<Compacted> {
     let (history, newest) = History::open(access).within(|| &access.name)?;
     let tags = history.tags(&newest)?;
-    let mut records: BTreeSet<u64> = tags.values().map(|tagged| tagged.record).collect();
+    let all = generations::generations(access)?;
+    let times: Vec<Time> = all.iter().map(|state| state.time).collect();
+    let kept = all.iter().zip(access.upkeep.kept(&times)).filter(|(state, keep)| *keep || !state.names.is_empty());
+    let mut records: BTreeSet<u64> = kept.map(|(state, _)| state.record).collect();
     records.insert(history.newest().record);
     let states = records.len() as u64;
     let mut records = records.into_iter();
