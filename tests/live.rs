@@ -171,14 +171,15 @@ fn what_is_done_is_what_a_model_and_a_real_directory_have() {
     }
 }
 
-/// Does something while somebody else commits all the time.
+/// Does something while somebody else commits and gives space back all the time.
 fn while_committing(disk: &Arc<Disk>, work: impl FnOnce(&mut Ours)) {
-    let mut ours = Ours::mount(disk);
+    let mut ours = Ours::mounted(disk, Some(Upkeep::nothing(0)));
     let (vfs, over) = (ours.vfs.clone(), AtomicBool::new(false));
     std::thread::scope(|scope| {
         let others = scope.spawn(|| {
             while !over.load(Relaxed) {
                 vfs.sync().unwrap();
+                vfs.upkeep();
             }
         });
         let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(&mut ours)));

@@ -267,3 +267,39 @@ fn nothing_is_moved_while_somebody_else_reads() {
     drop(ours);
     check(&std::fs::read(&path).unwrap());
 }
+
+#[test]
+fn what_several_take_at_once_on_a_disk_that_gets_full_can_be_stored() {
+    for round in 0..10 {
+        let disk = Arc::new(Disk::new(packed(&[])));
+        disk.set_room(Some(disk.bytes().len() as u64 + (9 << 20) + round * 100_000));
+        let mut ours = Ours::mount(&disk);
+        let names = ["a", "b", "c", "d"];
+        names.iter().for_each(|name| ours.apply(&Op::Create(vec![name])).unwrap());
+        let vfs = &ours.vfs;
+        let taken: Vec<Vec<u8>> = std::thread::scope(|scope| {
+            let writers: Vec<_> = (0..4u64)
+                .map(|i| {
+                    scope.spawn(move || {
+                        let ino = vfs.lookup(ROOT, names[i as usize].as_bytes()).unwrap().unwrap().ino;
+                        let mut taken = Vec::new();
+                        loop {
+                            let piece = noise(300_000, taken.len() as u64 * 4 + i);
+                            if vfs.write(ino, taken.len() as u64, piece.clone()).is_err() {
+                                return taken;
+                            }
+                            taken.extend_from_slice(&piece);
+                        }
+                    })
+                })
+                .collect();
+            writers.into_iter().map(|writer| writer.join().unwrap()).collect()
+        });
+        assert_eq!(ours.apply(&Op::Sync), Ok(()), "round {round}: what was taken must be stored");
+        drop(ours);
+        let seen = dump(&Vfs::new(formats::open(access(disk.bytes())).unwrap().tree, Policy::default()));
+        for (name, taken) in names.iter().zip(&taken) {
+            assert!(seen[&format!("/{name}")].content == *taken, "round {round}: {name}");
+        }
+    }
+}

@@ -35,6 +35,8 @@ pub struct Live {
     opened: Mutex<HashMap<Node, u32>>,
     /// Bytes of contents and entries that are not committed, about.
     dirty: AtomicU64,
+    /// Bytes that are just being written, and were promised room.
+    claimed: AtomicU64,
     pub(super) pulse: Pulse,
     last_error: Mutex<Option<String>>,
     /// The files of the base that have handles, and which base that was.
@@ -240,6 +242,7 @@ impl Live {
             commits: Mutex::default(),
             opened: Mutex::default(),
             dirty: AtomicU64::new(0),
+            claimed: AtomicU64::new(0),
             pulse: Pulse::default(),
             last_error: Mutex::default(),
             below: Mutex::default(),
@@ -311,23 +314,27 @@ impl Live {
         self.dirty.load(Relaxed)
     }
 
+    /// Counts bytes that an edit takes in. Asked within the edit, so that its commit counts them off.
     pub(super) fn add_dirty(&self, bytes: u64) {
         self.dirty.fetch_add(bytes, Relaxed);
     }
 
-    /// Takes care that bytes can be written that are not counted yet. When the disk seems to be full, what waits is
-    /// committed first, if it is much: it may need less than it was counted for, or nothing any more.
-    pub(super) fn reserve(&self, bytes: u64) -> Result<()> {
-        match self.ask_for(bytes) {
+    /// Takes care that bytes can be written, until they are counted as dirty. When the disk seems to be full, what waits
+    /// is committed first, if it is much: it may need less than it was counted for, or nothing any more.
+    pub(super) fn reserve(&self, bytes: u64) -> Result<Claim<'_>> {
+        self.claimed.fetch_add(bytes, Relaxed);
+        let claim = Claim { live: self, bytes };
+        match self.ask_for_room() {
             Err(e) if e.kind() == ErrorKind::NoSpace => {
                 if self.dirty() >= MUCH {
                     self.sync()?;
                 }
                 self.upkeep(Give::All);
-                self.ask_for(bytes)
+                self.ask_for_room()?;
             }
-            asked => asked,
+            asked => asked?,
         }
+        Ok(claim)
     }
 
     /// Has the writer give space back that nothing needs any more.
@@ -352,8 +359,8 @@ impl Live {
         }
     }
 
-    fn ask_for(&self, bytes: u64) -> Result<()> {
-        self.writer.reserve(self.dirty() + bytes, self.dirty() / ENTRY + 1)
+    fn ask_for_room(&self) -> Result<()> {
+        self.writer.reserve(self.dirty() + self.claimed.load(Relaxed), self.dirty() / ENTRY + 1)
     }
 
     /// How the tree stands to what is stored of it.
@@ -486,6 +493,18 @@ impl Live {
             }
         }
         Ok(Layers { base, generation, parts: Some(parts) })
+    }
+}
+
+/// Room for bytes that are being written: nobody else is promised it meanwhile.
+pub(super) struct Claim<'a> {
+    live: &'a Live,
+    bytes: u64,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        self.live.claimed.fetch_sub(self.bytes, Relaxed);
     }
 }
 

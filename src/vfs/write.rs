@@ -115,10 +115,12 @@ impl Vfs {
             return Err(error(ErrorKind::Exists, "the name exists"));
         }
         let mut inode = self.inode_of(live, dir, &parent, mode, maker, new)?;
-        live.reserve(inode.target.as_ref().map_or(0, Vec::len) as u64)?;
+        let held = inode.target.as_ref().map_or(0, Vec::len) as u64;
+        let _room = live.reserve(held)?;
         let (node, kind) = (live.new_node(), inode.attr.kind);
         let attr = inode.attr.clone();
         live.edit(&[dir], |state| {
+            live.add_dirty(held);
             let parent = state.touch(dir)?;
             parent.nlink += u32::from(kind == Kind::Directory);
             inode.attr.nlink = if kind == Kind::Directory { 2 } else { 1 };
@@ -227,7 +229,7 @@ impl Vfs {
         if live.find(dir, name.as_name())?.is_some() {
             return Err(error(ErrorKind::Exists, "the name exists"));
         }
-        live.reserve(0)?;
+        let _room = live.reserve(0)?;
         live.edit(&[dir, node], |state| {
             let inode = state.inode(node)?;
             inode.attr.nlink += 1;
@@ -258,7 +260,7 @@ impl Vfs {
             (Some((there, over)), Rename::Replace) => replaceable(live, &attr, *there, over)?,
             _ => {}
         }
-        live.reserve(0)?;
+        let _room = live.reserve(0)?;
         if let (Some((other, over)), Rename::Exchange) = (&there, how) {
             return exchange(live, (from, name, node, &attr), (to, new_name, *other, over));
         }
@@ -337,10 +339,11 @@ impl Vfs {
             return Ok(());
         }
         self.make_room()?;
-        live.reserve(len)?;
-        live.edit(&[node], |state| state.redraft(node, |draft| draft.write(at, bytes)))?;
-        live.add_dirty(len);
-        Ok(())
+        let _room = live.reserve(len)?;
+        live.edit(&[node], |state| {
+            live.add_dirty(len);
+            state.redraft(node, |draft| draft.write(at, bytes))
+        })
     }
 
     pub fn allocate(&self, ino: u64, range: Range<u64>, how: Allocate) -> Result<()> {
@@ -351,7 +354,8 @@ impl Vfs {
         }
         file(live, node)?;
         if matches!(how, Allocate::Extend | Allocate::KeepSize) {
-            live.reserve(range.end - range.start)?;
+            // That there is room now is all that can be told: what is written may need less, or more.
+            drop(live.reserve(range.end - range.start)?);
         }
         let work = |draft: &mut Draft| {
             if matches!(how, Allocate::Punch | Allocate::Zero { .. }) {
@@ -383,7 +387,7 @@ impl Vfs {
             Ok(())
         })?;
         let held = copies.iter().map(|(_, c)| if let Copied::Bytes(bytes) = c { bytes.len() as u64 } else { 0 }).sum();
-        live.reserve(held)?;
+        let _room = live.reserve(held)?;
         let work = |draft: &mut Draft| {
             for (at, copied) in copies {
                 match copied {
@@ -398,8 +402,10 @@ impl Vfs {
                 }
             }
         };
-        live.edit(&[to], |state| state.redraft(to, work))?;
-        live.add_dirty(held);
+        live.edit(&[to], |state| {
+            live.add_dirty(held);
+            state.redraft(to, work)
+        })?;
         Ok(len)
     }
 
@@ -484,8 +490,9 @@ fn set_xattrs(live: &Live, node: Node, xattrs: Vec<Xattr>, mode: Option<u32>) ->
     if sum > XATTRS_MAX {
         return Err(error(ErrorKind::NoSpace, "the attributes of one file have at most 1 MiB together"));
     }
-    live.reserve(sum as u64)?;
+    let _room = live.reserve(sum as u64)?;
     live.edit(&[node], |state| {
+        live.add_dirty(sum as u64);
         let inode = state.inode(node)?;
         inode.attr.mode = mode.map_or(inode.attr.mode, |bits| (inode.attr.mode & !0o777) | bits);
         inode.attr.ctime = Time::now();
