@@ -24,7 +24,7 @@ from blake3 import blake3
 
 MAGIC, RECORD_MAGIC, FOOTER_MAGIC = b"\x89STF\r\n\x1a\n", b"\xabSTR", b"STcf"
 RECORD, FOOTER = struct.Struct("<4sBBHQQQQ8s32s8s8x"), struct.Struct("<QQ96x4s4x8s")
-SEG, TABLE, COMMIT = 2, 3, 4
+SEG, TABLE, COMMIT, STATE = 2, 3, 4, 7
 KINDS = {1: "fifo", 2: "char", 4: "dir", 6: "block", 8: "file", 10: "symlink", 12: "socket"}
 MIB, TAPE_END, WORD = 1 << 20, 1 << 62, (1 << 64) - 1
 
@@ -184,11 +184,12 @@ class Container:
         need(blake3(data).digest() == digest, f"the {length} bytes at {at} are damaged")
         return data
 
-    def record(self, at, kind, digest=None):
+    def record(self, at, kinds, digest=None):
         """The payload of a record, whose hash something else may tell too."""
         head = self.file[self.start + at : self.start + at + 96]
         magic, of_kind, _, _, own, length, _, _, half_uid, said, check = RECORD.unpack(head)
-        need((magic, of_kind, own, said, at % 64) == (RECORD_MAGIC, kind, at, digest or said, 0), f"no record at {at}")
+        right = (magic, own, said, at % 64) == (RECORD_MAGIC, at, digest or said, 0)
+        need(right and of_kind in kinds, f"no record at {at}")
         payload = self.verified(at + 96, length, said)
         uid = self.uid or payload[:16]  # without a header, the commit that is read first tells it
         need(half_uid == uid[:8] and blake3(uid + head[:80]).digest(8) == check, f"the record at {at} is damaged")
@@ -196,7 +197,7 @@ class Container:
 
     def commit(self, at, digest=None):
         """What the commit there says, if it is whole: uid, features, (offset and hash of the one before), tables."""
-        payload = self.record(at, COMMIT, digest)
+        payload = self.record(at, (COMMIT, STATE) if digest else (COMMIT,), digest)
         uid, *before, tail, tail_hash, features, count = struct.unpack_from("<16s16xQ32sQ32s16xQ24xI", payload)
         need(self.uid in (None, uid) and tail <= at, "a commit of another container, or of an impossible tail")
         self.verified(tail, at - tail, tail_hash)
@@ -212,7 +213,7 @@ class Container:
 
     def table(self, at, payload_len, blocks_len, fence_len, _):
         """The rows of a table, by their keys."""
-        payload, found, last = self.record(at, TABLE), {}, b""
+        payload, found, last = self.record(at, (TABLE,)), {}, b""
         blocks, fence, lengths = pieces(payload, [blocks_len, fence_len, payload_len - blocks_len - fence_len])
         need(struct.unpack("<QQ", lengths) == (blocks_len, fence_len), "a table ends otherwise than it should")
         fence = rows_of(fence, FENCE)
@@ -231,7 +232,7 @@ class Container:
     def segment(self, row, depth=0):
         """The raw bytes of a segment."""
         need(depth <= 2 and row.store == 0, "bases have bases have bases, or a segment is in another container")
-        payload = self.record(row.at, SEG, row.digest)
+        payload = self.record(row.at, (SEG,), row.digest)
         address, raw_len, stage_count, base_count = struct.unpack_from("<QQBxH", payload)
         need((address, raw_len, len(payload)) == (row.address, row.raw_len, row.payload_len), "another segment")
         at, stages = 24 + 16 * base_count, []
