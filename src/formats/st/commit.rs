@@ -130,8 +130,12 @@ pub fn newest<T>(source: &dyn ReadAt, open: Open<'_, T>) -> Result<(Found, T)> {
 
 /// Reads the commit of a record, or of an earlier state, and nothing that it stands on.
 pub fn read(source: &dyn ReadAt, record: u64) -> Result<Commit> {
+    read_if(source, record, RecordHeader::is_state)
+}
+
+fn read_if(source: &dyn ReadAt, record: u64, is_one: fn(&RecordHeader) -> bool) -> Result<Commit> {
     let header = records::read_header(source, record)?;
-    if !header.is_state() {
+    if !is_one(&header) {
         return Err(damaged(format!("the record at {record} is no commit")));
     }
     let payload = records::read_payload(source, &header, limits::COMMIT)?;
@@ -215,7 +219,7 @@ impl<T> Search<'_, T> {
     fn attempt(&mut self, record: u64) -> Result<(Commit, T)> {
         self.below = record;
         self.tries += 1;
-        let commit = read(self.source, record)?;
+        let commit = read_if(self.source, record, RecordHeader::is_commit)?;
         if self.uid.is_some_and(|known| known != commit.head.uid) {
             return Err(damaged(format!("the commit at {record} is of another container")));
         }
