@@ -51,6 +51,20 @@ fn check(bytes: &[u8]) {
     assert!(checked.is_whole(), "{checked:?}");
 }
 
+/// One record begins where the other ends, up to the end of the file.
+fn records_follow_each_other(bytes: &[u8]) {
+    let number = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap()) as usize;
+    let mut at = 4096;
+    while at < bytes.len() {
+        assert!(bytes[at..].starts_with(b"\xabSTR") && number(at + 8) == at, "no record begins at {at}");
+        let footer = if bytes[at + 4] == 4 { 128 } else { 0 };
+        let end = (at + 96 + number(at + 16) + footer).next_multiple_of(64);
+        assert!(footer == 0 || bytes[end - 16..].starts_with(b"STcf"), "the commit at {at} has no footer");
+        at = end;
+    }
+    assert_eq!(at, bytes.len());
+}
+
 fn snapshot(ours: &Ours, name: &str) {
     ours.vfs.setxattr(ROOT, SNAPSHOT, name.as_bytes(), SetXattr::Any).unwrap();
 }
@@ -79,6 +93,7 @@ fn a_storm_of_syncs_does_not_grow_a_container_beyond_its_bound() {
     drop(ours);
     let bytes = disk.bytes();
     check(&bytes);
+    records_follow_each_other(&bytes);
     assert!(dump(&Vfs::new(formats::open(access(bytes)).unwrap().tree, Policy::default())) == seen);
 }
 
@@ -111,6 +126,7 @@ fn states_that_are_kept_stay_what_they_were() {
         drop(ours);
         let bytes = disk.bytes();
         check(&bytes);
+        records_follow_each_other(&bytes);
         assert!(shortened > 0, "round {round}: nothing was given back");
         for (name, seen) in &named {
             assert!(state(&bytes, name) == *seen, "round {round}: {name} is another one");

@@ -126,8 +126,8 @@ impl Needed {
     }
 }
 
-fn len_of(kind: RecordType, payload_len: u64) -> Result<u64> {
-    record_len(kind as u8, payload_len).ok_or_else(|| damaged("a record is too long"))
+fn len_of(kind: u8, payload_len: u64) -> Result<u64> {
+    record_len(kind, payload_len).ok_or_else(|| damaged("a record is too long"))
 }
 
 impl State {
@@ -272,27 +272,29 @@ impl StWriter {
     /// The part of the file whose writing anew gives most, its first needed record, and the length it takes.
     fn part(&self, needed: &Needed, state: &State, slack: u64, spare: u64) -> Result<Option<(u64, u64, u64)>> {
         let end = self.end.load(Relaxed);
-        let mut records: Vec<(u64, u64, bool)> = Vec::new();
+        let mut found: Vec<(u64, u64, bool)> = Vec::new();
         for segment in needed.segments.iter().filter(|segment| segment.live) {
-            records.push((segment.row.record, len_of(RecordType::Segment, segment.row.payload_len)?, true));
+            found.push((segment.row.record, len_of(RecordType::Segment as u8, segment.row.payload_len)?, true));
         }
         for table in needed.tables.values() {
             // All of a table is in memory when it is written.
             let movable = table.payload_len.get() < MERGED_ROWS * 32;
-            records.push((table.record.get(), len_of(RecordType::Table, table.payload_len.get())?, movable));
+            found.push((table.record.get(), len_of(RecordType::Table as u8, table.payload_len.get())?, movable));
         }
-        let own = len_of(RecordType::Commit, state.commit.encode().len() as u64)?;
-        let states = needed.states.iter().map(|record| (*record, own, true));
-        records.extend(states);
-        records.sort_unstable();
+        let own = len_of(RecordType::Commit as u8, state.commit.encode().len() as u64)?;
+        for record in &needed.states {
+            let header = records::read_header(&*self.source, *record)?;
+            found.push((*record, len_of(header.kind, header.payload_len.get())?, true));
+        }
+        found.sort_unstable();
         // Behind the oldest state that was looked at lies what nobody looked at.
         let floor = match needed.chain.last() {
             Some(oldest) if needed.chain.len() == STATES => *oldest,
             _ => HEADER_LEN,
         };
         let (mut live, mut first, mut best, mut most) = (own, end, None, 0);
-        for i in (0..=records.len()).rev() {
-            let start = i.checked_sub(1).map_or(HEADER_LEN, |before| records[before].0 + records[before].1);
+        for i in (0..=found.len()).rev() {
+            let start = i.checked_sub(1).map_or(HEADER_LEN, |before| found[before].0 + found[before].1);
             if start < floor {
                 break;
             }
@@ -303,7 +305,7 @@ impl StWriter {
             if fits && unneeded >= slack && unneeded > len && unneeded - live > most {
                 (best, most) = (Some((start, first, len)), unneeded - live);
             }
-            let Some((at, len, true)) = i.checked_sub(1).map(|before| records[before]) else { break };
+            let Some((at, len, true)) = i.checked_sub(1).map(|before| found[before]) else { break };
             live += len;
             first = at;
         }
@@ -442,7 +444,7 @@ struct Copy<'a> {
 
 impl Copy<'_> {
     fn check(&self, kind: RecordType, payload_len: u64) -> Result<()> {
-        if self.at + len_of(kind, payload_len)? <= self.limit {
+        if self.at + len_of(kind as u8, payload_len)? <= self.limit {
             return Ok(());
         }
         Err(Error::new(Kind::NoSpace, "what is needed takes more room than it did"))
