@@ -330,8 +330,16 @@ pub struct Create {
     stmount pack Game game.st\n  \
     stmount pack -9 Game game.st          smaller, slower\n  \
     stmount pack --exclude '*.log' --exclude /saves Game game.st\n  \
-    stmount pack Game - | ssh host 'cat > game.st'\n\n\
-    The container appears under its name when it is complete; until then, and after a failure, there is nothing.")]
+    stmount pack Game - | ssh host 'cat > game.st'\n  \
+    stmount pack --append Mods game.st    more into one that exists\n  \
+    stmount pack --update --delete ~ backup.st      what has changed since, as of rsync\n\n\
+    The container appears under its name when it is complete; until then, and after a failure, there is nothing.\n\n\
+    --append and --update add to OUT in place, or pack it if it does not exist. What is in SRC goes to the same place in \
+    OUT: directories are merged, anything else replaces what has its name, by what it is now; a directory with something \
+    in it is never replaced by a file, except with --delete. Data that OUT has already are not stored again, unless they \
+    were packed with -9. All of it is one commit, or several, each of at most about 1 GiB: an interrupted run leaves what \
+    was stored until then, the same command with --update goes on, and each state before can be had again (stmount log). \
+    OUT must not be mounted for writing.")]
 pub struct Pack {
     /// What to pack: the content of one folder, or one container anew; several sources go in by their names
     #[arg(required = true, num_args = 1.., value_name = "SRC", value_hint = ValueHint::AnyPath)]
@@ -355,6 +363,15 @@ pub struct Pack {
     /// Replace OUT if it exists
     #[arg(short, long)]
     pub force: bool,
+    /// Add to OUT: everything in SRC, in place of what has the same names; nothing is removed
+    #[arg(long, conflicts_with_all = ["update", "force", "segment", "threads"])]
+    pub append: bool,
+    /// Add to OUT what differs from it: files of the same size and time of change are not read, as of rsync
+    #[arg(long, conflicts_with_all = ["force", "segment", "threads"])]
+    pub update: bool,
+    /// Remove from OUT what SRC does not have; what --exclude or --include leave out stays
+    #[arg(long, requires = "update")]
+    pub delete: bool,
 }
 
 /// `-1` to `-9`. Nine flags, of which the last one counts.

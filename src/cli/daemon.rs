@@ -213,7 +213,9 @@ fn bring_up(plan: &Mounting) -> Result<(Mounted, Entry, Ready)> {
     let cache = Cache::new(plan.options.cachesize.unwrap_or(plan::CACHE));
     let volume = match plan.options.read_only {
         true => crate::open::open(&plan.source, cache)?,
-        false => open_to_write(&plan.source, cache, plan.options.upkeep)?,
+        false => locking(&plan.source, || {
+            crate::open::open_to_write(&plan.source, cache.clone(), plan.options.upkeep)
+        })?,
     };
     let Totals { nodes, bytes, .. } = volume.tree.totals()?;
     let mode = if volume.writer.is_some() { "rw" } else { "ro" }.to_owned();
@@ -225,12 +227,12 @@ fn bring_up(plan: &Mounting) -> Result<(Mounted, Entry, Ready)> {
     Ok((mounted, entry, Ready { format: format.to_owned(), mode, bytes, nodes }))
 }
 
-/// Opens the source to change it. Somebody who has it mounted is named; somebody who is just ending is waited for.
-fn open_to_write(source: &Path, cache: std::sync::Arc<Cache>, upkeep: Upkeep) -> Result<Volume> {
+/// Opens a container with its lock. Somebody who has it mounted is named; somebody who is just ending is waited for.
+pub(super) fn locking<T>(source: &Path, open: impl Fn() -> Result<T>) -> Result<T> {
     let register = Register::of_user();
     let mut told = false;
     loop {
-        let e = match crate::open::open_to_write(source, cache.clone(), upkeep) {
+        let e = match open() {
             Err(e) if e.kind() == Kind::Locked => e,
             opened => return opened,
         };
@@ -244,7 +246,7 @@ fn open_to_write(source: &Path, cache: std::sync::Arc<Cache>, upkeep: Upkeep) ->
         }
         if !register.is_ending(source) {
             // It may have ended just now.
-            return crate::open::open_to_write(source, cache, upkeep).map_err(|_| e);
+            return open().map_err(|_| e);
         }
         if !std::mem::replace(&mut told, true) {
             log::info!("{}: waiting for the daemon of the last mount, which stores what is left", source.display());

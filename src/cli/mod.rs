@@ -5,12 +5,14 @@
 //!  plan      words -> options, paths, mount points       say      errors, sizes, times, names on a terminal
 //!  daemon    the life of a mount     helper  mount(8)    progress bars and JSON lines
 //!  unmount   umount, sync, status, list   run     run         output   a file that appears when it is complete
-//!  pack      pack, unpack            inspect ls, cat, info, check     examine  what info and check find out
+//!  pack      pack, unpack            append  pack --append, --update
+//!  inspect   ls, cat, info, check    examine what info and check find out
 //!  history   log, snapshot, restore, compact
 //!  create    create                  recover recover
 //!  generate  manual, completions                         logging  stderr, syslog, a file
 //! ```
 
+mod append;
 pub mod args;
 mod create;
 mod daemon;

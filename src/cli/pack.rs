@@ -1,5 +1,6 @@
 //! `pack` and `unpack`.
 
+use super::append;
 use super::args::{self, Common};
 use super::output::{Output, unnamed_anywhere};
 use super::progress::Progress;
@@ -9,7 +10,7 @@ use crate::error::{Error, Kind, Result};
 use crate::formats::folder::Folder;
 use crate::formats::{Pack, Packed, Volume, Watch, st};
 use crate::jobs::unpack::{self, Existing};
-use crate::tree::{Entry, Forest, Name, Tree, not_found};
+use crate::tree::{Entry, Filter, Forest, Name, Tree, not_found};
 use serde_json::json;
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
@@ -26,8 +27,11 @@ pub fn pack(given: &args::Pack, common: &Common) -> Result<u8> {
     if to_stdout && io::stdout().is_terminal() {
         return Err(Error::new(Kind::Usage, "a container is not for a terminal").hint("stmount pack DIR - > game.st"));
     }
-    let packer = packer(given, to_stdout)?;
-    let tree = open_sources(&given.sources, given.one_file_system)?;
+    if append::is_wanted(given)? {
+        return append::append(given, common);
+    }
+    let packer = packer(given)?;
+    let tree = open_sources(&given.sources, given.one_file_system)?.tree;
     let progress = Progress::new("pack", common);
     let done = match to_stdout {
         true => progress.guard(|| (), || to_pipe(&packer, &*tree, &*progress)),
@@ -36,32 +40,42 @@ pub fn pack(given: &args::Pack, common: &Common) -> Result<u8> {
     finish(done.map(|packed| (pack_words(&packed, &progress), pack_json(&packed), packed.skipped)), &progress)
 }
 
-fn packer(given: &args::Pack, to_stdout: bool) -> Result<st::Packer> {
+/// What takes part. An older version of the output is not packed into the new one.
+pub(super) fn filter(given: &args::Pack) -> Result<Filter> {
     let mut globs = given.globs.clone();
-    if !to_stdout {
-        // An older version of the output is not packed into the new one.
+    if given.out != Path::new("-") {
         let alone = given.sources.len() == 1;
         globs.exclude.extend(given.sources.iter().filter_map(|source| plan::without_output(source, &given.out, alone)));
     }
+    plan::filter(&globs)
+}
+
+fn packer(given: &args::Pack) -> Result<st::Packer> {
     Ok(st::Packer {
         level: given.level.number(),
         segmentation: plan::segment(given.segment.as_deref())?,
         threads: plan::threads(given.threads),
-        filter: plan::filter(&globs)?,
+        filter: filter(given)?,
         again: None,
     })
 }
 
 /// One folder gives its content, one container what is in it; several sources, or a plain file, are entries of a root.
-fn open_sources(sources: &[PathBuf], one_file_system: bool) -> Result<Arc<dyn Tree>> {
+pub(super) fn open_sources(sources: &[PathBuf], one_file_system: bool) -> Result<Sources> {
     if let [source] = sources {
         match open_source(source, one_file_system) {
             Err(e) if e.kind() == Kind::NotRecognised => {}
-            other => return other,
+            other => return Ok(Sources { tree: other?, has_root: true }),
         }
     }
     let entries = sources.iter().map(|source| entry(source, one_file_system)).collect::<Result<_>>()?;
-    Ok(Arc::new(Forest::new(entries)?))
+    Ok(Sources { tree: Arc::new(Forest::new(entries)?), has_root: false })
+}
+
+/// What is packed, and whether its root is one of the sources.
+pub(super) struct Sources {
+    pub tree: Arc<dyn Tree>,
+    pub has_root: bool,
 }
 
 fn open_source(source: &Path, one_file_system: bool) -> Result<Arc<dyn Tree>> {
@@ -145,7 +159,7 @@ fn pack_words(packed: &Packed, progress: &Progress) -> String {
     format!("{from} in {files} → {to} ({ratio} %), {shared} % shared, {}{skipped}", say::time(progress.took()))
 }
 
-fn skipped_words(skipped: u64) -> String {
+pub(super) fn skipped_words(skipped: u64) -> String {
     if skipped == 0 { String::new() } else { format!(", {} skipped", say::count(skipped)) }
 }
 

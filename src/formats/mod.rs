@@ -25,6 +25,8 @@ pub struct Access {
     pub state: Option<String>,
     /// How space is given back that nothing needs any more.
     pub upkeep: Upkeep,
+    /// How strongly what is written is compressed, 1 to 9, where the format leaves that open.
+    pub level: Option<u8>,
     pub cache: Arc<Cache>,
     /// Where the bytes are from, for messages.
     pub name: String,
@@ -33,7 +35,8 @@ pub struct Access {
 impl Access {
     /// To read the newest state.
     pub fn to_read(bytes: Arc<dyn ReadAt>, cache: Arc<Cache>, name: impl Into<String>) -> Self {
-        Self { bytes, store: None, owners: None, state: None, upkeep: Upkeep::default(), cache, name: name.into() }
+        let (store, owners, state, level, upkeep) = (None, None, None, None, Upkeep::default());
+        Self { bytes, store, owners, state, upkeep, level, cache, name: name.into() }
     }
 
     /// To change what is stored; whoever opens it holds the lock.

@@ -53,6 +53,7 @@ use crate::source::{ReadAt, Span};
 use commit::{Commit, Found};
 use index::Index;
 use layout::{FOOTER_MAGIC, Footer, HEADER_LEN, MAGIC, RECORD_HEADER_LEN, RECORD_MAGIC, TAPE_START, TableRef};
+use plan::Preset;
 use std::sync::Arc;
 use table::{Left, Table};
 use zerocopy::FromBytes;
@@ -136,7 +137,7 @@ fn open_to_write(access: Access, format: &'static str) -> Result<Volume> {
 fn writer(access: Access, level: u8) -> Result<append::StWriter> {
     let name = access.name.clone();
     match opened_to_write(access).within(|| &name)? {
-        Ok((_, opened)) => append::StWriter::new(append::Opened { level, ..opened }),
+        Ok((_, opened)) => append::StWriter::new(append::Opened { preset: Preset::of(level), ..opened }),
         Err((_, why)) => Err(Error::new(Kind::ReadOnly, format!("{name}: it cannot be changed: {why}"))),
     }
 }
@@ -157,13 +158,15 @@ fn opened_to_write(access: Access) -> Result<ToWrite> {
     let (Some(store), None) = (store, why) else { return Ok(Err((container, why.unwrap_or_default()))) };
     let end = commit::end(&*source, &found.commit)?;
     let (index, tape) = (container.shared_index(), container.shared_tape());
-    let Access { cache, owners, upkeep, name, .. } = access;
-    let (owner, commit, level) = (tape.owner(), found.commit, LIVE_LEVEL);
-    let opened = append::Opened { name, store, source, cache, owner, owners, upkeep, tape, index, commit, end, level };
+    let Access { cache, owners, upkeep, name, level, .. } = access;
+    let (owner, commit) = (tape.owner(), found.commit);
+    // Who adds to a container will do so again, and look for what is there.
+    let preset = Preset { chunk_rows: true, ..Preset::of(level.unwrap_or(LIVE_LEVEL)) };
+    let opened = append::Opened { name, store, source, cache, owner, owners, upkeep, tape, index, commit, end, preset };
     Ok(Ok((container, opened)))
 }
 
-/// How what is written to a mount is compressed.
+/// How what is written is compressed when nobody says how: to a mount, at its pace.
 const LIVE_LEVEL: u8 = 3;
 
 fn open_source(access: &Access, source: Arc<dyn ReadAt>) -> Result<(Container, Found)> {

@@ -110,16 +110,15 @@ pub struct Opened {
     pub commit: Commit,
     /// Where the commit ends.
     pub end: u64,
-    /// How new contents are compressed, 1 to 9.
-    pub level: u8,
+    /// How new contents are compressed.
+    pub preset: Preset,
 }
 
 impl StWriter {
     /// Takes a container over. What lies behind its last commit is cut off.
     pub fn new(opened: Opened) -> Result<Self> {
-        let Opened { name, store, source, cache, owner, owners, upkeep, tape, index, commit, end, level } = opened;
+        let Opened { name, store, source, cache, owner, owners, upkeep, tape, index, commit, end, preset } = opened;
         finish_record(&*store, &commit, end)?;
-        let preset = Preset::of(level);
         let contents = Contents::new(&preset, commit.head.next_address.get());
         let writer = Self {
             name,

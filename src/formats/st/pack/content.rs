@@ -99,6 +99,8 @@ impl Content {
     /// Goes on at this address, with nothing remembered.
     pub fn resume(&mut self, address: u64) {
         self.seen = Seen::default();
+        // A segment that was laid and not committed is no base for another one.
+        self.kinship = self.preset.bases.then(Kinship::new);
         self.open.clear();
         self.chunks.clear();
         self.extents.clear();
