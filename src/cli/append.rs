@@ -59,7 +59,10 @@ fn into(out: &Path, level: u8, source: &Arc<Source>, options: &Options) -> Resul
 fn told(done: &Report, progress: &Progress) -> Told {
     let taken = done.added + done.replaced + done.changed;
     let files = say::counted(taken, "file", "files");
-    let mut words = format!("{} in {files} → {} more", say::size(done.bytes), say::size(done.stored));
+    let mut words = match taken + done.removed {
+        0 => "nothing is new".to_owned(),
+        _ => format!("{} in {files} → {} more", say::size(done.bytes), say::size(done.stored)),
+    };
     if done.unchanged > 0 {
         words.push_str(&format!(", {} as they were", say::count(done.unchanged)));
     }

@@ -370,7 +370,7 @@ pub struct Pack {
     #[arg(long, conflicts_with_all = ["force", "segment", "threads"])]
     pub update: bool,
     /// Remove from OUT what SRC does not have; what --exclude or --include leave out stays
-    #[arg(long, requires = "update")]
+    #[arg(long, requires = "update", conflicts_with = "append")]
     pub delete: bool,
 }
 
