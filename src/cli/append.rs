@@ -48,7 +48,7 @@ pub fn append(given: &args::Pack, common: &args::Common) -> Result<u8> {
 }
 
 fn into(out: &Path, level: u8, source: &Arc<Source>, options: &Options) -> Result<Report> {
-    let access = daemon::locking(out, || open::access_to_write(out, Cache::new(plan::CACHE)))?;
+    let access = daemon::locking(out, || open::access_to_write(out, Cache::new(plan::CACHE / 4)))?;
     let names = source.clone();
     let owners = Arc::new(move |uid, gid| names.owner(uid, gid));
     let volume = formats::open(Access { level: Some(level), owners: Some(owners), ..access })?;
