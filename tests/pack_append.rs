@@ -500,7 +500,10 @@ fn step(dice: &mut Dice, root: &Path) {
             fs::set_permissions(&one, fs::Permissions::from_mode(dice.of(&[0o600, 0o755, 0o644])))
         }
         _ => match one.symlink_metadata() {
-            Ok(_) => Ok(set_time(&one, dice.below(1_000_000) as i64, dice.below(1000) as u32)),
+            Ok(_) => {
+                set_time(&one, dice.below(1_000_000) as i64, dice.below(1000) as u32);
+                Ok(())
+            }
             Err(e) => Err(e),
         },
     };
@@ -671,6 +674,14 @@ fn who_has_enough_gets_nothing_half() {
     let done = mirror(&full, folder.path(), Arc::new(Unwatched));
     assert_eq!(done.unwrap_err().kind(), ErrorKind::NoSpace);
     assert!(full.bytes() == before, "a full disk leaves what there was");
+    // Nor is it the source that is to blame when the disk fails, at whichever call.
+    for call in 0..4 {
+        disk.fail_in(Some(call));
+        assert_eq!(mirror(&disk, folder.path(), Arc::new(Unwatched)).unwrap_err().kind(), ErrorKind::Io);
+        assert_eq!(describe(&opened(disk.bytes())), describe(&opened(before.clone())), "call {call}");
+    }
+    disk.fail_in(None);
+    assert_eq!(mirror(&disk, folder.path(), Arc::new(Unwatched)).unwrap().added, 8);
 }
 
 /// Some 64 Ki changed entries are a commit: more than that are several, which must fit together.
