@@ -17,7 +17,6 @@ use super::plan::{self, Mounting};
 use super::{exit, heap, logging, say};
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
-use crate::formats::{Upkeep, Volume};
 use crate::mount::session::{Entry, Register};
 use crate::mount::{self, Mounted, place};
 use crate::tree::Totals;
@@ -213,9 +212,9 @@ fn bring_up(plan: &Mounting) -> Result<(Mounted, Entry, Ready)> {
     let cache = Cache::new(plan.options.cachesize.unwrap_or(plan::CACHE));
     let volume = match plan.options.read_only {
         true => crate::open::open(&plan.source, cache)?,
-        false => locking(&plan.source, || {
-            crate::open::open_to_write(&plan.source, cache.clone(), plan.options.upkeep)
-        })?,
+        false => {
+            locking(&plan.source, || crate::open::open_to_write(&plan.source, cache.clone(), plan.options.upkeep))?
+        }
     };
     let Totals { nodes, bytes, .. } = volume.tree.totals()?;
     let mode = if volume.writer.is_some() { "rw" } else { "ro" }.to_owned();
