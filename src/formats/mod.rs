@@ -10,7 +10,7 @@ pub use upkeep::Upkeep;
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
 use crate::source::{ReadAt, Store};
-use crate::tree::{Changes, Owner, Tree};
+use crate::tree::{Changes, Owner, Time, Tree};
 use std::io::Write;
 use std::sync::Arc;
 
@@ -52,14 +52,51 @@ pub type Owners = dyn Fn(u32, u32) -> Owner + Send + Sync;
 pub struct Volume {
     pub tree: Arc<dyn Tree>,
     pub writer: Option<Arc<dyn Writer>>,
+    /// The states that the tree had, where the format keeps any.
+    pub states: Option<Arc<dyn States>>,
     /// The name of the format.
     pub format: &'static str,
 }
 
 impl Volume {
     pub fn read_only(tree: Arc<dyn Tree>, format: &'static str) -> Self {
-        Self { tree, writer: None, format }
+        Self { tree, writer: None, states: None, format }
     }
+}
+
+/// The states of a container: each commit made one, and those that are still there can be seen again.
+pub trait States: Send + Sync {
+    /// Those that have names, and the newest `most` of all others; in no order.
+    fn list(&self, most: usize) -> Result<Vec<State>>;
+
+    /// The state that somebody names, by a name or by the number of its commit.
+    fn find(&self, which: &str) -> Result<Option<State>>;
+
+    /// Opens the state of a commit. The root of its tree is the node that is the root of the newest one. Whoever holds
+    /// the tree, or a file of it, may keep the container from being tidied up: hold it no longer than it is used.
+    ///
+    /// # Errors
+    /// `Changed` when the state is gone.
+    fn open(&self, sequence: u64) -> Result<Arc<dyn Tree>>;
+
+    /// When the newest state was made.
+    fn time(&self) -> Time;
+
+    /// No node of any state has this number, or one above it.
+    fn first_new_node(&self) -> u64;
+
+    /// How many states are held open just now, by whomever.
+    fn held(&self) -> usize;
+}
+
+/// One state of a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// The number of its commit.
+    pub sequence: u64,
+    pub time: Time,
+    /// Names that were given to it.
+    pub names: Vec<String>,
 }
 
 /// A way of reading, and perhaps of writing, one kind of container.

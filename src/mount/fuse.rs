@@ -61,6 +61,11 @@ impl Frontend {
         self.crew.run(move || request(&vfs));
     }
 
+    /// How long a kernel may believe what is told of an inode, or of a name in it.
+    fn ttl(&self, ino: INodeNo) -> Duration {
+        if self.vfs.is_passing(ino.0) { Duration::ZERO } else { self.ttl }
+    }
+
     fn cached(&self, flags: FopenFlags) -> FopenFlags {
         match (self.vfs.is_frozen(), self.vfs.is_writable()) {
             (true, _) => flags,
@@ -113,18 +118,21 @@ impl Filesystem for Frontend {
     }
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let (ttl, name) = (self.ttl, name.to_owned());
+        let (ttl, name) = (self.ttl(parent), name.to_owned());
         self.serve(move |vfs| match vfs.lookup(parent.0, name.as_bytes()) {
-            Ok(Some(stat)) => reply.entry(&ttl, &attr(&stat), Generation(0)),
+            Ok(Some(stat)) => {
+                let ttl = if vfs.is_passing(stat.ino) { Duration::ZERO } else { ttl };
+                reply.entry(&ttl, &attr(&stat), Generation(0));
+            }
             // The inode 0 lets the kernel remember that there is nothing of this name.
-            Ok(None) if vfs.is_frozen() || vfs.is_writable() => reply.entry(&ttl, &nothing(), Generation(0)),
+            Ok(None) if ttl == FOR_EVER => reply.entry(&ttl, &nothing(), Generation(0)),
             Ok(None) => reply.error(Errno::ENOENT),
             Err(e) => reply.error(told(&e, vfs, parent)),
         });
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        let ttl = self.ttl;
+        let ttl = self.ttl(ino);
         self.serve(move |vfs| match vfs.getattr(ino.0) {
             Ok(stat) => reply.attr(&ttl, &attr(&stat)),
             Err(e) => reply.error(told(&e, vfs, ino)),
@@ -140,7 +148,7 @@ impl Filesystem for Frontend {
 
     fn open(&self, _: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         const TRUNCATE: i32 = 0o1000;
-        if flags.acc_mode() != OpenAccMode::O_RDONLY && !self.vfs.is_writable() {
+        if flags.acc_mode() != OpenAccMode::O_RDONLY && !self.vfs.takes_changes(ino.0) {
             return reply.error(Errno::EROFS);
         }
         if flags.0 & TRUNCATE != 0 {
@@ -229,10 +237,12 @@ impl Filesystem for Frontend {
     }
 
     fn readdirplus(&self, _: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
-        let ttl = self.ttl;
+        let ttl = self.ttl(ino);
         self.serve(move |vfs| {
+            let slow = vfs.is_slow(ino.0);
             let listed = vfs.readdir(ino.0, fh.0, offset, &mut |e| {
-                let attr = vfs.getattr(e.ino).map_or_else(|_| unknown(e), |stat| attr(&stat));
+                let stat = if slow { None } else { vfs.getattr(e.ino).ok() };
+                let attr = stat.map_or_else(|| unknown(e), |stat| attr(&stat));
                 full(reply.add(attr.ino, e.next, OsStr::from_bytes(e.name), &ttl, &attr, Generation(0)))
             });
             match listed {
@@ -270,8 +280,9 @@ impl Filesystem for Frontend {
         });
     }
 
-    fn access(&self, _: &Request, _: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
-        if mask.contains(AccessFlags::W_OK) && !self.vfs.is_writable() { reply.error(Errno::EROFS) } else { reply.ok() }
+    fn access(&self, _: &Request, ino: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
+        let writes = mask.contains(AccessFlags::W_OK);
+        if writes && !self.vfs.takes_changes(ino.0) { reply.error(Errno::EROFS) } else { reply.ok() }
     }
 
     fn ioctl(

@@ -45,9 +45,13 @@ const READ_AHEAD: u64 = 1 << 20;
 /// or fusermount3 refuses; `NotADirectory` when the root of the tree is none. Each with a hint where there is a remedy.
 pub fn mount(volume: Volume, mountpoint: &Path, options: &Options) -> Result<Mounted> {
     let point = place::prepare(mountpoint)?;
-    let vfs = Arc::new(match volume.writer.filter(|_| !options.read_only) {
+    let vfs = match volume.writer.filter(|_| !options.read_only) {
         Some(writer) => Vfs::writable(volume.tree, writer, options.policy(), options.when_to_commit()),
         None => Vfs::new(volume.tree, options.policy()),
+    };
+    let vfs = Arc::new(match volume.states {
+        Some(states) => vfs.with_states(states),
+        None => vfs,
     });
     let writable = vfs.is_writable();
     if vfs.getattr(ROOT)?.attr.kind != NodeKind::Directory {

@@ -10,6 +10,7 @@
 //!   readdir                     ──► a listing, by offset                     listing
 //!   listxattr getxattr statfs   ──► tree                                     space
 //!   messages about a node       ──► a search for its path                    paths
+//!   .stmount/snapshots          ──► the trees of earlier states              earlier
 //! ```
 //!
 //! Locks guard tables and are held for a look into them: never over a call of the tree or of a source, so a slow read
@@ -17,6 +18,7 @@
 
 mod acl;
 mod commit;
+mod earlier;
 mod fold;
 mod handles;
 mod listing;
@@ -38,9 +40,10 @@ pub use space::{BLOCK, Space};
 pub use write::{Allocate, Maker, New, Rename, SetAttr, SetXattr};
 
 use crate::error::{Error, Kind as ErrorKind, Result};
-use crate::formats::Writer;
+use crate::formats::{States, Writer};
 use crate::tree::{Attr, Kind, Name, Node, Tree, path_display};
 use commit::Committer;
+use earlier::Earlier;
 use fold::FoldedNames;
 use handles::{Handles, Open, OpenFile, lock};
 use listing::Listing;
@@ -65,6 +68,8 @@ const LISTINGS: usize = 8 << 20;
 const FOLDED: usize = 32 << 20;
 /// Open files kept by node. Each is a small thing that holds on to a container that is open anyway.
 const FILES: usize = 1024;
+/// And of earlier states, each of which may hold on to one that is not open otherwise.
+const EARLIER_FILES: usize = 16;
 /// Paths kept for messages: a damaged file is read again and again.
 const PATHS: usize = 256;
 
@@ -87,7 +92,9 @@ pub struct DirEntry<'a> {
 
 /// A read-only file system made of a tree.
 pub struct Vfs {
+    /// With its earlier states, where it has any.
     tree: Arc<dyn Tree>,
+    earlier: Option<Arc<Earlier>>,
     policy: Policy,
     numbers: Numbers,
     frozen: bool,
@@ -96,6 +103,7 @@ pub struct Vfs {
     committer: Option<Committer>,
     handles: Handles,
     files: Recent<Node, OpenFile>,
+    earlier_files: Recent<Node, OpenFile>,
     listings: Recent<Node, Listing>,
     folded: Recent<Node, FoldedNames>,
     paths: Recent<Node, String>,
@@ -109,9 +117,11 @@ impl Vfs {
             live: None,
             committer: None,
             tree,
+            earlier: None,
             policy,
             handles: Handles::default(),
             files: Recent::new(FILES),
+            earlier_files: Recent::new(EARLIER_FILES),
             listings: Recent::new(LISTINGS),
             folded: Recent::new(FOLDED),
             paths: Recent::new(PATHS),
@@ -127,9 +137,36 @@ impl Vfs {
         vfs
     }
 
+    /// The same with its earlier states in the hidden directory `.stmount/snapshots`.
+    #[must_use]
+    pub fn with_states(mut self, states: Arc<dyn States>) -> Self {
+        self.earlier = Earlier::new(self.tree.clone(), states).map(Arc::new);
+        if let Some(earlier) = &self.earlier {
+            self.tree = earlier.clone();
+        }
+        self
+    }
+
     /// True when nothing here can ever change: answers may be kept for ever, and handles are not needed.
     pub fn is_frozen(&self) -> bool {
         self.frozen
+    }
+
+    /// Whether an inode is of an earlier state, which nothing can change.
+    fn is_earlier(&self, node: Node) -> bool {
+        self.earlier.as_ref().is_some_and(|earlier| earlier.is_earlier(node))
+    }
+
+    /// Whether an inode, or what has a name in it, can come and go without a kernel that knows of it.
+    pub fn is_passing(&self, ino: u64) -> bool {
+        let node = self.numbers.node(ino);
+        !self.frozen && self.earlier.as_ref().is_some_and(|earlier| earlier.is_passing(node))
+    }
+
+    /// Whether it takes time to tell the attributes of what has a name in a directory: each is opened for it.
+    pub fn is_slow(&self, dir: u64) -> bool {
+        let node = self.numbers.node(dir);
+        self.earlier.as_ref().is_some_and(|earlier| earlier.is_passing(node))
     }
 
     pub fn ignores_case(&self) -> bool {
@@ -178,11 +215,13 @@ impl Vfs {
         if self.frozen {
             return Ok(STATELESS);
         }
-        if self.is_writable() {
+        let node = self.numbers.node(ino);
+        if self.is_writable() && !self.is_earlier(node) {
             return self.open_live(ino, false);
         }
-        let bytes = self.tree.open(self.numbers.node(ino))?;
-        Ok(self.handles.insert(Open::File(OpenFile::new(bytes, None)?)))
+        let bytes = self.tree.open(node)?;
+        let promised = if self.is_earlier(node) { Some(self.tree.attr(node)?.size) } else { None };
+        Ok(self.handles.insert(Open::File(OpenFile::new(bytes, promised)?)))
     }
 
     /// Reads up to `into.len()` bytes at `at`; fewer only at the end of the file, 0 at or behind it.
@@ -219,12 +258,13 @@ impl Vfs {
     }
 
     fn file(&self, node: Node) -> Result<Arc<OpenFile>> {
-        if let Some(file) = self.files.get(node) {
+        let files = if self.is_earlier(node) { &self.earlier_files } else { &self.files };
+        if let Some(file) = files.get(node) {
             return Ok(file);
         }
         let bytes = self.tree.open(node)?;
         let promised = self.tree.attr(node)?.size;
-        Ok(self.files.offer(node, OpenFile::new(bytes, Some(promised))?, 1))
+        Ok(files.offer(node, OpenFile::new(bytes, Some(promised))?, 1))
     }
 
     /// Opens a directory. The handle is [`STATELESS`] when the tree is frozen.
@@ -318,7 +358,11 @@ impl Vfs {
         if let Some(path) = self.paths.get(node) {
             return path.to_string();
         }
-        let path = paths::path_of(&*self.tree, node).map_or_else(|| format!("inode {ino}"), |p| path_display(&p));
+        let path = match &self.earlier {
+            Some(earlier) if earlier.is_earlier(node) => earlier.path_of(node),
+            _ => paths::path_of(&*self.tree, node),
+        };
+        let path = path.map_or_else(|| format!("inode {ino}"), |p| path_display(&p));
         self.paths.offer(node, path, 1).to_string()
     }
 

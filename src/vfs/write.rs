@@ -10,6 +10,7 @@ use super::live::{Copied, Live, LiveFile};
 use super::{ROOT, Stat, Vfs};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::formats::Give;
+use crate::source::ReadAt;
 use crate::tree::{Attr, Draft, Inode, Kind, Name, NameBuf, Node, Time, Tree, Xattr};
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
@@ -105,10 +106,36 @@ impl Vfs {
         self.live.is_some()
     }
 
+    /// Whether a file or a directory can be changed.
+    pub fn takes_changes(&self, ino: u64) -> bool {
+        self.is_writable() && self.own(ino).is_ok()
+    }
+
+    /// A node that can be changed.
+    fn own(&self, ino: u64) -> Result<Node> {
+        let node = self.numbers.node(ino);
+        if self.is_earlier(node) {
+            Err(error(ErrorKind::ReadOnly, "an earlier state stays as it is"))
+        } else {
+            Ok(node)
+        }
+    }
+
+    /// A directory that can be changed, and a name in it.
+    fn name(&self, dir: u64, name: &[u8]) -> Result<(Node, NameBuf)> {
+        let (dir, name) = (self.own(dir)?, checked(name)?);
+        match &self.earlier {
+            Some(earlier) if earlier.hides(dir, name.as_name().bytes())? => {
+                Err(error(ErrorKind::ReadOnly, "the name stands for the earlier states"))
+            }
+            _ => Ok((dir, name)),
+        }
+    }
+
     /// Makes something under a name that is free.
     pub fn make(&self, dir: u64, name: &[u8], mode: u32, maker: Maker, new: &New<'_>) -> Result<Stat> {
         let live = self.live()?;
-        let (dir, name) = (self.numbers.node(dir), checked(name)?);
+        let (dir, name) = self.name(dir, name)?;
         let _names_stay = live.naming();
         let parent = directory(live, dir)?;
         if live.find(dir, name.as_name())?.is_some() {
@@ -164,7 +191,7 @@ impl Vfs {
     /// Opens a file for reading and writing.
     pub fn open_live(&self, ino: u64, truncate: bool) -> Result<u64> {
         let live = self.live()?;
-        let node = self.numbers.node(ino);
+        let node = self.own(ino)?;
         if truncate {
             self.resize(live, node, 0)?;
         }
@@ -182,7 +209,7 @@ impl Vfs {
     /// Takes a name away that is no directory.
     pub fn unlink(&self, dir: u64, name: &[u8]) -> Result<()> {
         let live = self.live()?;
-        let (dir, name) = (self.numbers.node(dir), checked(name)?);
+        let (dir, name) = self.name(dir, name)?;
         let _names_stay = live.naming();
         let (node, attr) = named(live, dir, name.as_name())?;
         if attr.kind == Kind::Directory {
@@ -199,7 +226,7 @@ impl Vfs {
     /// Takes an empty directory away.
     pub fn rmdir(&self, dir: u64, name: &[u8]) -> Result<()> {
         let live = self.live()?;
-        let (dir, name) = (self.numbers.node(dir), checked(name)?);
+        let (dir, name) = self.name(dir, name)?;
         let _names_stay = live.naming();
         let (node, attr) = named(live, dir, name.as_name())?;
         if attr.kind != Kind::Directory {
@@ -219,7 +246,7 @@ impl Vfs {
     /// Gives a file one more name.
     pub fn link(&self, ino: u64, dir: u64, name: &[u8]) -> Result<Stat> {
         let live = self.live()?;
-        let (node, dir, name) = (self.numbers.node(ino), self.numbers.node(dir), checked(name)?);
+        let (node, (dir, name)) = (self.own(ino)?, self.name(dir, name)?);
         let _names_stay = live.naming();
         directory(live, dir)?;
         let attr = live.attr(node)?;
@@ -244,8 +271,7 @@ impl Vfs {
     /// Renames; see rename(2) for what may replace what.
     pub fn rename(&self, dir: u64, name: &[u8], new_dir: u64, new_name: &[u8], how: Rename) -> Result<()> {
         let live = self.live()?;
-        let (from, name) = (self.numbers.node(dir), checked(name)?);
-        let (to, new_name) = (self.numbers.node(new_dir), checked(new_name)?);
+        let ((from, name), (to, new_name)) = (self.name(dir, name)?, self.name(new_dir, new_name)?);
         let _names_stay = live.naming();
         let (node, attr) = named(live, from, name.as_name())?;
         directory(live, to)?;
@@ -291,7 +317,7 @@ impl Vfs {
     /// Sets attributes.
     pub fn setattr(&self, ino: u64, set: &SetAttr) -> Result<Stat> {
         let live = self.live()?;
-        let node = self.numbers.node(ino);
+        let node = self.own(ino)?;
         if let Some(size) = set.size {
             self.resize(live, node, size)?;
         }
@@ -330,7 +356,7 @@ impl Vfs {
     /// Writes into a file. Returns when a commit is certain to find room for it.
     pub fn write(&self, ino: u64, at: u64, bytes: Vec<u8>) -> Result<()> {
         let live = self.live()?;
-        let node = self.numbers.node(ino);
+        let node = self.own(ino)?;
         let len = bytes.len() as u64;
         if at.checked_add(len).is_none_or(|end| end > SIZE_MAX) {
             return Err(error(ErrorKind::TooLarge, "a file has at most 2^60 bytes"));
@@ -348,11 +374,11 @@ impl Vfs {
 
     pub fn allocate(&self, ino: u64, range: Range<u64>, how: Allocate) -> Result<()> {
         let live = self.live()?;
-        let node = self.numbers.node(ino);
+        let node = self.own(ino)?;
         if range.end > SIZE_MAX || range.end <= range.start {
             return Err(error(ErrorKind::TooLarge, "a file has at most 2^60 bytes"));
         }
-        file(live, node)?;
+        file(&**live, node)?;
         if matches!(how, Allocate::Extend | Allocate::KeepSize) {
             // That there is room now is all that can be told: what is written may need less, or more.
             drop(live.reserve(range.end - range.start)?);
@@ -371,21 +397,25 @@ impl Vfs {
     /// Makes a stretch of a file read as one of another file, or of the same; returns its length.
     pub fn copy(&self, from: u64, from_at: u64, to: u64, to_at: u64, len: u64) -> Result<u64> {
         let live = self.live()?;
-        let (from, to) = (self.numbers.node(from), self.numbers.node(to));
-        let len = len.min(file(live, from)?.size.saturating_sub(from_at));
+        let (from, to) = (self.numbers.node(from), self.own(to)?);
+        let len = len.min(file(&*self.tree, from)?.size.saturating_sub(from_at));
         if to_at.checked_add(len).is_none_or(|end| end > SIZE_MAX) {
             return Err(error(ErrorKind::TooLarge, "a file has at most 2^60 bytes"));
         }
-        file(live, to)?;
+        file(&**live, to)?;
         if len == 0 {
             return Ok(0);
         }
         self.make_room()?;
         let mut copies = Vec::new();
-        LiveFile::new(live.clone(), from).copy_to(from_at..from_at + len, &mut |at, copied| {
+        let mut copy = |at: u64, copied| {
             copies.push((at - from_at + to_at, copied));
             Ok(())
-        })?;
+        };
+        match self.is_earlier(from) {
+            true => copy_earlier(self.tree.open(from)?, from_at..from_at + len, &mut copy)?,
+            false => LiveFile::new(live.clone(), from).copy_to(from_at..from_at + len, &mut copy)?,
+        }
         let held = copies.iter().map(|(_, c)| if let Copied::Bytes(bytes) = c { bytes.len() as u64 } else { 0 }).sum();
         let _room = live.reserve(held)?;
         let work = |draft: &mut Draft| {
@@ -411,7 +441,7 @@ impl Vfs {
 
     pub fn setxattr(&self, ino: u64, name: &[u8], value: &[u8], how: SetXattr) -> Result<()> {
         let live = self.live()?;
-        let node = self.numbers.node(ino);
+        let node = self.own(ino)?;
         if let (ROOT, super::SNAPSHOT | super::FORGET) = (ino, name) {
             let state =
                 std::str::from_utf8(value).map_err(|_| error(ErrorKind::Invalid, "a name of a state is text"))?;
@@ -441,7 +471,7 @@ impl Vfs {
 
     pub fn removexattr(&self, ino: u64, name: &[u8]) -> Result<()> {
         let live = self.live()?;
-        let node = self.numbers.node(ino);
+        let node = self.own(ino)?;
         let _one_at_a_time = live.naming();
         let mut xattrs = live.xattrs(node)?;
         let place = xattrs.iter().position(|(known, _)| known == name);
@@ -515,8 +545,29 @@ fn not_found() -> Error {
     error(ErrorKind::NotFound, "there is no such name")
 }
 
-fn file(live: &Live, node: Node) -> Result<Attr> {
-    let attr = live.attr(node)?;
+/// A stretch of a file that does not change: data by reference, and holes.
+fn copy_earlier(
+    source: Arc<dyn ReadAt>,
+    range: Range<u64>,
+    to: &mut dyn FnMut(u64, Copied) -> Result<()>,
+) -> Result<()> {
+    let mut at = range.start;
+    while at < range.end {
+        let data = source.next_data(at)?.filter(|data| data.start < range.end);
+        let data = data.map_or(range.end..range.end, |data| data.start.max(at)..data.end.min(range.end));
+        if data.start > at {
+            to(at, Copied::Hole(data.start - at))?;
+        }
+        if !data.is_empty() {
+            to(data.start, Copied::Shared(source.clone(), data.start, data.end - data.start))?;
+        }
+        at = data.end;
+    }
+    Ok(())
+}
+
+fn file(tree: &dyn Tree, node: Node) -> Result<Attr> {
+    let attr = tree.attr(node)?;
     match attr.kind {
         Kind::File => Ok(attr),
         Kind::Directory => Err(error(ErrorKind::IsADirectory, "it is a directory")),

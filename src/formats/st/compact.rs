@@ -49,7 +49,7 @@ pub fn compact<T: Target + 'static>(
     watch: &dyn Watch,
 ) -> Result<Compacted> {
     let (history, newest) = History::open(access).within(|| &access.name)?;
-    let tags = history.tags(&newest)?;
+    let tags = history.tags(newest.index())?;
     let all = generations::generations(access)?;
     let times: Vec<Time> = all.iter().map(|state| state.time).collect();
     let kept = all.iter().zip(access.upkeep.kept(&times)).filter(|(state, keep)| *keep || !state.names.is_empty());

@@ -87,7 +87,7 @@ pub(super) fn tags(index: &Index) -> Result<BTreeMap<String, Tagged>> {
 /// The states of a container that are still there, newest first.
 pub fn generations(access: &Access) -> Result<Vec<Generation>> {
     let (history, container) = History::open(access).within(|| &access.name)?;
-    let tags = history.tags(&container)?;
+    let tags = history.tags(container.index())?;
     let mut all: Vec<Generation> = Vec::new();
     let named = tags.values().map(|tagged| tagged.record);
     let mut records: Vec<u64> = history.chain().chain(named).collect();
@@ -95,10 +95,9 @@ pub fn generations(access: &Access) -> Result<Vec<Generation>> {
     records.dedup();
     for record in records {
         let Ok(commit) = history.commit(record) else { continue };
-        let time = commit.head.time_ns.get();
         all.push(Generation {
             sequence: commit.head.seq.get(),
-            time: Time { secs: (time / 1_000_000_000) as i64, nanos: (time % 1_000_000_000) as u32 },
+            time: time_of(&commit),
             nodes: commit.totals.nodes.get(),
             bytes: commit.totals.bytes.get(),
             names: tags.iter().filter(|(_, t)| t.record == record).map(|(name, _)| name.clone()).collect(),
@@ -108,6 +107,12 @@ pub fn generations(access: &Access) -> Result<Vec<Generation>> {
     Ok(all)
 }
 
+/// When a commit was made.
+pub(super) fn time_of(commit: &Commit) -> Time {
+    let time = commit.head.time_ns.get();
+    Time { secs: (time / 1_000_000_000) as i64, nanos: (time % 1_000_000_000) as u32 }
+}
+
 /// A container and the way back from its newest commit.
 pub(super) struct History {
     source: Arc<dyn ReadAt>,
@@ -115,6 +120,10 @@ pub(super) struct History {
 }
 
 impl History {
+    pub fn new(source: Arc<dyn ReadAt>, newest: Commit) -> Self {
+        Self { source, newest }
+    }
+
     pub fn newest(&self) -> &Commit {
         &self.newest
     }
@@ -149,13 +158,14 @@ impl History {
     }
 
     /// All states that have names. Where one was moved to another place its number finds it.
-    pub fn tags(&self, container: &Container) -> Result<BTreeMap<String, Tagged>> {
-        let mut tags = tags(container.index())?;
+    pub fn tags(&self, index: &Index) -> Result<BTreeMap<String, Tagged>> {
+        let mut tags = tags(index)?;
         let seq = |record: u64| self.commit(record).map(|commit| commit.head.seq.get()).ok();
         let moved: Vec<&mut Tagged> =
             tags.values_mut().filter(|tagged| seq(tagged.record) != Some(tagged.sequence)).collect();
         if !moved.is_empty() {
-            let places: HashMap<u64, u64> = self.chain().filter_map(|record| Some((seq(record)?, record))).collect();
+            let back = self.back_from(self.newest.clone());
+            let places: HashMap<u64, u64> = back.map(|commit| (commit.head.seq.get(), commit.record)).collect();
             for tagged in moved {
                 tagged.record = places.get(&tagged.sequence).copied().unwrap_or(tagged.record);
             }
@@ -163,13 +173,19 @@ impl History {
         Ok(tags)
     }
 
-    /// The records of the commits, newest first, as far as they lead back. Each lies before the one that names it.
+    /// The records of the commits, newest first, as far as they lead back.
     fn chain(&self) -> impl Iterator<Item = u64> + '_ {
-        let before = |record: &u64| {
-            let prev = self.commit(*record).ok()?.head.prev.get();
-            (prev >= HEADER_LEN && prev < *record && self.commit(prev).is_ok()).then_some(prev)
+        self.back_from(self.newest.clone()).map(|commit| commit.record)
+    }
+
+    /// A commit and those before it, as far as they lead back. Each lies before the one that names it.
+    pub fn back_from(&self, commit: Commit) -> impl Iterator<Item = Commit> + '_ {
+        let before = |commit: &Commit| {
+            let prev = commit.head.prev.get();
+            let leads_back = prev >= HEADER_LEN && prev < commit.record;
+            leads_back.then(|| self.commit(prev).ok()).flatten()
         };
-        std::iter::successors(Some(self.newest.record), before)
+        std::iter::successors(Some(commit), before)
     }
 
     fn container(&self, access: &Access, commit: &Commit, tables: Vec<Arc<super::table::Table>>) -> Container {
@@ -180,17 +196,17 @@ impl History {
     }
 
     /// The commit that a person names, by its name or by its number.
-    fn named(&self, container: &Container, which: &str) -> Result<Commit> {
+    pub fn named(&self, container: &Container, which: &str) -> Result<Commit> {
         let gone = || {
             Error::new(Kind::NotFound, format!("there is no state {which:?}"))
                 .hint("stmount log, which lists those there are")
         };
-        if let Some(tagged) = self.tags(container)?.get(which) {
+        if let Some(tagged) = self.tags(container.index())?.get(which) {
             return self.commit(tagged.record);
         }
         let sequence: u64 = which.parse().map_err(|_| gone())?;
-        let find = |record: &u64| self.commit(*record).is_ok_and(|commit| commit.head.seq.get() == sequence);
-        self.commit(self.chain().find(find).ok_or_else(gone)?)
+        let mut back = self.back_from(self.newest.clone());
+        back.find(|commit| commit.head.seq.get() == sequence).ok_or_else(gone)
     }
 }
 

@@ -10,7 +10,7 @@
 //!  records   the log, back and forth     commit   the newest whole state
 //!  segment   payload and codecs          tape     address -> decoded bytes
 //!  tree      a container as a Tree       pack     a Tree as a container
-//!  append    writing in place          generations  earlier states
+//!  append    writing in place          generations  earlier states       past  those that are looked into
 //!  check     every hash                  info     what there is, and what reading it costs
 //!  create    an empty container          recover  lost headers, ends and commits
 //! ```
@@ -28,6 +28,7 @@ mod info;
 mod layout;
 mod limits;
 mod pack;
+mod past;
 mod plan;
 mod records;
 mod recover;
@@ -51,8 +52,10 @@ use crate::cache::Cache;
 use crate::error::{Error, Kind, Result, Within};
 use crate::source::{ReadAt, Span};
 use commit::{Commit, Found};
+use generations::History;
 use index::Index;
 use layout::{FOOTER_MAGIC, Footer, HEADER_LEN, MAGIC, RECORD_HEADER_LEN, RECORD_MAGIC, TAPE_START, TableRef};
+use past::Past;
 use plan::Preset;
 use std::sync::Arc;
 use table::{Left, Table};
@@ -76,11 +79,8 @@ impl Format for St {
         if access.store.is_some() {
             return open_to_write(access, self.name());
         }
-        let container = match &access.state {
-            Some(which) => open_at(&access, which)?,
-            None => Container::open(access)?,
-        };
-        Ok(Volume::read_only(Arc::new(container), self.name()))
+        let name = access.name.clone();
+        open_to_read(access, self.name()).within(|| name)
     }
 }
 
@@ -117,6 +117,16 @@ impl Container {
     }
 }
 
+/// Opens a container to be read, with all its states.
+fn open_to_read(access: Access, format: &'static str) -> Result<Volume> {
+    let (history, newest) = History::open(&access)?;
+    let asked = access.state.as_ref().map(|which| history.named(&newest, which));
+    let tree = asked.transpose()?.map(|commit| history.state(&access, commit.record)).transpose()?;
+    let past = Past::new(access.name, history.newest().clone(), newest.shared_index(), newest.shared_tape());
+    let tree = Arc::new(tree.unwrap_or(newest));
+    Ok(Volume { states: Some(Arc::new(past)), ..Volume::read_only(tree, format) })
+}
+
 /// Opens a container to change it. One that cannot be changed is opened to be read, and said so.
 fn open_to_write(access: Access, format: &'static str) -> Result<Volume> {
     let name = access.name.clone();
@@ -124,11 +134,12 @@ fn open_to_write(access: Access, format: &'static str) -> Result<Volume> {
         Ok((container, opened)) => {
             let writer = append::StWriter::new(opened)?;
             let tree = writer.tidy_up(Arc::new(container))?;
-            Ok(Volume { tree, writer: Some(Arc::new(writer)), format })
+            Ok(Volume { tree, states: Some(writer.past()), writer: Some(Arc::new(writer)), format })
         }
-        Err((container, why)) => {
+        Err((container, commit, why)) => {
             log::warn!("{name}: it is read-only: {why}");
-            Ok(Volume::read_only(Arc::new(container), format))
+            let past = Past::new(name, commit, container.shared_index(), container.shared_tape());
+            Ok(Volume { states: Some(Arc::new(past)), ..Volume::read_only(Arc::new(container), format) })
         }
     }
 }
@@ -138,13 +149,13 @@ fn writer(access: Access, level: u8) -> Result<append::StWriter> {
     let name = access.name.clone();
     match opened_to_write(access).within(|| &name)? {
         Ok((_, opened)) => append::StWriter::new(append::Opened { preset: Preset::of(level), ..opened }),
-        Err((_, why)) => Err(Error::new(Kind::ReadOnly, format!("{name}: it cannot be changed: {why}"))),
+        Err((.., why)) => Err(Error::new(Kind::ReadOnly, format!("{name}: it cannot be changed: {why}"))),
     }
 }
 
-type ToWrite = Result<(Container, append::Opened), (Container, &'static str)>;
+type ToWrite = Result<(Container, append::Opened), (Container, Commit, &'static str)>;
 
-/// A container and what its writer needs, or why it can have none.
+/// A container and what its writer needs, or its newest commit and why it can have none.
 fn opened_to_write(access: Access) -> Result<ToWrite> {
     let source = without_stub(access.bytes.clone())?;
     let (container, found) = open_source(&access, source.clone())?;
@@ -155,7 +166,9 @@ fn opened_to_write(access: Access) -> Result<ToWrite> {
         _ if found.commit.head.ro_compat.get() != 0 => Some("it has features that this version can only read"),
         _ => None,
     };
-    let (Some(store), None) = (store, why) else { return Ok(Err((container, why.unwrap_or_default()))) };
+    let (Some(store), None) = (store, why) else {
+        return Ok(Err((container, found.commit, why.unwrap_or_default())));
+    };
     let end = commit::end(&*source, &found.commit)?;
     let (index, tape) = (container.shared_index(), container.shared_tape());
     let Access { cache, owners, upkeep, name, level, .. } = access;

@@ -29,7 +29,7 @@ pub struct Tape {
     cache: Arc<Cache>,
     owner: u64,
     buffers: Arc<Buffers>,
-    ahead: Background,
+    ahead: Arc<Background>,
     /// Where the last record that was read ends.
     passed: AtomicU64,
 }
@@ -143,16 +143,16 @@ thread_local! {
 
 impl Tape {
     pub fn new(index: Arc<Index>, source: Arc<dyn ReadAt>, cache: Arc<Cache>, owner: u64) -> Self {
-        let ahead = Background::new(AHEAD_THREADS, AHEAD_QUEUE);
-        Self {
-            index: RwLock::new(index),
-            source,
-            cache,
-            owner,
-            buffers: Arc::default(),
-            ahead,
-            passed: AtomicU64::new(0),
-        }
+        let ahead = Arc::new(Background::new(AHEAD_THREADS, AHEAD_QUEUE));
+        let (index, passed) = (RwLock::new(index), AtomicU64::new(0));
+        Self { index, source, cache, owner, buffers: Arc::default(), ahead, passed }
+    }
+
+    /// The tape as another state of the container knows it. Threads and buffers are those of this one.
+    pub fn beside(&self, index: Arc<Index>, owner: u64) -> Self {
+        let (source, cache) = (self.source.clone(), self.cache.clone());
+        let (buffers, ahead) = (self.buffers.clone(), self.ahead.clone());
+        Self { index: RwLock::new(index), source, cache, owner, buffers, ahead, passed: AtomicU64::new(0) }
     }
 
     pub fn owner(&self) -> u64 {
@@ -166,6 +166,14 @@ impl Tape {
 
     pub fn source(&self) -> &dyn ReadAt {
         &*self.source
+    }
+
+    pub fn shared_source(&self) -> Arc<dyn ReadAt> {
+        self.source.clone()
+    }
+
+    pub fn shared_cache(&self) -> Arc<Cache> {
+        self.cache.clone()
     }
 
     /// Fills `into` with the bytes at `address`.

@@ -16,8 +16,9 @@
 //! bytes are copied for each that was thrown away, and a file is at most twice what it needs, and the slack.
 
 use super::super::commit::{self, Commit};
-use super::super::generations;
+use super::super::generations::{self, time_of};
 use super::super::index::Index;
+use super::super::past::Past;
 use super::super::layout::{HEADER_LEN, RECORD_HEADER_LEN, RecordType, TableRef, record_len};
 use super::super::records::{self, Log, Placed};
 use super::super::rows::{ChunkRow, ExtentRow, Nodes, Rows, SegmentRow};
@@ -27,8 +28,8 @@ use super::{INDEX_LEVEL, MERGED_ROWS, RESERVE, StWriter, State, Tail};
 use crate::codec::damaged;
 use crate::codec::id::Id;
 use crate::error::{Error, Kind, Result};
-use crate::formats::{Give, Upkeep, Writer};
-use crate::tree::{Time, Tree};
+use crate::formats::{Give, States, Upkeep, Writer};
+use crate::tree::Tree;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -180,7 +181,7 @@ impl StWriter {
         for _ in 0..3 {
             let address = state.commit.head.next_address.get();
             state.contents.forget(address);
-            if !all_gone(state) {
+            if !all_gone(state, &self.past) {
                 state.look_later(self.end.load(Relaxed), upkeep.slack / 16);
                 break;
             }
@@ -340,7 +341,7 @@ impl StWriter {
         // Places of before are used again: what is cached of them is not theirs.
         state.blocks = self.cache.new_owner();
         show(self.take_over(state, commit, tables, end));
-        let cut = match all_gone(state) {
+        let cut = match all_gone(state, &self.past) {
             true => self.store.set_len(end).map(|()| true),
             false => Ok(false),
         };
@@ -459,16 +460,12 @@ impl Copy<'_> {
     }
 }
 
-fn time_of(commit: &Commit) -> Time {
-    Time { secs: (commit.head.time_ns.get() / 1_000_000_000) as i64, nanos: 0 }
-}
-
 /// Waits a moment for those who still read by an earlier index.
-fn all_gone(state: &mut State) -> bool {
+fn all_gone(state: &mut State, past: &Past) -> bool {
     for _ in 0..WAITS {
         let own = Arc::as_ptr(&state.index);
         state.former.retain(|index| index.strong_count() > 0 && index.as_ptr() != own);
-        if state.former.is_empty() {
+        if state.former.is_empty() && past.held() == 0 {
             return true;
         }
         std::thread::sleep(WAIT);

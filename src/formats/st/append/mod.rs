@@ -19,6 +19,7 @@ use super::commit::{self, Commit};
 use super::generations::{self, Tagged};
 use super::index::Index;
 use super::layout::{RECORD_HEADER_LEN, RecordType, TotalsItem};
+use super::past::Past;
 use super::plan::Preset;
 use super::records::{self, Log};
 use super::rows::{MetaRow, meta_key};
@@ -62,6 +63,8 @@ pub struct StWriter {
     /// Of segments, whose addresses are never used again.
     owners: Option<Arc<Owners>>,
     tape: Arc<Tape>,
+    /// What browses the states.
+    past: Arc<Past>,
     preset: Preset,
     first_new_node: u64,
     upkeep: Upkeep,
@@ -120,6 +123,7 @@ impl StWriter {
         let Opened { name, store, source, cache, owner, owners, upkeep, tape, index, commit, end, preset } = opened;
         finish_record(&*store, &commit, end)?;
         let contents = Contents::new(&preset, commit.head.next_address.get());
+        let past = Arc::new(Past::new(name.clone(), commit.clone(), index.clone(), tape.clone()));
         let writer = Self {
             name,
             store,
@@ -127,6 +131,7 @@ impl StWriter {
             cache,
             owners,
             tape,
+            past,
             preset,
             upkeep,
             first_new_node: commit.head.next_ino.get(),
@@ -159,6 +164,11 @@ impl StWriter {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The states of the container.
+    pub fn past(&self) -> Arc<Past> {
+        self.past.clone()
     }
 
     /// Takes away what had no name when the container was last written, but was open. Returns the tree from then on.
@@ -363,6 +373,7 @@ impl StWriter {
         state.former.push(Arc::downgrade(&state.index));
         state.index = Arc::new(Index::new(tables, self.source.clone(), self.cache.clone(), state.blocks));
         self.tape.renew(state.index.clone());
+        self.past.renew(&state.commit, state.index.clone());
         Arc::new(self.container(state.index.clone(), state.commit.totals, end))
     }
 
