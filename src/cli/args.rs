@@ -202,7 +202,8 @@ pub struct Umount {
     stmount log backup.st\n  \
     stmount backup.st@17 /mnt/then        the state of the commit 17, read-only\n  \
     stmount ls backup.st@monday           each verb that reads takes SOURCE@STATE\n\n\
-    Newest first: number of the commit, time, size, files, names.")]
+    Newest first: number of the commit, time, size, files, names. A mount of the container shows the same states in the\n\
+    hidden directory .stmount/snapshots of its root.")]
 pub struct Log {
     #[arg(value_hint = ValueHint::FilePath)]
     pub source: PathBuf,
@@ -216,7 +217,8 @@ pub struct Log {
     stmount snapshot /mnt/backup monday\n  \
     stmount snapshot backup.st before-update\n  \
     stmount snapshot --delete backup.st before-update\n\n\
-    What was written before is stored first. The state can then be mounted as backup.st@monday.")]
+    What was written before is stored first. The state can then be mounted as backup.st@monday, and it is found in the\n\
+    mount: cp /mnt/backup/.stmount/snapshots/monday/letter.odt .")]
 pub struct Snapshot {
     /// Mount point, or container
     #[arg(value_name = "MOUNTPOINT|SOURCE", value_hint = ValueHint::AnyPath)]

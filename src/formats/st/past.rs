@@ -121,12 +121,16 @@ impl Past {
 
     /// Drops the states that nobody has asked for lately.
     pub fn drop_idle(&self) {
+        self.drop_unused_for(IDLE);
+    }
+
+    fn drop_unused_for(&self, idle: Duration) {
         let mut opened = lock(&self.opened);
-        let (idle, kept): (Vec<Kept>, _) =
-            std::mem::take(&mut opened.kept).into_iter().partition(|kept| kept.used.elapsed() > IDLE);
-        opened.kept = kept;
+        let all = std::mem::take(&mut opened.kept);
+        let (unused, used): (Vec<Kept>, _) = all.into_iter().partition(|kept| kept.used.elapsed() >= idle);
+        opened.kept = used;
         drop(opened);
-        drop(idle);
+        drop(unused);
     }
 
     fn now(&self) -> Arc<Now> {
@@ -255,4 +259,79 @@ impl States for Past {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing that can panic is done half under these locks.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::append::StWriter;
+    use super::super::{create, opened_to_write};
+    use super::*;
+    use crate::cache::Cache;
+    use crate::formats::{Access, Writer};
+    use crate::source::Memory;
+
+    /// The writer of an empty container.
+    fn writer() -> StWriter {
+        let mut bytes = Vec::new();
+        create(&mut bytes, (0, 0)).unwrap();
+        let access = Access::to_write(Arc::new(Memory::new(bytes)), Cache::new(8 << 20), "test.st");
+        let Ok((_, opened)) = opened_to_write(access).unwrap() else { panic!("it can be written to") };
+        StWriter::new(opened).unwrap()
+    }
+
+    /// So many commits.
+    fn commit(writer: &StWriter, times: usize) {
+        for number in 0..times {
+            writer.name_state("passing", number % 2 == 0).unwrap();
+        }
+    }
+
+    #[test]
+    fn every_commit_is_found_by_its_number_and_the_newest_are_listed() {
+        let writer = writer();
+        commit(&writer, 300);
+        writer.name_state("kept", true).unwrap();
+        let past = writer.past();
+        for number in [1, 2, 63, 64, 65, 127, 200, 301, 302] {
+            let found = past.find(&number.to_string()).unwrap();
+            assert_eq!(found.map(|state| state.sequence), Some(number));
+        }
+        for nothing in ["0", "303", "01", "+1", "-1", "", "passing", "99999999999999999999"] {
+            assert_eq!(past.find(nothing).unwrap(), None, "{nothing:?}");
+        }
+        let mut listed: Vec<(u64, Vec<String>)> =
+            past.list(3).unwrap().into_iter().map(|state| (state.sequence, state.names)).collect();
+        listed.sort();
+        let none = Vec::new;
+        assert_eq!(listed, [(299, none()), (300, none()), (301, vec!["kept".to_owned()]), (302, none())]);
+        assert!(!lock(&past.places).is_empty() && lock(&past.places).len() <= 5);
+    }
+
+    #[test]
+    fn few_states_are_kept_open_and_idle_ones_are_dropped() {
+        let writer = writer();
+        commit(&writer, 40);
+        let past = writer.past();
+        for number in 1..=40 {
+            past.open(number).unwrap();
+        }
+        assert_eq!(past.held(), KEPT);
+        let held = past.open(7).unwrap();
+        past.drop_unused_for(Duration::ZERO);
+        assert_eq!(past.held(), 1, "somebody still has it");
+        drop(held);
+        assert_eq!(past.held(), 0);
+        assert_eq!(past.open(4711).err().map(|e| e.kind()), Some(Kind::Changed));
+    }
+
+    #[test]
+    fn places_that_are_no_longer_right_are_not_believed() {
+        let writer = writer();
+        commit(&writer, 200);
+        let past = writer.past();
+        assert!(past.find("3").unwrap().is_some());
+        let wrong = lock(&past.places).values().copied().max().unwrap();
+        lock(&past.places).values_mut().for_each(|record| *record = wrong);
+        assert_eq!(past.find("3").unwrap().map(|state| state.sequence), Some(3));
+    }
 }
