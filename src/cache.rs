@@ -105,9 +105,11 @@ impl Cache {
     /// The value of a key, without waiting for anyone who is at it: for loaders that need other values of the cache, and
     /// so could come to wait for each other or for themselves.
     pub fn get_or_load_now<T: Cached>(&self, key: Key, load: impl FnOnce() -> Result<T>) -> Result<Arc<T>> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
         if let Some(known) = self.get(key) {
             return Ok(known);
         }
+        self.loads.fetch_add(1, Ordering::Relaxed);
         let value = Arc::new(load()?);
         let weight = value.weight() as u64 + ENTRY_OVERHEAD;
         self.inner.insert(key, Slot { value: value.clone(), weight });

@@ -335,6 +335,40 @@ fn damage_is_found_and_the_file_named() {
 }
 
 #[test]
+fn status_tells_of_the_cache_and_of_what_failed() {
+    if !can_mount() {
+        return;
+    }
+    let desk = Desk::with_game();
+    let mut bytes = fs::read(desk.path("game.st")).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x10;
+    fs::write(desk.path("bad.st"), bytes).unwrap();
+    for (options, place) in [("rw,cachesize=16M", "rw"), ("ro,cachesize=16M", "ro")] {
+        fs::create_dir(desk.path(place)).unwrap();
+        desk.ok(&["-o", options, "bad.st", place]);
+        let status = || -> serde_json::Value {
+            serde_json::from_str(&desk.ok(&["status", "--json", place])).expect("the status is JSON")
+        };
+        assert_eq!(status()["errors"], serde_json::json!([]));
+        let read = || fs::read(desk.path(place).join("data/level 1.bin"));
+        assert_eq!(read().unwrap_err().raw_os_error(), Some(5));
+        read().unwrap_err();
+        assert_eq!(fs::read(desk.path(place).join("readme.txt")).unwrap(), b"read me\n");
+        let after = status();
+        let errors = after["errors"].as_array().unwrap();
+        assert_eq!((errors.len(), &errors[0]["file"]), (1, &"data/level 1.bin".into()), "{after}");
+        assert!(errors[0]["times"].as_u64().unwrap() >= 2 && errors[0]["time"].as_i64().unwrap() > 1_600_000_000);
+        let cache = &after["cache"];
+        assert_eq!(cache["budget"], 16 << 20);
+        assert!(["hits", "misses", "bytes"].iter().all(|figure| cache[figure].as_u64().unwrap() > 0), "{cache}");
+        let text = desk.ok(&["status", place]);
+        assert!(text.contains(" of 16.0 MiB, ") && text.contains("data/level 1.bin: "), "{text}");
+        assert_eq!(text.starts_with("read-only"), place == "ro", "{text}");
+    }
+}
+
+#[test]
 fn info_tells_what_reading_costs() {
     let desk = Desk::with_game();
     let text = desk.ok(&["info", "game.st"]);

@@ -410,6 +410,23 @@ fn a_disk_that_fails_costs_nothing_but_time() {
 }
 
 #[test]
+fn a_commit_that_failed_is_told_until_it_is_pushed_out() {
+    let disk = Arc::new(Disk::new(empty()));
+    let ours = Ours::mount(&disk);
+    let me = common::fs::ME;
+    ours.vfs.make(ROOT, b"file", 0o644, me, &New::File).unwrap();
+    disk.fail_in(Some(0));
+    assert!(ours.vfs.sync().is_err());
+    let status = ours.vfs.status();
+    assert!(status.last_error.unwrap().contains("the disk fails") && status.pending > 0);
+    assert_eq!((status.errors.len(), status.errors[0].file.as_ref()), (1, None));
+    assert!(status.errors[0].what.contains("the disk fails"));
+    ours.vfs.sync().unwrap();
+    let status = ours.vfs.status();
+    assert_eq!((status.last_error, status.pending, status.errors.len()), (None, 0, 1));
+}
+
+#[test]
 fn a_full_disk_refuses_at_the_write_and_keeps_what_it_took() {
     for round in 0..20 {
         let mut dice = Dice(round * 13 + 7);

@@ -261,12 +261,15 @@ pub struct Restore {
 #[derive(Args, Debug)]
 #[command(after_help = "EXAMPLES\n  \
     stmount status /mnt/backup\n  \
-    stmount status --json /mnt/backup | jq .dirty_bytes")]
+    stmount status --json /mnt/backup | jq .dirty_bytes\n\n\
+    Tells what is not stored yet, what the cache holds and how often it had what was asked for, and the newest errors:\n\
+    files that could not be read, commits that failed.")]
 pub struct Status {
     /// Mount point or source
     #[arg(value_name = "MOUNTPOINT|SOURCE", value_hint = ValueHint::AnyPath)]
     pub named: PathBuf,
-    /// JSON: {\"sequence\":N,\"dirty_bytes\":N,\"pending\":N,\"waiting\":SECONDS,\"last_error\":TEXT|null}
+    /// JSON: {\"sequence\":N|null,\"dirty_bytes\":N,\"pending\":N,\"waiting\":SECONDS,\"last_error\":TEXT|null,
+    /// \"states_open\":N,\"cache\":{\"hits\",\"misses\",\"bytes\",\"budget\"},\"errors\":[{\"time\",\"times\",\"file\",\"what\"}]}
     #[arg(long)]
     pub json: bool,
 }

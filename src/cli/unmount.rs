@@ -15,6 +15,9 @@ use std::path::{Path, PathBuf};
 /// So many processes are named when a mount is busy.
 const NAMED: usize = 10;
 
+/// The largest extended attribute there is.
+const MOST_STATUS: usize = 64 << 10;
+
 pub fn umount(given: &args::Umount) -> Result<u8> {
     let register = Register::of_user();
     let wanted: Vec<PathBuf> = match given.all {
@@ -57,19 +60,15 @@ pub fn sync(given: &args::Sync) -> Result<u8> {
     Ok(exit::OK)
 }
 
-/// Tells what is not stored yet.
+/// Tells how a mount is doing.
 pub fn status(given: &args::Status) -> Result<u8> {
     let place = match Register::of_user().find(&given.named)? {
         Some(live) => live.mountpoint(),
         None => of_no_register(&given.named)?,
     };
-    let mut text = vec![0; 4096];
-    let read_only = || Error::new(Kind::ReadOnly, format!("{} is mounted read-only", place.display()));
-    let len = match rustix::fs::getxattr(&place, STATUS, &mut text) {
-        Ok(len) => len,
-        Err(rustix::io::Errno::NODATA | rustix::io::Errno::OPNOTSUPP) => return Err(read_only()),
-        Err(e) => return Err(Error::io(e.into(), format!("cannot ask {}", place.display()))),
-    };
+    let mut text = vec![0; MOST_STATUS];
+    let len = rustix::fs::getxattr(&place, STATUS, &mut text)
+        .map_err(|e| Error::io(e.into(), format!("cannot ask {}", place.display())))?;
     if given.json {
         text.truncate(len);
         text.push(b'\n');
@@ -77,21 +76,37 @@ pub fn status(given: &args::Status) -> Result<u8> {
     }
     let status: Status = serde_json::from_slice(&text[..len])
         .map_err(|e| Error::new(Kind::System, "the daemon is of another version").caused_by(e))?;
-    let mut told = match status.pending {
-        0 => "everything is stored".to_owned(),
-        pending => format!(
-            "{} in {} not stored yet, for {:.1} s",
-            say::size(status.dirty_bytes),
-            say::counted(pending, "change", "changes"),
-            status.waiting
-        ),
+    let told = in_words(&status);
+    text_out(&say::for_terminal(&told, std::io::stdout().is_terminal()))?;
+    Ok(exit::OK)
+}
+
+fn in_words(status: &Status) -> String {
+    let mut told = match (status.sequence, status.pending) {
+        (None, _) => "read-only: there is nothing to store\n".to_owned(),
+        (Some(sequence), 0) => format!("everything is stored (commit {sequence})\n"),
+        (Some(sequence), pending) => {
+            let (size, changes) = (say::size(status.dirty_bytes), say::counted(pending, "change", "changes"));
+            format!("{size} in {changes} not stored yet, for {:.1} s (commit {sequence})\n", status.waiting)
+        }
     };
-    told.push_str(&format!(" (commit {})\n", status.sequence));
-    if let Some(error) = status.last_error {
+    if let Some(error) = &status.last_error {
         told.push_str(&format!("the last commit failed: {error}\n"));
     }
-    text_out(&told)?;
-    Ok(exit::OK)
+    let cache = &status.cache;
+    if cache.budget > 0 {
+        let (used, budget) = (say::size(cache.bytes), say::size(cache.budget));
+        told.push_str(&format!("cache: {used} of {budget}, {} hits, {} misses\n", cache.hits, cache.misses));
+    }
+    if status.states_open > 0 {
+        told.push_str(&format!("earlier states that are open: {}\n", status.states_open));
+    }
+    for failure in &status.errors {
+        let times = if failure.times > 1 { format!(" ({} times)", failure.times) } else { String::new() };
+        let file = failure.file.as_deref().unwrap_or("commit");
+        told.push_str(&format!("{}  {file}: {}{times}\n", say::date(failure.time), failure.what));
+    }
+    told
 }
 
 /// Unmounts what the person named, by mount point or by source, and waits until its daemon is gone.

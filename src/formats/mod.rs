@@ -54,13 +54,15 @@ pub struct Volume {
     pub writer: Option<Arc<dyn Writer>>,
     /// The states that the tree had, where the format keeps any.
     pub states: Option<Arc<dyn States>>,
+    /// What it is read through.
+    pub cache: Option<Arc<Cache>>,
     /// The name of the format.
     pub format: &'static str,
 }
 
 impl Volume {
     pub fn read_only(tree: Arc<dyn Tree>, format: &'static str) -> Self {
-        Self { tree, writer: None, states: None, format }
+        Self { tree, writer: None, states: None, cache: None, format }
     }
 }
 
@@ -214,7 +216,10 @@ pub fn open(access: Access) -> Result<Volume> {
     let mut tail = vec![0; HEAD.min(len as usize)];
     access.bytes.read_exact_at(len - tail.len() as u64, &mut tail)?;
     match FORMATS.iter().find(|f| f.recognise(&head, &tail)) {
-        Some(format) => format.open(access),
+        Some(format) => {
+            let cache = Some(access.cache.clone());
+            Ok(Volume { cache, ..format.open(access)? })
+        }
         None => Err(Error::new(Kind::NotRecognised, format!("{}: not an archive of a known format", access.name))
             .hint("stmount reads .st containers; `stmount pack DIR x.st` makes one")),
     }

@@ -79,13 +79,13 @@ fn ask(config: &mut KernelConfig, capability: InitFlags) -> bool {
     config.add_capabilities(capability).is_ok()
 }
 
-/// The errno of an error. What is wrong with the data is told to the log as well, with the path of the file.
+/// The errno of an error. What is wrong with the data is noted as well, with the path of the file.
 fn told(e: &Error, vfs: &Vfs, ino: INodeNo) -> Errno {
     match e.kind() {
         ErrorKind::NotFound | ErrorKind::Denied | ErrorKind::NotADirectory | ErrorKind::IsADirectory => {}
         ErrorKind::Exists | ErrorKind::NotEmpty | ErrorKind::NameTooLong | ErrorKind::NoAttribute => {}
         ErrorKind::ReadOnly | ErrorKind::NotPermitted | ErrorKind::TooLarge | ErrorKind::Invalid => {}
-        _ => log::warn!("{}: {e}", vfs.describe(ino.0)),
+        _ => vfs.note_failure(ino.0, e),
     }
     errno(e.kind())
 }

@@ -49,8 +49,12 @@ pub fn mount(volume: Volume, mountpoint: &Path, options: &Options) -> Result<Mou
         Some(writer) => Vfs::writable(volume.tree, writer, options.policy(), options.when_to_commit()),
         None => Vfs::new(volume.tree, options.policy()),
     };
-    let vfs = Arc::new(match volume.states {
+    let vfs = match volume.states {
         Some(states) => vfs.with_states(states),
+        None => vfs,
+    };
+    let vfs = Arc::new(match volume.cache {
+        Some(cache) => vfs.with_cache(cache),
         None => vfs,
     });
     let writable = vfs.is_writable();

@@ -85,6 +85,11 @@ impl Earlier {
         Some([HIDDEN, STATES, shown(&state).as_bytes(), &path].join(&b'/'))
     }
 
+    /// How many states are open just now.
+    pub fn open_states(&self) -> usize {
+        self.states.held()
+    }
+
     fn place(&self, node: Node) -> Place {
         if node.0 & MARK == 0 {
             return Place::Tree;

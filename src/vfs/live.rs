@@ -11,6 +11,7 @@
 
 use super::commit::Pulse;
 use super::handles::lock;
+use super::status::{Failures, Status};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::formats::{Give, Writer};
 use crate::source::ReadAt;
@@ -41,6 +42,7 @@ pub struct Live {
     last_error: Mutex<Option<String>>,
     /// The files of the base that have handles, and which base that was.
     below: Mutex<(u64, Below)>,
+    pub(super) failures: Arc<Failures>,
 }
 
 type Below = HashMap<Node, Arc<dyn ReadAt>>;
@@ -84,21 +86,6 @@ impl Departed {
 pub(super) struct Commits {
     /// All changes up to this one are durable.
     durable: u64,
-}
-
-/// What waits for a commit.
-#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Status {
-    /// The number of the last commit.
-    pub sequence: u64,
-    /// Bytes in memory that are not stored yet, about.
-    pub dirty_bytes: u64,
-    /// Inodes and names that are not stored yet.
-    pub pending: u64,
-    /// For how many seconds the oldest of them has waited.
-    pub waiting: f64,
-    /// Why the last commit failed, if it did.
-    pub last_error: Option<String>,
 }
 
 /// Whether a name was known before the changes that no commit has seen, and when that was asked.
@@ -246,6 +233,7 @@ impl Live {
             pulse: Pulse::default(),
             last_error: Mutex::default(),
             below: Mutex::default(),
+            failures: Arc::default(),
         })
     }
 
@@ -363,15 +351,16 @@ impl Live {
         self.writer.reserve(self.dirty() + self.claimed.load(Relaxed), self.dirty() / ENTRY + 1)
     }
 
-    /// How the tree stands to what is stored of it.
-    pub fn status(&self) -> Status {
+    /// Tells how the tree stands to what is stored of it.
+    pub fn fill_in(&self, status: &mut Status) {
         let state = self.state();
         let pending = state.live.entries() + state.frozen.as_ref().map_or(0, |frozen| frozen.entries());
-        let waiting = state.since.map_or(0.0, |since| since.elapsed().as_secs_f64());
+        status.waiting = state.since.map_or(0.0, |since| since.elapsed().as_secs_f64());
         drop(state);
-        let dirty_bytes = if pending == 0 { 0 } else { self.dirty() };
-        let last_error = lock(&self.last_error).clone();
-        Status { sequence: self.writer.sequence(), dirty_bytes, pending, waiting, last_error }
+        status.pending = pending;
+        status.dirty_bytes = if pending == 0 { 0 } else { self.dirty() };
+        status.last_error = lock(&self.last_error).clone();
+        status.sequence = Some(self.writer.sequence());
     }
 
     pub fn is_open(&self, node: Node) -> bool {
@@ -444,6 +433,9 @@ impl Live {
         state.freezes += 1;
         drop(state);
         let done = self.writer.commit(&frozen);
+        if let Err(e) = &done {
+            self.failures.note(None, e);
+        }
         *lock(&self.last_error) = done.as_ref().err().map(ToString::to_string);
         let mut state = self.state_mut();
         state.frozen = None;

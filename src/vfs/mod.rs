@@ -29,16 +29,18 @@ mod paths;
 mod policy;
 mod recent;
 mod space;
+mod status;
 mod write;
 
 pub use commit::Commit;
 pub use handles::STATELESS;
-pub use live::Status;
 pub use nodes::ROOT;
 pub use policy::Policy;
 pub use space::{BLOCK, Space};
+pub use status::{CacheUse, Failure, Status};
 pub use write::{Allocate, Maker, New, Rename, SetAttr, SetXattr};
 
+use crate::cache::Cache;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::formats::{States, Writer};
 use crate::tree::{Attr, Kind, Name, Node, Tree, path_display};
@@ -50,11 +52,12 @@ use listing::Listing;
 use live::Live;
 use nodes::Numbers;
 use recent::Recent;
+use status::Failures;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 
-/// An extended attribute of the root that is in no list: what waits for a commit, as JSON. Whoever may read the root may
-/// ask, by no other means than the mount itself.
+/// An extended attribute of the root that is in no list: a [`Status`] as JSON. Whoever may read the root may ask, by no
+/// other means than the mount itself.
 pub const STATUS: &[u8] = b"user.stmount.status";
 
 /// Setting this attribute of the root gives its value as a name to the state of the tree, after storing it;
@@ -107,6 +110,8 @@ pub struct Vfs {
     listings: Recent<Node, Listing>,
     folded: Recent<Node, FoldedNames>,
     paths: Recent<Node, String>,
+    cache: Option<Arc<Cache>>,
+    failures: Arc<Failures>,
 }
 
 impl Vfs {
@@ -125,13 +130,15 @@ impl Vfs {
             listings: Recent::new(LISTINGS),
             folded: Recent::new(FOLDED),
             paths: Recent::new(PATHS),
+            cache: None,
+            failures: Arc::default(),
         }
     }
 
     /// A file system that takes changes, and commits them by `writer`.
     pub fn writable(tree: Arc<dyn Tree>, writer: Arc<dyn Writer>, policy: Policy, when: Commit) -> Self {
         let live = Live::new(tree, writer);
-        let mut vfs = Self::new(live.clone(), policy);
+        let mut vfs = Self { failures: live.failures.clone(), ..Self::new(live.clone(), policy) };
         vfs.committer = Some(Committer::new(live.clone(), when));
         vfs.live = Some(live);
         vfs
@@ -145,6 +152,12 @@ impl Vfs {
             self.tree = earlier.clone();
         }
         self
+    }
+
+    /// The same with the cache it reads through, to tell of it.
+    #[must_use]
+    pub fn with_cache(self, cache: Arc<Cache>) -> Self {
+        Self { cache: Some(cache), ..self }
     }
 
     /// True when nothing here can ever change: answers may be kept for ever, and handles are not needed.
@@ -345,11 +358,36 @@ impl Vfs {
 
     /// The value of one extended attribute; `None` when there is no such attribute.
     pub fn getxattr(&self, ino: u64, name: &[u8]) -> Result<Option<Vec<u8>>> {
-        if let (ROOT, STATUS, Some(live)) = (ino, name, &self.live) {
-            return Ok(Some(serde_json::to_vec(&live.status()).expect("a status is plain data")));
+        if let (ROOT, STATUS) = (ino, name) {
+            return Ok(Some(serde_json::to_vec(&self.status()).expect("a status is plain data")));
         }
         let all = self.tree.xattrs(self.numbers.node(ino))?;
         Ok(all.into_iter().find(|(n, _)| n == name).map(|(_, value)| value))
+    }
+
+    /// How the mount is doing.
+    pub fn status(&self) -> Status {
+        let mut status = Status {
+            sequence: None,
+            dirty_bytes: 0,
+            pending: 0,
+            waiting: 0.0,
+            last_error: None,
+            states_open: self.earlier.as_ref().map_or(0, |earlier| earlier.open_states()),
+            cache: self.cache.as_deref().map(CacheUse::of).unwrap_or_default(),
+            errors: self.failures.list(),
+        };
+        if let Some(live) = &self.live {
+            live.fill_in(&mut status);
+        }
+        status
+    }
+
+    /// Tells the log, and whoever asks for the status, what is wrong with a file.
+    pub fn note_failure(&self, ino: u64, e: &Error) {
+        let file = self.describe(ino);
+        log::warn!("{file}: {e}");
+        self.failures.note(Some(&file), e);
     }
 
     /// What to call an inode in a message: a path, where one is found. May take a second in a large tree.

@@ -47,7 +47,7 @@ pub use pack::{Packer, Segmentation};
 pub use recover::{Recovered, recover};
 pub use tree::Container;
 
-use super::{Access, Format, Volume};
+use super::{Access, Format, States, Volume};
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result, Within};
 use crate::source::{ReadAt, Span};
@@ -134,7 +134,8 @@ fn open_to_write(access: Access, format: &'static str) -> Result<Volume> {
         Ok((container, opened)) => {
             let writer = append::StWriter::new(opened)?;
             let tree = writer.tidy_up(Arc::new(container))?;
-            Ok(Volume { tree, states: Some(writer.past()), writer: Some(Arc::new(writer)), format })
+            let states = Some(writer.past() as Arc<dyn States>);
+            Ok(Volume { states, writer: Some(Arc::new(writer)), ..Volume::read_only(tree, format) })
         }
         Err((container, commit, why)) => {
             log::warn!("{name}: it is read-only: {why}");
