@@ -518,6 +518,38 @@ fn a_mount_that_lost_its_daemon_is_taken_away() {
 }
 
 #[test]
+fn a_mount_that_was_detached_is_not_listed_beside_its_replacement() {
+    if !can_mount() {
+        return;
+    }
+    let desk = Desk::with_game();
+    fs::create_dir(desk.path("m")).unwrap();
+    fs::copy(desk.path("game.st"), desk.path("next.st")).unwrap();
+    let listed = || -> Vec<(String, u64)> {
+        let list: serde_json::Value = serde_json::from_str(&desk.ok(&["list", "--json"])).unwrap();
+        let here =
+            list["mounts"].as_array().unwrap().iter().filter(|m| m["mountpoint"] == desk.path("m").to_str().unwrap());
+        here.map(|m| (m["source"].as_str().unwrap().to_owned(), m["pid"].as_u64().unwrap())).collect()
+    };
+    desk.ok(&["game.st", "m"]);
+    let first = listed()[0].1;
+    let held = fs::File::open(desk.path("m/readme.txt")).unwrap();
+    desk.ok(&["umount", "-z", "m"]);
+    assert!(running(first), "somebody has a file of it open");
+    desk.ok(&["next.st", "m"]);
+    let next = desk.path("next.st").to_str().unwrap().to_owned();
+    let alone = |listed: Vec<(String, u64)>| listed.len() == 1 && listed[0].0 == next;
+    assert!(alone(listed()), "{:?}", listed());
+    signal(first as u32, "KILL");
+    until("the first daemon is gone", || !running(first));
+    assert!(alone(listed()), "{:?}", listed());
+    assert!(!Path::new(&format!("/run/stmount/{first}.json")).exists());
+    assert!(running(listed()[0].1));
+    drop(held);
+    desk.ok(&["umount", "m"]);
+}
+
+#[test]
 fn run_passes_words_directory_and_code() {
     if !can_mount() {
         return;

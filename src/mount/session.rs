@@ -79,6 +79,12 @@ impl Live {
     pub fn mountpoint(&self) -> PathBuf {
         self.session.mountpoint.path()
     }
+
+    /// Whether what is mounted at its place is the other one: this one was detached, and perhaps killed since.
+    fn is_replaced_by(&self, other: &Self) -> bool {
+        let later = other.session.start > self.session.start || !self.served;
+        other.served && other.session.pid != self.session.pid && later && other.mountpoint() == self.mountpoint()
+    }
 }
 
 /// Removes its file when dropped: whoever serves the mount keeps it as long as it serves.
@@ -165,7 +171,18 @@ impl Register {
         let table = place::mounts();
         let Ok(files) = fs::read_dir(&self.dir) else { return Ok(Vec::new()) };
         let paths = files.flatten().map(|f| f.path()).filter(|p| p.extension().is_some_and(|e| e == "json"));
-        let mut found: Vec<Live> = paths.filter_map(|path| check(&path, &table)).collect();
+        let mut found: Vec<(PathBuf, Live)> =
+            paths.filter_map(|path| Some((path.clone(), check(&path, &table)?))).collect();
+        let all: Vec<Live> = found.iter().map(|(_, live)| live.clone()).collect();
+        found.retain(|(path, live)| {
+            let replaced = all.iter().any(|other| live.is_replaced_by(other));
+            // The file of a process that runs is its own.
+            if replaced && !live.served {
+                let _ = fs::remove_file(path);
+            }
+            !replaced
+        });
+        let mut found: Vec<Live> = found.into_iter().map(|(_, live)| live).collect();
         found.sort_by_key(|live| (live.session.since, live.session.pid));
         Ok(found)
     }
