@@ -304,6 +304,25 @@ fn directories_in_circles_are_listed_once() {
     assert_eq!(String::from_utf8_lossy(&out.stdout), "dir\ndir/again\ndir/root\n");
 }
 
+#[test]
+fn names_without_an_inode_and_inodes_without_a_name_are_told() {
+    let dir = TempDir::new().unwrap();
+    hostile(dir.path());
+    let bytes = fs::read(dir.path().join("refused-names-and-inodes-that-do-not-meet.st")).unwrap();
+    let checked = open(&bytes).unwrap().check(2, &Unwatched).unwrap();
+    let told: Vec<String> =
+        checked.names.iter().map(|name| format!("{}: {}", String::from_utf8_lossy(&name.path), name.what)).collect();
+    let expected = [
+        "no dir: the name leads to no inode",
+        "dir/nothing: the name leads to no inode",
+        "(inode 77)/outside: the name is in a directory that is not there",
+        "inode 5: no name leads to it",
+        "inode 6: no name leads to it",
+    ];
+    assert_eq!(told, expected);
+    assert!(checked.damage.is_empty() && checked.files.is_empty() && !checked.is_whole());
+}
+
 /// Memory above that of a container of nothing, which a hostile one may cost.
 const MEMORY: u64 = 300 << 20;
 

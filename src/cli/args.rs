@@ -504,7 +504,8 @@ pub struct Info {
 #[derive(Args, Debug)]
 #[command(after_help = "EXAMPLES\n  \
     stmount check game.st\n\n\
-    Every damaged file is named; exit code 50 if there is one.")]
+    Every damaged file is named; exit code 50 if there is one. Of a container, names that lead to nothing and files\n\
+    without a name are named as well.")]
 pub struct Check {
     /// The archive
     #[arg(value_name = "SRC", value_hint = ValueHint::FilePath)]

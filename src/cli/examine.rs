@@ -111,7 +111,8 @@ pub fn check(source: &Path, threads: usize, watch: &dyn Watch) -> Result<Checked
 /// A container knows its hashes; damage that belongs to no file is told under the name of the container.
 fn of_check(found: st::Checked) -> Checked {
     let lost = |file: st::DamagedFile| (file.path, format!("{} cannot be read", say::size(file.lost)));
-    let damaged = found.files.into_iter().map(lost).collect();
+    let names = found.names.into_iter().map(|name| (name.path, name.what.to_owned()));
+    let damaged = found.files.into_iter().map(lost).chain(names).collect();
     Checked { files: found.entries, segments: found.segments, bytes: found.bytes, damaged, damage: found.damage }
 }
 

@@ -86,7 +86,8 @@ fn damage_lines(found: &Recovered) -> Vec<String> {
     let damage = found.checked.damage.iter().map(|what| format!("{what}\n"));
     let files = found.checked.files.iter();
     let files = files.map(|file| format!("{}: {} cannot be read\n", path_display(&file.path), say::size(file.lost)));
-    damage.chain(files).collect()
+    let names = found.checked.names.iter().map(|name| format!("{}: {}\n", path_display(&name.path), name.what));
+    damage.chain(files).chain(names).collect()
 }
 
 fn bytes(count: u64) -> String {
@@ -112,6 +113,6 @@ fn summary(given: &args::Recover, found: &Recovered) -> serde_json::Value {
         "damaged_tables": found.damaged, "missing_changes": found.missing, "unfinished": found.unfinished,
         "segments": found.segments, "lost_segments": found.lost_segments, "names": found.names, "found": found.found,
         "unplaced": found.unplaced, "root": found.root, "files": found.checked.entries,
-        "damage": found.checked.damage.len(), "damaged": found.checked.files.len(),
+        "damage": found.checked.damage.len(), "damaged": found.checked.files.len() + found.checked.names.len(),
     })
 }

@@ -1,6 +1,8 @@
-//! Checking a container: every hash there is, and every file traced to what is damaged.
+//! Checking a container: every hash there is, every file traced to what is damaged, and every name to its inode.
 
+use super::append::orphans;
 use super::index::Index;
+use super::named::{self, LostName};
 use super::rows::{Block, ChunkRow, ExtentRow, Metas, Names, Nodes, Plain, Rows, SegmentRow};
 use super::table::Table;
 use super::tree::{Container, ROOT};
@@ -25,6 +27,8 @@ pub struct Checked {
     pub damage: Vec<String>,
     /// Files that cannot be read whole.
     pub files: Vec<DamagedFile>,
+    /// Names without an inode, and inodes without a name.
+    pub names: Vec<LostName>,
 }
 
 /// A file that lost something.
@@ -37,7 +41,7 @@ pub struct DamagedFile {
 
 impl Checked {
     pub fn is_whole(&self) -> bool {
-        self.damage.is_empty() && self.files.is_empty()
+        self.damage.is_empty() && self.files.is_empty() && self.names.is_empty()
     }
 }
 
@@ -57,7 +61,21 @@ impl Container {
         if !lost.is_empty() {
             checked.files = name_files(self.index(), lost)?;
         }
+        self.check_names(&mut checked)?;
         Ok(checked)
+    }
+
+    fn check_names(&self, checked: &mut Checked) -> Result<()> {
+        let orphans: Vec<u64> = orphans(self.index())?.into_iter().map(|node| node.0).collect();
+        let Some(found) = named::unmatched(self.index(), &orphans)? else {
+            log::warn!("inode numbers lie too far apart: names were not compared with them");
+            return Ok(());
+        };
+        checked.names = found.names;
+        if found.more > 0 {
+            checked.damage.push(format!("{} more names without an inode, or inodes without a name", found.more));
+        }
+        Ok(())
     }
 }
 
@@ -174,21 +192,17 @@ fn missing(good: &Good, address: u64, len: u64) -> u64 {
 
 /// Gives each damaged inode its paths.
 fn name_files(index: &Index, lost: HashMap<u64, u64>) -> Result<Vec<DamagedFile>> {
-    let mut dirs: HashMap<u64, (u64, Vec<u8>)> = HashMap::new();
-    let mut found = Vec::new();
-    let mut names = index.all::<Names>()?;
+    let (mut found, mut names) = (Vec::new(), index.all::<Names>()?);
     while let Some(at) = names.next()? {
         let (parent, name) = at.block.key_of(at.row);
         let Some((ino, kind)) = at.block.value(at.row) else { continue };
-        if kind == Kind::Directory {
-            dirs.insert(ino, (parent, name.to_vec()));
-        } else if let Some(bytes) = lost.get(&ino) {
+        if let Some(bytes) = lost.get(&ino).filter(|_| kind != Kind::Directory) {
             found.push((parent, name.to_vec(), *bytes));
         }
     }
-    let path = |parent, name| DamagedPath { dirs: &dirs }.of(parent, name);
+    let paths = Paths::of(index)?;
     let mut files: Vec<_> =
-        found.into_iter().map(|(p, name, lost)| DamagedFile { path: path(p, name), lost }).collect();
+        found.into_iter().map(|(parent, name, lost)| DamagedFile { path: paths.path(parent, name), lost }).collect();
     files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
     Ok(files)
 }
@@ -196,17 +210,33 @@ fn name_files(index: &Index, lost: HashMap<u64, u64>) -> Result<Vec<DamagedFile>
 /// Bytes above a name after which its path is cut off.
 const LONGEST_PATH: usize = 1 << 16;
 
-struct DamagedPath<'a> {
-    dirs: &'a HashMap<u64, (u64, Vec<u8>)>,
+/// The way up from each directory.
+pub(super) struct Paths {
+    dirs: HashMap<u64, (u64, Vec<u8>)>,
 }
 
-impl DamagedPath<'_> {
-    /// The path of a name in a directory. A container whose directories go in circles gets a path that is cut off.
-    fn of(&self, mut parent: u64, name: Vec<u8>) -> Vec<u8> {
+impl Paths {
+    pub fn of(index: &Index) -> Result<Self> {
+        let (mut dirs, mut names) = (HashMap::new(), index.all::<Names>()?);
+        while let Some(at) = names.next()? {
+            let (parent, name) = at.block.key_of(at.row);
+            if let Some((ino, Kind::Directory)) = at.block.value(at.row) {
+                dirs.insert(ino, (parent, name.to_vec()));
+            }
+        }
+        Ok(Self { dirs })
+    }
+
+    /// The path of a name in a directory. A container whose directories go in circles gets a path that is cut off, and
+    /// one that does not begin in the root begins with an inode.
+    pub fn path(&self, mut parent: u64, name: Vec<u8>) -> Vec<u8> {
         let mut parts = vec![name];
         let mut len = 0;
         while parent != ROOT && parts.len() < 1000 && len < LONGEST_PATH {
-            let Some((above, name)) = self.dirs.get(&parent) else { break };
+            let Some((above, name)) = self.dirs.get(&parent) else {
+                parts.push(format!("(inode {parent})").into_bytes());
+                break;
+            };
             parts.push(name.clone());
             len += name.len();
             parent = *above;

@@ -11,7 +11,7 @@
 //!  segment   payload and codecs          tape     address -> decoded bytes
 //!  tree      a container as a Tree       pack     a Tree as a container
 //!  append    writing in place          generations  earlier states       past  those that are looked into
-//!  check     every hash                  info     what there is, and what reading it costs
+//!  check     every hash, with  named    info     what there is, and what reading it costs
 //!  create    an empty container          recover  lost headers, ends and commits
 //! ```
 
@@ -27,6 +27,7 @@ mod index;
 mod info;
 mod layout;
 mod limits;
+mod named;
 mod pack;
 mod past;
 mod plan;
@@ -43,6 +44,7 @@ pub use compact::{Compacted, Target, compact};
 pub use create::create;
 pub use generations::{Generation, generations, open_at, restore};
 pub use info::Info;
+pub use named::LostName;
 pub use pack::{Packer, Segmentation};
 pub use recover::{Recovered, recover};
 pub use tree::Container;

@@ -15,6 +15,8 @@ mod clean;
 mod contents;
 mod entries;
 
+pub use entries::orphans;
+
 use super::commit::{self, Commit};
 use super::generations::{self, Tagged};
 use super::index::Index;
