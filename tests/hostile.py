@@ -521,7 +521,7 @@ def refused_an_item_that_is_cut_off(w):
 def refused_names_and_inodes_that_do_not_meet(w):
     there = [root(3), name(1, b"dir", 2, 4), node(2, DIR, nlink=2), name(2, b"file", 3), node(3)]
     dangling = [name(2, b"nothing", 9), name(1, b"no dir", 10, 4), name(77, b"outside", 4), node(4)]
-    nameless = [node(5), node(6, DIR, nlink=2), name(6, b"below", 11), node(11), node(7), meta(b"orphan/7", b"")]
+    nameless = [node(5), node(6, DIR, nlink=2), name(6, b"below", 11), node(11), node(7, nlink=0), meta(b"orphan/7", b"")]
     return [*there, *dangling, *nameless, node(8, nlink=0)]
 
 

@@ -17,7 +17,7 @@ use std::time::Duration;
 use stmount::cache::Cache;
 use stmount::error::Result;
 use stmount::formats::folder::Folder;
-use stmount::formats::st::{Container, Packer, Segmentation};
+use stmount::formats::st::{self, Container, Packer, Segmentation};
 use stmount::formats::{Access, Pack, Unwatched};
 use stmount::jobs::unpack::{Options, unpack};
 use stmount::source::{Memory, ReadAt};
@@ -321,6 +321,18 @@ fn names_without_an_inode_and_inodes_without_a_name_are_told() {
     ];
     assert_eq!(told, expected);
     assert!(checked.damage.is_empty() && checked.files.is_empty() && !checked.is_whole());
+    // And they are mended, though nothing else is wrong with the container.
+    let file = Arc::new(Memory::new(bytes));
+    let access = || Access::to_write(file.clone(), Cache::new(8 << 20), "x.st");
+    let found = st::recover(access(), 2, &Unwatched).unwrap();
+    assert!(found.is_changed() && !found.is_whole() && found.checked.is_whole(), "{found:?}");
+    let again = st::recover(access(), 2, &Unwatched).unwrap();
+    assert!(!again.is_changed() && again.is_whole(), "{again:?}");
+    let mended = Container::open(access()).unwrap();
+    let paths: Vec<String> =
+        listing::paths(&mended).unwrap().into_keys().map(|path| String::from_utf8(path).unwrap()).collect();
+    let found = ["", "/ino-4", "/ino-5", "/ino-6", "/ino-6/below"].map(|name| format!("lost+found{name}"));
+    assert_eq!(paths, [&[".".to_owned(), "dir".to_owned(), "dir/file".to_owned()][..], &found].concat());
 }
 
 /// Memory above that of a container of nothing, which a hostile one may cost.

@@ -52,7 +52,7 @@ fn done_lines(found: &Recovered) -> Vec<String> {
     tell(found.cut > 0, format!("{} behind the last commit belong to nothing: they are cut off", bytes(found.cut)));
     tell(found.filled > 0, format!("{} are missing at its end: they are filled up", bytes(found.filled)));
     let tables = say::counted(found.tables, "change", "changes");
-    tell(found.commit, format!("{tables} without a whole commit: a new one takes them in"));
+    tell(found.tables > 0, format!("{tables} without a whole commit: a new one takes them in"));
     tell(found.root, "the root directory is lost: it gets a new one, which belongs to root".into());
     let found_files = say::counted(found.found, "file or directory", "files or directories");
     tell(found.found > 0, format!("{found_files} without a name: in lost+found"));

@@ -1,6 +1,5 @@
 //! Checking a container: every hash there is, every file traced to what is damaged, and every name to its inode.
 
-use super::append::orphans;
 use super::index::Index;
 use super::named::{self, LostName};
 use super::rows::{Block, ChunkRow, ExtentRow, Metas, Names, Nodes, Plain, Rows, SegmentRow};
@@ -66,8 +65,7 @@ impl Container {
     }
 
     fn check_names(&self, checked: &mut Checked) -> Result<()> {
-        let orphans: Vec<u64> = orphans(self.index())?.into_iter().map(|node| node.0).collect();
-        let Some(found) = named::unmatched(self.index(), &orphans)? else {
+        let Some(found) = named::unmatched(self.index())? else {
             log::warn!("inode numbers lie too far apart: names were not compared with them");
             return Ok(());
         };

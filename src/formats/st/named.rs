@@ -1,5 +1,6 @@
 //! Whether names and inodes refer to each other: every name leads to an inode, every inode has a name.
 
+use super::append::orphans;
 use super::check::Paths;
 use super::index::Index;
 use super::rows::{Names, Nodes};
@@ -31,11 +32,11 @@ const NO_INODE: &str = "the name leads to no inode";
 const NO_DIRECTORY: &str = "the name is in a directory that is not there";
 const NO_NAME: &str = "no name leads to it";
 
-/// Compares all names with all inodes. `orphans` are inodes that may be without a name. `None` when there are too many
-/// inodes with gaps in between.
-pub fn unmatched(index: &Index, orphans: &[u64]) -> Result<Option<Unmatched>> {
+/// Compares all names with all inodes. `None` when there are too many inodes with gaps in between.
+pub fn unmatched(index: &Index) -> Result<Option<Unmatched>> {
     let Some(mut inodes) = Inodes::of(index)? else { return Ok(None) };
-    std::iter::once(&ROOT).chain(orphans).for_each(|ino| _ = inodes.name(*ino));
+    inodes.name(ROOT);
+    orphans(index)?.into_iter().for_each(|orphan| _ = inodes.name(orphan.0));
     let mut found = Found::default();
     let mut names = index.all::<Names>()?;
     while let Some(at) = names.next()? {

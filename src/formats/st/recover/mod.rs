@@ -24,6 +24,7 @@ mod tables;
 use super::commit::{self, Commit};
 use super::index::Index;
 use super::layout::{CommitHead, HEADER_LEN, Header, RecordType, TotalsItem};
+use super::named;
 use super::records;
 use super::rows::SegmentRow;
 use super::table::{NewTable, Table};
@@ -155,9 +156,10 @@ impl Work {
         self.take(&mut tables, &records, before)?;
         let uid = self.uid(identity)?;
         let mut plan = match &newest {
-            Some(newest) if self.found.tables == 0 => self.end_at(newest.end)?,
-            _ if self.found.tables == 0 => return Err(nothing()),
-            _ => self.commit(uid, &identity, tables, &records, newest.as_ref())?,
+            Some(newest) if self.found.tables == 0 && self.names_meet(newest)? => self.end_at(newest.end)?,
+            Some(newest) => self.commit(uid, &identity, tables, &records, Some(newest))?,
+            None if self.found.tables == 0 => return Err(nothing()),
+            None => self.commit(uid, &identity, tables, &records, None)?,
         };
         plan.header = self.header(uid, newest.as_ref())?;
         Ok(plan)
@@ -250,6 +252,18 @@ impl Work {
         let len = self.source.len()?;
         (self.found.cut, self.found.filled) = (len.saturating_sub(end), end.saturating_sub(len));
         Ok(Plan { end, at: end, tail: Vec::new(), commit_at: end, header: None })
+    }
+
+    /// Whether names and inodes of a state refer to each other. What cannot be read is not mended.
+    fn names_meet(&self, newest: &Newest) -> Result<bool> {
+        let (source, cache) = (self.source.clone(), self.cache.clone());
+        let owner = cache.new_owner();
+        let index = Index::new(newest.tables.clone(), source, cache, owner);
+        match named::unmatched(&index) {
+            Ok(unmatched) => Ok(unmatched.is_none_or(|unmatched| unmatched.names.is_empty())),
+            Err(e) if e.kind() == Kind::Damaged => Ok(true),
+            Err(e) => Err(e),
+        }
     }
 
     /// A new commit behind all that is there.
