@@ -375,6 +375,12 @@ fn info_tells_what_reading_costs() {
     assert!(text.contains("a random read decodes "), "{text}");
     let json: serde_json::Value = serde_json::from_str(&desk.ok(&["info", "--json", "game.st"])).unwrap();
     assert_eq!((json["v"].as_u64(), json["format"].as_str()), (Some(1), Some("st")));
+    assert_eq!((json["tables"].as_u64(), json["states"].as_u64()), (Some(1), Some(1)));
+    desk.ok(&["snapshot", "game.st", "packed"]);
+    let json: serde_json::Value = serde_json::from_str(&desk.ok(&["info", "--json", "game.st"])).unwrap();
+    assert_eq!(json["states"].as_u64(), Some(2), "the one that was packed, and the one that names it");
+    let log: serde_json::Value = serde_json::from_str(&desk.ok(&["log", "--json", "game.st"])).unwrap();
+    assert_eq!(log["states"].as_array().unwrap().len(), 2);
 }
 
 #[test]

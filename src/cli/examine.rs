@@ -37,6 +37,9 @@ pub struct Checked {
     pub damage: Vec<String>,
 }
 
+/// States that are counted. Each takes some microseconds.
+const COUNTED: usize = 100_000;
+
 pub fn info(source: &Path) -> Result<Facts> {
     let volume = open(source)?;
     let totals = volume.tree.totals()?;
@@ -45,6 +48,9 @@ pub fn info(source: &Path) -> Result<Facts> {
     facts.tell("format", volume.format.to_owned(), volume.format);
     if volume.format == CONTAINER {
         of_container(&container(source)?.info()?, &mut facts);
+        let states = st::count(&open::access(source, Cache::new(plan::CACHE))?, COUNTED)?;
+        let words = states.map_or_else(|| format!("more than {}", say::count(COUNTED as u64)), say::count);
+        facts.tell("states", words, states);
         return Ok(facts);
     }
     facts.tell("files", say::count(totals.nodes), totals.nodes);
@@ -70,7 +76,7 @@ fn of_container(info: &st::Info, facts: &mut Facts) {
     facts.tell("stored", part(info.stored, info.bytes), info.stored);
     facts.tell("index", format!("{} ({tree})", say::size(index)), index);
     facts.json["index_tree"] = info.index_tree.into();
-    facts.tell("generations", say::count(info.tables), info.tables);
+    facts.tell("tables", say::count(info.tables), info.tables);
     facts.tell("segments", say::count(info.segments), info.segments);
     facts.tell("largest segment", say::size(info.largest_segment), info.largest_segment);
     facts.json["random_read_us"] = (info.random_read.as_micros() as u64).into();

@@ -17,7 +17,7 @@ use crate::error::{Error, Kind, Result, Within};
 use crate::formats::Access;
 use crate::source::ReadAt;
 use crate::tree::Time;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 /// What names of states begin with in META.
@@ -105,6 +105,15 @@ pub fn generations(access: &Access) -> Result<Vec<Generation>> {
         });
     }
     Ok(all)
+}
+
+/// How many states of a container are still there; `None` when there are more than `most`.
+pub fn count(access: &Access, most: usize) -> Result<Option<u64>> {
+    let (history, container) = History::open(access).within(|| &access.name)?;
+    let mut records: HashSet<u64> = history.chain().take(most.saturating_add(1)).collect();
+    let named = tags(container.index())?.into_values().map(|tagged| tagged.record);
+    records.extend(named.filter(|record| history.commit(*record).is_ok()));
+    Ok((records.len() <= most).then_some(records.len() as u64))
 }
 
 /// When a commit was made.

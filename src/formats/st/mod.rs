@@ -42,7 +42,7 @@ mod tree;
 pub use check::{Checked, DamagedFile};
 pub use compact::{Compacted, Target, compact};
 pub use create::create;
-pub use generations::{Generation, generations, open_at, restore};
+pub use generations::{Generation, count, generations, open_at, restore};
 pub use info::Info;
 pub use named::LostName;
 pub use pack::{Packer, Segmentation};
