@@ -138,6 +138,7 @@ fn kind_of(cause: &std::io::Error) -> Kind {
         K::ResourceBusy => Kind::Busy,
         K::Interrupted => Kind::Interrupted,
         K::OutOfMemory => Kind::System,
+        K::StaleNetworkFileHandle => Kind::Changed,
         _ => Kind::Io,
     }
 }

@@ -269,7 +269,8 @@ pub struct Status {
     #[arg(value_name = "MOUNTPOINT|SOURCE", value_hint = ValueHint::AnyPath)]
     pub named: PathBuf,
     /// JSON: {\"sequence\":N|null,\"dirty_bytes\":N,\"pending\":N,\"waiting\":SECONDS,\"last_error\":TEXT|null,
-    /// \"states_open\":N,\"cache\":{\"hits\",\"misses\",\"bytes\",\"budget\"},\"errors\":[{\"time\",\"times\",\"file\",\"what\"}]}
+    /// \"refuge\":PATH|null,\"states_open\":N,\"cache\":{\"hits\",\"misses\",\"bytes\",\"budget\"},
+    /// \"errors\":[{\"time\",\"times\",\"file\",\"what\"}]}
     #[arg(long)]
     pub json: bool,
 }

@@ -211,6 +211,7 @@ fn serve(plan: &Mounting, ready: impl FnOnce(&Ready, &Mounting) -> Result<()>) -
 fn bring_up(plan: &Mounting) -> Result<(Mounted, Entry, Ready)> {
     let cache = Cache::new(plan.options.cachesize.unwrap_or(plan::CACHE));
     let volume = match plan.options.read_only {
+        true if plan.options.follow => crate::open::follow(&plan.source, cache)?,
         true => crate::open::open(&plan.source, cache)?,
         false => {
             locking(&plan.source, || crate::open::open_to_write(&plan.source, cache.clone(), plan.options.upkeep))?

@@ -116,9 +116,7 @@ pub fn percent(part: u64, whole: u64) -> u64 {
 
 /// `2026-11-23 08:20:08`, in UTC.
 pub fn date(secs: i64) -> String {
-    let (year, month, day) = Time { secs, nanos: 0 }.date();
-    let time = secs.rem_euclid(86_400);
-    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}", time / 3600, time / 60 % 60, time % 60)
+    Time { secs, nanos: 0 }.date()
 }
 
 #[cfg(test)]
@@ -143,14 +141,6 @@ mod tests {
         assert_eq!(time(Duration::from_secs(62)), "1 min 2 s");
         assert_eq!(time(Duration::from_secs(7500)), "2 h 5 min");
         assert_eq!((percent(43, 100), percent(0, 0)), (43, 100));
-    }
-
-    #[test]
-    fn dates_are_those_of_the_calendar() {
-        assert_eq!(date(0), "1970-01-01 00:00:00");
-        assert_eq!(date(-1), "1969-12-31 23:59:59");
-        assert_eq!(date(951_782_400), "2000-02-29 00:00:00");
-        assert_eq!(date(1_795_422_008), "2026-11-23 08:20:08");
     }
 
     #[test]

@@ -66,15 +66,12 @@ pub fn status(given: &args::Status) -> Result<u8> {
         Some(live) => live.mountpoint(),
         None => of_no_register(&given.named)?,
     };
-    let mut text = vec![0; MOST_STATUS];
-    let len = rustix::fs::getxattr(&place, STATUS, &mut text)
-        .map_err(|e| Error::io(e.into(), format!("cannot ask {}", place.display())))?;
+    let mut text = asked(&place)?;
     if given.json {
-        text.truncate(len);
         text.push(b'\n');
         return text_out(&String::from_utf8_lossy(&text)).map(|()| exit::OK);
     }
-    let status: Status = serde_json::from_slice(&text[..len])
+    let status: Status = serde_json::from_slice(&text)
         .map_err(|e| Error::new(Kind::System, "the daemon is of another version").caused_by(e))?;
     let told = in_words(&status);
     text_out(&say::for_terminal(&told, std::io::stdout().is_terminal()))?;
@@ -93,6 +90,9 @@ fn in_words(status: &Status) -> String {
     if let Some(error) = &status.last_error {
         told.push_str(&format!("the last commit failed: {error}\n"));
     }
+    if let Some(refuge) = &status.refuge {
+        told.push_str(&format!("the container was replaced, moved or changed: changes go to {refuge}\n"));
+    }
     let cache = &status.cache;
     if cache.budget > 0 {
         let (used, budget) = (say::size(cache.bytes), say::size(cache.budget));
@@ -107,6 +107,24 @@ fn in_words(status: &Status) -> String {
         told.push_str(&format!("{}  {file}: {}{times}\n", say::date(failure.time), failure.what));
     }
     told
+}
+
+/// The status of a mount, as JSON, from the one who serves it.
+fn asked(place: &Path) -> Result<Vec<u8>> {
+    let mut text = vec![0; MOST_STATUS];
+    let len = rustix::fs::getxattr(place, STATUS, &mut text)
+        .map_err(|e| Error::io(e.into(), format!("cannot ask {}", place.display())))?;
+    text.truncate(len);
+    Ok(text)
+}
+
+/// Where the changes of a mount go, when that is not its source any more.
+fn refuge(mount: &Live) -> Option<String> {
+    if !mount.served || mount.session.mode != "rw" {
+        return None;
+    }
+    let status: Status = serde_json::from_slice(&asked(&mount.mountpoint()).ok()?).ok()?;
+    status.refuge
 }
 
 /// Unmounts what the person named, by mount point or by source, and waits until its daemon is gone.
@@ -177,7 +195,10 @@ pub fn list(given: &args::List) -> Result<u8> {
     let mut out = std::io::stdout().lock();
     for mount in &live {
         let s = &mount.session;
-        let state = if mount.served { "" } else { ", its daemon is gone: stmount umount takes it away" };
+        let mut state = if mount.served { "" } else { ", its daemon is gone: stmount umount takes it away" }.to_owned();
+        if let Some(refuge) = refuge(mount) {
+            state = format!(", changes go to {refuge}");
+        }
         let (source, place) = (mount.source(), mount.mountpoint());
         let line =
             format!("{} → {} ({}, {}, pid {}{state})", source.display(), place.display(), s.mode, s.format, s.pid);
@@ -189,5 +210,6 @@ pub fn list(given: &args::List) -> Result<u8> {
 fn as_json(mount: &Live) -> serde_json::Value {
     let mut value = serde_json::to_value(&mount.session).expect("a session is plain data");
     value["served"] = mount.served.into();
+    value["refuge"] = refuge(mount).into();
     value
 }

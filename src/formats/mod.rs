@@ -9,9 +9,10 @@ pub use upkeep::Upkeep;
 
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
-use crate::source::{ReadAt, Store};
+use crate::source::{Held, ReadAt, Store};
 use crate::tree::{Changes, Owner, Time, Tree};
 use std::io::Write;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Bytes to open, and what an opened tree works with.
@@ -19,6 +20,8 @@ pub struct Access {
     pub bytes: Arc<dyn ReadAt>,
     /// The same bytes, to be written, when whoever opens them wants to and holds the lock.
     pub store: Option<Arc<dyn Store>>,
+    /// The same again, where it is a file that others may move or write to meanwhile.
+    pub held: Option<Arc<Held>>,
     /// Who tells the names of owners that are new to what is written.
     pub owners: Option<Arc<Owners>>,
     /// Which earlier state to open, where the format has any: its name or its number.
@@ -35,8 +38,8 @@ pub struct Access {
 impl Access {
     /// To read the newest state.
     pub fn to_read(bytes: Arc<dyn ReadAt>, cache: Arc<Cache>, name: impl Into<String>) -> Self {
-        let (store, owners, state, level, upkeep) = (None, None, None, None, Upkeep::default());
-        Self { bytes, store, owners, state, upkeep, level, cache, name: name.into() }
+        let (store, held, owners, state, level, upkeep) = (None, None, None, None, None, Upkeep::default());
+        Self { bytes, store, held, owners, state, upkeep, level, cache, name: name.into() }
     }
 
     /// To change what is stored; whoever opens it holds the lock.
@@ -145,6 +148,11 @@ pub trait Writer: Send + Sync {
 
     /// The number of the last commit.
     fn sequence(&self) -> u64;
+
+    /// The file that changes go to, when that is no longer the one that was opened.
+    fn refuge(&self) -> Option<PathBuf> {
+        None
+    }
 
     /// Bytes that are free on the medium.
     fn free(&self) -> Result<u64>;

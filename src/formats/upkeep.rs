@@ -43,7 +43,7 @@ impl Upkeep {
 }
 
 fn month(time: &Time) -> i64 {
-    let (year, month, _) = time.date();
+    let (year, month, _) = time.civil();
     year * 12 + i64::from(month)
 }
 

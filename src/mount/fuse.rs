@@ -46,14 +46,17 @@ pub struct Frontend {
     /// The kernel goes without open and opendir when they are answered with ENOSYS.
     no_open: bool,
     no_opendir: bool,
+    /// Each open file is read as it was when it was opened, and a kernel keeps one set of pages for all of them: it is to
+    /// keep none.
+    uncached: bool,
 }
 
 impl Frontend {
-    /// `takers`: the number of threads that will take requests.
-    pub fn new(vfs: Arc<Vfs>, takers: usize) -> Self {
+    /// `takers`: the number of threads that will take requests. `uncached`: files may become others while they are open.
+    pub fn new(vfs: Arc<Vfs>, takers: usize, uncached: bool) -> Self {
         // Of a tree that takes changes the kernel knows each of them: it sends them.
         let ttl = if vfs.is_frozen() || vfs.is_writable() { FOR_EVER } else { A_MOMENT };
-        Self { vfs, crew: Crew::new(takers), ttl, no_open: false, no_opendir: false }
+        Self { vfs, crew: Crew::new(takers), ttl, no_open: false, no_opendir: false, uncached }
     }
 
     fn serve(&self, request: impl FnOnce(&Vfs) + Send + 'static) {
@@ -70,6 +73,7 @@ impl Frontend {
         match (self.vfs.is_frozen(), self.vfs.is_writable()) {
             (true, _) => flags,
             (_, true) => flags & FopenFlags::FOPEN_KEEP_CACHE,
+            _ if self.uncached && flags == FopenFlags::FOPEN_KEEP_CACHE => FopenFlags::FOPEN_DIRECT_IO,
             _ => FopenFlags::empty(),
         }
     }
@@ -111,6 +115,7 @@ impl Filesystem for Frontend {
             ask(config, InitFlags::FUSE_POSIX_ACL);
         } else {
             ask(config, InitFlags::FUSE_AUTO_INVAL_DATA);
+            ask(config, InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP);
         }
         let _ = config.set_max_write(MAX_REQUEST);
         let _ = config.set_max_background(MAX_BACKGROUND);

@@ -62,7 +62,7 @@ pub fn mount(volume: Volume, mountpoint: &Path, options: &Options) -> Result<Mou
         return Err(Error::new(Kind::NotADirectory, "what is to be mounted is not a directory"));
     }
     let takers = takers(options);
-    let session = attach(Frontend::new(vfs.clone(), takers), &point, options, writable, takers)?;
+    let session = attach(Frontend::new(vfs.clone(), takers, options.follow), &point, options, writable, takers)?;
     let device = place::mount_at(&point).map(|m| m.device).unwrap_or_default();
     set_read_ahead(&device, options.readahead.unwrap_or(READ_AHEAD));
     let point =

@@ -23,6 +23,8 @@ pub enum Case {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     pub read_only: bool,
+    /// Show what others commit to a container that is mounted read-only.
+    pub follow: bool,
     /// Longest time that a change waits for its commit.
     pub commit: Option<Duration>,
     /// How space is given back, and which earlier states stay. As `cachesize`, for whoever opens the container.
@@ -59,6 +61,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             read_only: false,
+            follow: false,
             commit: None,
             upkeep: Upkeep::default(),
             allow_other: false,
@@ -92,6 +95,7 @@ type SetValue = fn(&mut Options, &str) -> Result<()>;
 const FLAGS: &[(&str, SetFlag)] = &[
     ("ro", |o| o.read_only = true),
     ("rw", |o| o.read_only = false),
+    ("follow", |o| (o.read_only, o.follow) = (true, true)),
     ("allow-other", |o| o.allow_other = true),
     ("allow-root", |o| o.allow_root = true),
     ("default-permissions", |o| o.default_permissions = true),
@@ -178,6 +182,9 @@ impl Options {
         let mut options = Self::default();
         for option in list.iter().flat_map(|item| split(item)).filter(|o| !o.is_empty()) {
             options.set(&option)?;
+        }
+        if options.follow && !options.read_only {
+            return Err(usage("follow is for a read-only mount").hint("leave rw away"));
         }
         Ok(options)
     }
@@ -350,6 +357,13 @@ mod tests {
         let fstab = "defaults,nofail,noauto,_netdev,x-systemd.automount,X-mount.mkdir=0755,user,comment=a b,relatime";
         assert_eq!(parse(fstab).unwrap(), Options::default());
         assert_eq!(parse("").unwrap(), Options::default());
+    }
+
+    #[test]
+    fn who_follows_reads_only() {
+        assert!(parse("follow").unwrap().read_only);
+        assert!(parse("rw,follow").unwrap().read_only);
+        assert_eq!(parse("follow,rw").unwrap_err().kind(), Kind::Usage);
     }
 
     #[test]

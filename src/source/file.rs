@@ -9,26 +9,43 @@ use nix::libc;
 use rustix::fs::FallocateFlags;
 use std::fs::File;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A file of the local system, at whatever offset one likes.
 #[derive(Debug)]
 pub struct FileSource {
     file: File,
+    /// As it was when it was opened by its path, and after each change by this.
+    seen: Mutex<Option<Seen>>,
+}
+
+/// What tells whether somebody has changed a file: its length and the time of the last change, to the nanosecond.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Seen {
+    len: u64,
+    mtime: (i64, i64),
+}
+
+impl Seen {
+    fn of(file: &File) -> Option<Self> {
+        let meta = file.metadata().ok()?;
+        Some(Self { len: meta.len(), mtime: (meta.mtime(), meta.mtime_nsec()) })
+    }
 }
 
 impl FileSource {
     pub fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(|e| Error::io(e, format!("cannot open {}", path.display())))?;
-        Ok(Self { file })
+        Ok(Self::watched(file))
     }
 
     /// Opens a file to read and to write it.
     pub fn open_to_write(path: &Path) -> Result<Self> {
         let file = File::options().read(true).write(true).open(path);
-        Ok(Self { file: file.map_err(|e| Error::io(e, format!("cannot open {}", path.display())))? })
+        Ok(Self::watched(file.map_err(|e| Error::io(e, format!("cannot open {}", path.display())))?))
     }
 
     /// Takes the lock of who writes, until this is dropped. Of all openings of the file one can have it.
@@ -61,8 +78,23 @@ impl FileSource {
         &self.file
     }
 
+    /// A file that others may change.
+    pub fn watched(file: File) -> Self {
+        Self { seen: Mutex::new(Seen::of(&file)), file }
+    }
+
+    /// A file whose changes by others nobody asks for.
     pub fn new(file: File) -> Self {
-        Self { file }
+        Self { file, seen: Mutex::default() }
+    }
+
+    /// Takes note of what this itself has changed.
+    fn changed<T>(&self, done: T) -> T {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.is_some() {
+            *seen = Seen::of(&self.file);
+        }
+        done
     }
 }
 
@@ -105,6 +137,11 @@ impl ReadAt for FileSource {
         let _ = rustix::fs::fadvise(&self.file, range.start, len, rustix::fs::Advice::WillNeed);
     }
 
+    fn is_changed(&self) -> bool {
+        let seen = *self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.is_some() && Seen::of(&self.file) != seen
+    }
+
     fn next_data(&self, at: u64) -> Result<Option<Range<u64>>> {
         let len = self.len()?;
         if at >= len {
@@ -123,11 +160,13 @@ impl ReadAt for FileSource {
 
 impl Store for FileSource {
     fn write_at(&self, at: u64, bytes: &[u8]) -> Result<()> {
-        self.file.write_all_at(bytes, at).map_err(|e| Error::io(e, format!("cannot write at {at}")))
+        let done = self.changed(self.file.write_all_at(bytes, at));
+        done.map_err(|e| Error::io(e, format!("cannot write at {at}")))
     }
 
     fn set_len(&self, len: u64) -> Result<()> {
-        self.file.set_len(len).map_err(|e| Error::io(e, format!("cannot set the length to {len}")))
+        let done = self.changed(self.file.set_len(len));
+        done.map_err(|e| Error::io(e, format!("cannot set the length to {len}")))
     }
 
     fn sync(&self) -> Result<()> {
@@ -136,7 +175,7 @@ impl Store for FileSource {
 
     fn reserve(&self, range: Range<u64>) -> Result<()> {
         let len = range.end.saturating_sub(range.start);
-        match rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, range.start, len) {
+        match self.changed(rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, range.start, len)) {
             Ok(()) => Ok(()),
             // Here nothing can be reserved: what is free is all that can be known.
             Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) if self.free()? >= len => Ok(()),
@@ -149,7 +188,8 @@ impl Store for FileSource {
 
     fn punch(&self, range: Range<u64>) -> Result<bool> {
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        match rustix::fs::fallocate(&self.file, flags, range.start, range.end.saturating_sub(range.start)) {
+        let len = range.end.saturating_sub(range.start);
+        match self.changed(rustix::fs::fallocate(&self.file, flags, range.start, len)) {
             Ok(()) => Ok(true),
             Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(false),
             Err(e) => Err(Error::io(e.into(), "cannot give space back")),

@@ -4,10 +4,12 @@
 //! bytes. Offsets are absolute, there is no cursor, and any number of threads may read at once.
 
 mod file;
+mod held;
 mod memory;
 mod span;
 
 pub use file::FileSource;
+pub use held::{Held, Standing};
 pub use memory::Memory;
 pub use span::Span;
 
@@ -40,6 +42,19 @@ pub trait ReadAt: Send + Sync {
     /// bytes again.
     fn stored(&self, _range: Range<u64>) -> Option<Stored> {
         None
+    }
+
+    /// Whether somebody else has changed the bytes since they were opened, as far as that can be told.
+    fn is_changed(&self) -> bool {
+        false
+    }
+
+    /// The error of bytes that are not what they should be: of a source that somebody has changed it is no damage.
+    fn blame(&self, e: Error) -> Error {
+        if e.kind() != Kind::Damaged || !self.is_changed() {
+            return e;
+        }
+        Error::new(Kind::Changed, "it was changed by somebody else while it was open").caused_by(e)
     }
 
     /// Reads exactly `into.len()` bytes, or says that the source is too short.

@@ -30,6 +30,10 @@ impl ReadAt for Span {
         self.inner.read_at(self.start.saturating_add(at), &mut into[..len])
     }
 
+    fn is_changed(&self) -> bool {
+        self.inner.is_changed()
+    }
+
     fn will_read(&self, range: Range<u64>) {
         self.inner
             .will_read(self.start.saturating_add(range.start)..self.start.saturating_add(range.end.min(self.len)));

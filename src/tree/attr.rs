@@ -55,7 +55,7 @@ pub struct Time {
 
 impl Time {
     /// Year, month and day, in UTC.
-    pub fn date(&self) -> (i64, u32, u32) {
+    pub fn civil(self) -> (i64, u32, u32) {
         // By eras of 400 years, which begin on the first of March.
         let shifted = self.secs.div_euclid(86_400) + 719_468;
         let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
@@ -69,6 +69,12 @@ impl Time {
 
     pub fn now() -> Self {
         std::time::SystemTime::now().into()
+    }
+
+    /// `2026-11-23 08:20:08`, in UTC.
+    pub fn date(self) -> String {
+        let ((year, month, day), time) = (self.civil(), self.secs.rem_euclid(86_400));
+        format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}", time / 3600, time / 60 % 60, time % 60)
     }
 }
 
@@ -147,5 +153,14 @@ mod tests {
     fn times_before_1970_keep_their_nanoseconds() {
         assert_eq!(Time::from(UNIX_EPOCH - Duration::new(1, 250)), Time { secs: -2, nanos: 999_999_750 });
         assert_eq!(Time::from(UNIX_EPOCH + Duration::new(5, 7)), Time { secs: 5, nanos: 7 });
+    }
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        let at = |secs| Time { secs, nanos: 0 }.date();
+        assert_eq!(at(0), "1970-01-01 00:00:00");
+        assert_eq!(at(-1), "1969-12-31 23:59:59");
+        assert_eq!(at(951_782_400), "2000-02-29 00:00:00");
+        assert_eq!(at(1_795_422_008), "2026-11-23 08:20:08");
     }
 }

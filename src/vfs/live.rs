@@ -361,6 +361,7 @@ impl Live {
         status.dirty_bytes = if pending == 0 { 0 } else { self.dirty() };
         status.last_error = lock(&self.last_error).clone();
         status.sequence = Some(self.writer.sequence());
+        status.refuge = self.writer.refuge().map(|path| path.display().to_string());
     }
 
     pub fn is_open(&self, node: Node) -> bool {

@@ -26,6 +26,9 @@ pub struct Status {
     pub waiting: f64,
     /// Why the last commit failed, if it did.
     pub last_error: Option<String>,
+    /// The file that changes go to, when the container is not where it was opened any more.
+    #[serde(default)]
+    pub refuge: Option<String>,
     /// Earlier states that are open just now.
     pub states_open: usize,
     pub cache: CacheUse,

@@ -188,7 +188,8 @@ fn inode(after: &Container, is: &NodeRow, was: Option<&NodeRow>, before: &Contai
     Ok(inode)
 }
 
-fn copy(file: &Arc<dyn ReadAt>, size: u64) -> Result<Draft> {
+/// The contents of a file as those of another.
+pub(super) fn copy(file: &Arc<dyn ReadAt>, size: u64) -> Result<Draft> {
     let mut draft = Draft::default();
     draft.set_size(size);
     let mut at = 0;

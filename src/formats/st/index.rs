@@ -39,7 +39,7 @@ impl Index {
 
     fn block<B: Block>(&self, table: usize, block: usize) -> Result<Arc<B>> {
         let key = Key { owner: self.owner, space: BLOCKS, at: self.tables[table].fences[block].at };
-        self.cache.get_or_load(key, || self.tables[table].load(block, &*self.source))
+        self.cache.get_or_load(key, || self.tables[table].load(block, &*self.source).map_err(|e| self.source.blame(e)))
     }
 
     /// The newest row with the key, which `order` finds in a block (as of `binary_search_by`).

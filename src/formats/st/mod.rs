@@ -11,6 +11,7 @@
 //!  segment   payload and codecs          tape     address -> decoded bytes
 //!  tree      a container as a Tree       pack     a Tree as a container
 //!  append    writing in place          generations  earlier states       past  those that are looked into
+//!  conflict  a container that others move, replace or change while it is open to be written
 //!  check     every hash, with  named    info     what there is, and what reading it costs
 //!  create    an empty container          recover  lost headers, ends and commits
 //! ```
@@ -20,6 +21,7 @@ mod check;
 mod columns;
 mod commit;
 mod compact;
+mod conflict;
 mod create;
 mod extra;
 mod generations;
@@ -49,7 +51,7 @@ pub use pack::{Packer, Segmentation};
 pub use recover::{Recovered, recover};
 pub use tree::Container;
 
-use super::{Access, Format, States, Volume};
+use super::{Access, Format, States, Volume, Writer};
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result, Within};
 use crate::source::{ReadAt, Span};
@@ -131,13 +133,18 @@ fn open_to_read(access: Access, format: &'static str) -> Result<Volume> {
 
 /// Opens a container to change it. One that cannot be changed is opened to be read, and said so.
 fn open_to_write(access: Access, format: &'static str) -> Result<Volume> {
-    let name = access.name.clone();
+    let (name, held) = (access.name.clone(), access.held.clone());
     match opened_to_write(access).within(|| &name)? {
         Ok((container, opened)) => {
-            let writer = append::StWriter::new(opened)?;
+            let kept = held.map(|held| conflict::Kept::of(&opened, held));
+            let writer = Arc::new(append::StWriter::new(opened)?);
             let tree = writer.tidy_up(Arc::new(container))?;
             let states = Some(writer.past() as Arc<dyn States>);
-            Ok(Volume { states, writer: Some(Arc::new(writer)), ..Volume::read_only(tree, format) })
+            let writer: Arc<dyn Writer> = match kept {
+                Some(kept) => Arc::new(conflict::Keeper::new(kept, writer, tree.clone())),
+                None => writer,
+            };
+            Ok(Volume { states, writer: Some(writer), ..Volume::read_only(tree, format) })
         }
         Err((container, commit, why)) => {
             log::warn!("{name}: it is read-only: {why}");

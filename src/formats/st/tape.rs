@@ -234,6 +234,7 @@ impl Tape {
                 // The base of a segment that is being decoded: one level down, in a buffer of its own.
                 Err(_) => self.decode_in(row, depth, &mut Vec::new()),
             })
+            .map_err(|e| self.source.blame(e))
             .within(|| format!("the segment at {}", row.record))
     }
 

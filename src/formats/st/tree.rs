@@ -96,7 +96,7 @@ impl Container {
 impl Shared {
     fn node(&self, node: Node) -> Result<At<Nodes>> {
         let found = self.index.node(node.0).within(|| &self.name)?;
-        found.ok_or_else(|| damaged(format!("{}: inode {} is missing", self.name, node.0)))
+        found.ok_or_else(|| self.tape.source().blame(damaged(format!("{}: inode {} is missing", self.name, node.0))))
     }
 
     /// What a file consists of. Long lists are kept in the cache and not with the file.

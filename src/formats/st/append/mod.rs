@@ -211,6 +211,28 @@ impl StWriter {
         self.attempt(&mut state, &Changes::default(), names, true).map(drop).within(|| &self.name)
     }
 
+    /// Whether the file begins and ends as this has left it, so that nobody else has written a container there.
+    pub fn is_as_left(&self) -> Result<bool> {
+        let state = self.state();
+        let uid = state.commit.head.uid;
+        let front = commit::read_front(&*self.source).map(|front| front.is_some_and(|header| header.uid == uid));
+        let last = || commit::read(&*self.source, state.commit.record);
+        match front.and_then(|same| Ok(same && last()?.encode() == state.commit.encode())) {
+            Err(e) if !matches!(e.kind(), Kind::Damaged | Kind::Header | Kind::Unsupported | Kind::Changed) => Err(e),
+            same => Ok(same.unwrap_or(false)),
+        }
+    }
+
+    /// Where the last commit ends.
+    pub fn end(&self) -> u64 {
+        self.end.load(Relaxed)
+    }
+
+    /// Knows of no reserved space any more: the file is another one, or somebody else's.
+    pub fn forget_reserved(&self) {
+        self.reserved.store(self.end(), Relaxed);
+    }
+
     /// Where the last commit is.
     pub fn last_commit(&self) -> u64 {
         self.state().commit.record

@@ -1,9 +1,13 @@
 //! From a location to a [`Volume`]: a folder is a tree by itself, a file is opened by the format that recognises it.
 
+mod follow;
+
+pub use follow::follow;
+
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result, Within};
 use crate::formats::{self, Access, Upkeep, Volume, folder};
-use crate::source::{FileSource, ReadAt};
+use crate::source::{FileSource, Held, ReadAt};
 use crate::tree::Owner;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -39,10 +43,9 @@ pub fn access(path: &Path, cache: Arc<Cache>) -> Result<Access> {
 /// # Errors
 /// `Locked` when somebody else has it open to change it.
 pub fn access_to_write(path: &Path, cache: Arc<Cache>) -> Result<Access> {
-    let file = Arc::new(FileSource::open_to_write(path)?);
-    file.lock().within(|| path.display())?;
-    let access = Access::to_write(file, cache, path.display().to_string());
-    Ok(Access { owners: Some(Arc::new(owners)), ..access })
+    let held = Arc::new(Held::open(path).within(|| path.display())?);
+    let access = Access::to_write(held.clone(), cache, path.display().to_string());
+    Ok(Access { held: Some(held), owners: Some(Arc::new(owners)), ..access })
 }
 
 /// Opens a container to change it, and holds its lock from then on. What can only be read is opened to be read; then the

@@ -1,0 +1,94 @@
+//! The real program, with a container of its own and places to mount it.
+
+#![allow(dead_code)]
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const STMOUNT: &str = env!("CARGO_BIN_EXE_stmount");
+
+/// A container `a.st` in a directory of its own, to be mounted on `m`.
+pub struct Desk {
+    dir: tempfile::TempDir,
+}
+
+impl Desk {
+    /// `None` where nothing can be mounted; in CI everything can.
+    pub fn new() -> Option<Self> {
+        if File::options().read(true).write(true).open("/dev/fuse").is_err() {
+            assert!(std::env::var_os("CI").is_none(), "no /dev/fuse");
+            println!("skipped: no /dev/fuse");
+            return None;
+        }
+        let desk = Self { dir: tempfile::tempdir().unwrap() };
+        for dir in ["empty", "m", "m2"] {
+            fs::create_dir(desk.path(dir)).unwrap();
+        }
+        desk.ok(&["pack", "-q", "empty", "a.st"]);
+        Some(desk)
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().canonicalize().unwrap().join(name)
+    }
+
+    pub fn say(&self, args: &[&str]) -> Output {
+        let mut command = Command::new(STMOUNT);
+        command.args(args).current_dir(self.dir.path()).stdin(Stdio::null()).env("NO_COLOR", "1").output().unwrap()
+    }
+
+    #[track_caller]
+    pub fn ok(&self, args: &[&str]) -> String {
+        let said = self.say(args);
+        assert!(said.status.success(), "{args:?}: {}", String::from_utf8_lossy(&said.stderr));
+        String::from_utf8(said.stdout).unwrap()
+    }
+
+    /// Mounts so that nothing is committed by itself while a test runs.
+    #[track_caller]
+    pub fn mount(&self) {
+        self.ok(&["-o", "commit=1h", "a.st", "m"]);
+    }
+
+    pub fn umount(&self) {
+        self.ok(&["umount", "m"]);
+    }
+
+    pub fn daemon(&self) -> i32 {
+        let list: serde_json::Value = serde_json::from_str(&self.ok(&["list", "--json"])).unwrap();
+        let point = self.path("m");
+        let mounts = list["mounts"].as_array().unwrap();
+        let mine = mounts.iter().find(|m| m["mountpoint"] == point.to_str().unwrap()).expect("it is mounted");
+        mine["pid"].as_i64().unwrap() as i32
+    }
+
+    pub fn kill(&self, signal: &str) {
+        let pid = self.daemon();
+        assert!(Command::new("kill").args([signal, &pid.to_string()]).status().unwrap().success());
+        until("the daemon is gone", || !Path::new(&format!("/proc/{pid}")).exists());
+    }
+
+    pub fn is_mounted(&self) -> bool {
+        let point = format!(" {} ", self.path("m").display());
+        fs::read_to_string("/proc/self/mountinfo").unwrap().contains(&point)
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        for place in ["m", "m2"] {
+            let _ = Command::new(STMOUNT).args(["umount", "-z"]).arg(self.path(place)).stderr(Stdio::null()).status();
+        }
+    }
+}
+
+#[track_caller]
+pub fn until(what: &str, done: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !done() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "{what}: not in 30 s");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
