@@ -247,3 +247,53 @@ fn who_follows_moves_on_to_a_file_that_takes_the_place() {
     desk.ok(&["umount", "m2"]);
     assert_eq!(desk.say(&["-o", "follow,rw", "a.st", "m2"]).status.code(), Some(1));
 }
+
+#[test]
+fn the_record_beside_the_container_tells_who_writes_and_goes_with_him() {
+    let Some(desk) = Desk::new() else { return };
+    desk.mount();
+    let said = desk.say(&["compact", "-q", "a.st"]);
+    let told = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert_eq!(said.status.code(), Some(11), "{told}");
+    let place = format!("mounted on {}", desk.path("m").display());
+    assert!(told.contains(&format!("pid {}", desk.daemon())) && told.contains(&place), "{told}");
+    desk.umount();
+    assert!(!desk.path("a.st.lock").exists());
+    desk.ok(&["-r", "a.st", "m"]);
+    assert!(!desk.path("a.st.lock").exists(), "who reads keeps nobody out");
+    desk.umount();
+}
+
+#[test]
+fn a_record_that_a_crash_has_left_is_no_nuisance() {
+    let Some(desk) = Desk::new() else { return };
+    desk.mount();
+    desk.kill("-9");
+    assert!(desk.path("a.st.lock").exists());
+    let said = desk.say(&["snapshot", "a.st", "after"]);
+    assert_eq!((said.status.code(), said.stderr), (Some(0), Vec::new()));
+    desk.mount();
+    fs::write(desk.path("m/file"), b"stored").unwrap();
+    desk.umount();
+    assert!(!desk.path("a.st.lock").exists());
+}
+
+#[test]
+fn a_writer_on_another_machine_is_respected_until_the_lock_is_broken() {
+    let Some(desk) = Desk::new() else { return };
+    let record = r#"{"host":"elsewhere","boot":"another","pid":77,"start":5,"user":"ann","mountpoint":"/mnt/there",
+        "since":1795422008,"inode":1}"#;
+    fs::write(desk.path("a.st.lock"), record).unwrap();
+    let said = desk.say(&["a.st", "m"]);
+    let told = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert_eq!(said.status.code(), Some(11), "{told}");
+    for word in ["ann", "elsewhere", "pid 77", "2026-11-23 08:20:08", "/mnt/there", "--break-lock", "a.st.lock"] {
+        assert!(told.contains(word), "{word}: {told}");
+    }
+    assert_eq!(fs::read(desk.path("a.st.lock")).unwrap(), record.as_bytes());
+    desk.ok(&["-r", "a.st", "m"]);
+    desk.umount();
+    desk.ok(&["mount", "--break-lock", "a.st", "m"]);
+    desk.umount();
+    assert!(!desk.path("a.st.lock").exists());
+}

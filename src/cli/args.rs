@@ -111,6 +111,7 @@ pub enum Verb {
     stmount game.st /mnt/game\n  \
     stmount game.st                       on ./game, made now and removed after the unmount\n  \
     stmount -o cachesize=1G,allow_other game.st /mnt/game\n  \
+    stmount -o follow backup.st /mnt/now  read what another process writes, commit by commit\n  \
     stmount -f -d game.st /mnt/game       stay in the foreground and tell everything\n\n\
     The command returns when the mount can be read. The daemon logs to syslog, or to --log-file.")]
 pub struct Mount {
@@ -161,6 +162,10 @@ back, besides those with names; 32, 24, 31, 9 and 12 without it
 
 readahead=SIZE, threads=N: how far to read ahead; threads that take requests
 
+follow: read-only, and moving on with each commit of whoever writes to the container
+
+break_lock: as --break-lock
+
 fsname=, volname=: the names that df and desktops show
 
 nonempty: cover a directory that is not empty";
@@ -173,6 +178,9 @@ pub struct MountOptions {
     /// Mount read-only
     #[arg(short, long = "ro", visible_alias = "read-only")]
     pub read_only: bool,
+    /// Take a container over whose lock record (SOURCE.lock) names a writer on another machine that is gone
+    #[arg(long)]
+    pub break_lock: bool,
 }
 
 #[derive(Args, Debug)]

@@ -19,6 +19,7 @@ use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
 use crate::mount::session::{Entry, Register};
 use crate::mount::{self, Mounted, place};
+use crate::open::Claim;
 use crate::tree::Totals;
 use serde::{Deserialize, Serialize};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -213,9 +214,7 @@ fn bring_up(plan: &Mounting) -> Result<(Mounted, Entry, Ready)> {
     let volume = match plan.options.read_only {
         true if plan.options.follow => crate::open::follow(&plan.source, cache)?,
         true => crate::open::open(&plan.source, cache)?,
-        false => {
-            locking(&plan.source, || crate::open::open_to_write(&plan.source, cache.clone(), plan.options.upkeep))?
-        }
+        false => open_to_write(plan, cache)?,
     };
     let Totals { nodes, bytes, .. } = volume.tree.totals()?;
     let mode = if volume.writer.is_some() { "rw" } else { "ro" }.to_owned();
@@ -225,6 +224,12 @@ fn bring_up(plan: &Mounting) -> Result<(Mounted, Entry, Ready)> {
     readable(&plan.mountpoint)?;
     log::info!("{} is mounted on {}", plan.source.display(), plan.mountpoint.display());
     Ok((mounted, entry, Ready { format: format.to_owned(), mode, bytes, nodes }))
+}
+
+fn open_to_write(plan: &Mounting, cache: std::sync::Arc<Cache>) -> Result<crate::formats::Volume> {
+    let options = &plan.options;
+    let claim = Claim { mountpoint: Some(plan.mountpoint.clone()), break_lock: options.break_lock };
+    locking(&plan.source, || crate::open::open_claimed(&plan.source, cache.clone(), &claim, options.upkeep))
 }
 
 /// Opens a container with its lock. Somebody who has it mounted is named; somebody who is just ending is waited for.
@@ -237,7 +242,7 @@ pub(super) fn locking<T>(source: &Path, open: impl Fn() -> Result<T>) -> Result<
             opened => return opened,
         };
         let live = register.live().unwrap_or_default();
-        let holder = live.iter().find(|live| live.served && live.session.mode == "rw" && live.source() == source);
+        let holder = live.iter().find(|live| live.served && live.session.mode == "rw" && live.source() == *source);
         if let Some(holder) = holder {
             let (place, pid) = (holder.mountpoint(), holder.session.pid);
             let what = format!("{} is mounted on {} (pid {pid})", source.display(), place.display());
@@ -312,6 +317,7 @@ pub fn mount_for(
     let mut words: Vec<OsString> = vec!["mount".into(), "--quiet".into()];
     words.extend(given.option.iter().flat_map(|o| ["-o".into(), o.into()]));
     words.extend(given.read_only.then(|| "-r".into()));
+    words.extend(given.break_lock.then(|| "--break-lock".into()));
     words.extend(["--".into(), source.into(), mountpoint.into()]);
     let mut command = Command::new(program);
     command.arg0("stmount").args(words).env(LIFELINE, "1").stdin(Stdio::piped()).stdout(Stdio::null());

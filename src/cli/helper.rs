@@ -40,7 +40,7 @@ pub fn mount(words: &[OsString]) -> Result<u8> {
     let mount = args::Mount {
         source: source.clone(),
         mountpoint: Some(mountpoint.clone()),
-        options: args::MountOptions { option, read_only: called.flags.contains('r') },
+        options: args::MountOptions { option, read_only: called.flags.contains('r'), break_lock: false },
         foreground: false,
         debug: false,
         log_file: None,

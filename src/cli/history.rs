@@ -46,7 +46,7 @@ pub fn snapshot(given: &args::Snapshot) -> Result<u8> {
     let Some(live) = live else {
         let source = given.named.canonicalize();
         let source = source.map_err(|e| Error::io(e, format!("cannot open {}", given.named.display())))?;
-        let volume = open::open_to_write(&source, Cache::new(plan::CACHE), Upkeep::default())?;
+        let volume = open::open_to_write(&source, Cache::new(plan::CACHE))?;
         let writer = volume
             .writer
             .ok_or_else(|| Error::new(Kind::ReadOnly, format!("{} cannot be written to", given.named.display())))?;

@@ -60,6 +60,9 @@ pub fn mount_options(given: &args::MountOptions) -> Result<Options> {
     if given.read_only {
         list.push("ro");
     }
+    if given.break_lock {
+        list.push("break-lock");
+    }
     Options::parse(&list)
 }
 

@@ -25,6 +25,8 @@ pub struct Options {
     pub read_only: bool,
     /// Show what others commit to a container that is mounted read-only.
     pub follow: bool,
+    /// Write to a container that a process of another machine seems to write to. Not used below, as `cachesize`.
+    pub break_lock: bool,
     /// Longest time that a change waits for its commit.
     pub commit: Option<Duration>,
     /// How space is given back, and which earlier states stay. As `cachesize`, for whoever opens the container.
@@ -62,6 +64,7 @@ impl Default for Options {
         Self {
             read_only: false,
             follow: false,
+            break_lock: false,
             commit: None,
             upkeep: Upkeep::default(),
             allow_other: false,
@@ -95,6 +98,7 @@ type SetValue = fn(&mut Options, &str) -> Result<()>;
 const FLAGS: &[(&str, SetFlag)] = &[
     ("ro", |o| o.read_only = true),
     ("rw", |o| o.read_only = false),
+    ("break-lock", |o| o.break_lock = true),
     ("follow", |o| (o.read_only, o.follow) = (true, true)),
     ("allow-other", |o| o.allow_other = true),
     ("allow-root", |o| o.allow_root = true),

@@ -11,6 +11,7 @@
 
 use super::place::{self, MountLine};
 use crate::error::{Error, Kind, Result};
+use crate::open::process::{is_running, start_time};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -240,23 +241,6 @@ pub fn absolute(path: &Path) -> PathBuf {
     }
 }
 
-/// When a process began: the 22nd field of `/proc/PID/stat`, counted behind the command in parentheses, which may hold
-/// spaces and parentheses itself.
-pub fn start_time(pid: u32) -> Option<u64> {
-    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    let behind = stat.iter().rposition(|b| *b == b')')? + 2;
-    let mut fields = std::str::from_utf8(stat.get(behind..)?).ok()?.split(' ');
-    // A process that is dead and not yet waited for does not run any more.
-    match fields.next()? {
-        "Z" | "X" => None,
-        _ => fields.nth(18)?.parse().ok(),
-    }
-}
-
-pub fn is_running(pid: u32, start: u64) -> bool {
-    start_time(pid) == Some(start)
-}
-
 /// Waits until the process that served a mount is gone.
 pub fn wait_until_gone(session: &Session, limit: Option<Duration>) -> Result<()> {
     let begun = Instant::now();
@@ -345,12 +329,5 @@ mod tests {
         let entry = register.write(&session).unwrap();
         assert!(register.live().unwrap().is_empty());
         assert!(!entry.path.exists());
-    }
-
-    #[test]
-    fn this_process_runs() {
-        let pid = std::process::id();
-        assert!(is_running(pid, start_time(pid).unwrap()));
-        assert!(!is_running(pid, start_time(pid).unwrap() + 1));
     }
 }

@@ -1,8 +1,11 @@
 //! From a location to a [`Volume`]: a folder is a tree by itself, a file is opened by the format that recognises it.
 
 mod follow;
+pub mod process;
+mod record;
 
 pub use follow::follow;
+pub use record::Claim;
 
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result, Within};
@@ -43,7 +46,13 @@ pub fn access(path: &Path, cache: Arc<Cache>) -> Result<Access> {
 /// # Errors
 /// `Locked` when somebody else has it open to change it.
 pub fn access_to_write(path: &Path, cache: Arc<Cache>) -> Result<Access> {
-    let held = Arc::new(Held::open(path).within(|| path.display())?);
+    claimed(path, cache, &Claim::default())
+}
+
+fn claimed(path: &Path, cache: Arc<Cache>, claim: &Claim) -> Result<Access> {
+    let held = Held::open(path).map_err(|e| record::named(path, e)).within(|| path.display())?;
+    record::claim(&held, claim).within(|| path.display())?;
+    let held = Arc::new(held);
     let access = Access::to_write(held.clone(), cache, path.display().to_string());
     Ok(Access { held: Some(held), owners: Some(Arc::new(owners)), ..access })
 }
@@ -53,11 +62,16 @@ pub fn access_to_write(path: &Path, cache: Arc<Cache>) -> Result<Access> {
 ///
 /// # Errors
 /// `Locked` when somebody else has it open to change it.
-pub fn open_to_write(path: &Path, cache: Arc<Cache>, upkeep: Upkeep) -> Result<Volume> {
+pub fn open_to_write(path: &Path, cache: Arc<Cache>) -> Result<Volume> {
+    open_claimed(path, cache, &Claim::default(), Upkeep::default())
+}
+
+/// The same, for a mount.
+pub fn open_claimed(path: &Path, cache: Arc<Cache>, claim: &Claim, upkeep: Upkeep) -> Result<Volume> {
     if path.is_dir() || with_state(path).is_some() {
         return open(path, cache);
     }
-    match access_to_write(path, cache.clone()) {
+    match claimed(path, cache.clone(), claim) {
         Ok(access) => formats::open(Access { upkeep, ..access }),
         Err(e) if matches!(e.kind(), Kind::Denied | Kind::ReadOnly) => open(path, cache),
         Err(e) => Err(e),

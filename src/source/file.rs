@@ -48,16 +48,25 @@ impl FileSource {
         Ok(Self::watched(file.map_err(|e| Error::io(e, format!("cannot open {}", path.display())))?))
     }
 
-    /// Takes the lock of who writes, until this is dropped. Of all openings of the file one can have it.
+    /// Takes the lock of who writes, until this is dropped. Of all openings of the file one can have it. False where the
+    /// file system has no locks.
     ///
     /// # Errors
     /// `Locked` when another has it.
-    pub fn lock(&self) -> Result<()> {
+    pub fn lock(&self) -> Result<bool> {
         match set_lock(&self.file, libc::F_WRLCK, WRITER) {
-            Ok(()) => Ok(()),
+            Ok(()) => Ok(true),
+            Err(Errno::ENOLCK | Errno::EOPNOTSUPP | Errno::ENOSYS) => Ok(false),
             Err(Errno::EAGAIN | Errno::EACCES) => Err(Error::new(Kind::Locked, "another process has it open to write")
                 .hint("`stmount list` shows who; `-o ro` mounts the last committed state")),
             Err(e) => Err(Error::io(e.into(), "cannot lock it")),
+        }
+    }
+
+    /// Gives the lock of who writes back.
+    pub fn unlock(&self) {
+        if let Err(e) = set_lock(&self.file, libc::F_UNLCK, WRITER) {
+            log::debug!("there is no lock to be given back: {e}");
         }
     }
 

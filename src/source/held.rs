@@ -21,7 +21,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// Bytes that are copied at a time.
 const PIECE: usize = 1 << 20;
@@ -47,7 +47,14 @@ pub struct Held {
     len: AtomicU64,
     /// Whether it holds what could be saved of a file that somebody else had changed.
     is_salvage: bool,
+    /// Whether others are kept out by a lock.
+    is_locked: bool,
+    /// What tells others that it is held, where they cannot see the lock.
+    sign: Mutex<Option<Sign>>,
 }
+
+/// Something that lasts as long as a file is held at its place.
+pub type Sign = Box<dyn std::fmt::Debug + Send + Sync>;
 
 #[derive(Clone, Debug)]
 struct Place {
@@ -70,16 +77,41 @@ impl Held {
     pub fn open(path: &Path) -> Result<Self> {
         let file = File::options().read(true).write(true).open(path);
         let file = FileSource::watched(file.map_err(|e| Error::io(e, "cannot open it"))?);
-        file.lock()?;
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        Self::new(file, &path, &path, None, false)
+        Self::new(file, &path, &path, None)
     }
 
-    fn new(file: FileSource, path: &Path, origin: &Path, target: Option<OsString>, is_salvage: bool) -> Result<Self> {
+    fn new(file: FileSource, path: &Path, origin: &Path, target: Option<OsString>) -> Result<Self> {
+        let is_locked = file.lock()?;
+        let is_salvage = target.is_some();
         let len = AtomicU64::new(file.len()?);
         let (path, origin) = (path.to_owned(), origin.to_owned());
         let place = Place { file: Arc::new(file), path, origin, refuge: None, target };
-        Ok(Self { place: RwLock::new(place), len, is_salvage })
+        Ok(Self { place: RwLock::new(place), len, is_salvage, is_locked, sign: Mutex::default() })
+    }
+
+    pub fn is_locked(&self) -> bool {
+        self.is_locked
+    }
+
+    /// The path by which it was opened, without links.
+    pub fn path(&self) -> PathBuf {
+        self.place().path
+    }
+
+    /// Keeps a sign until it is let go or goes elsewhere.
+    pub fn keep(&self, sign: Sign) {
+        *self.sign() = Some(sign);
+    }
+
+    /// Keeps others out no longer.
+    pub fn let_go(&self) {
+        *self.sign() = None;
+        self.file().unlock();
+    }
+
+    fn sign(&self) -> MutexGuard<'_, Option<Sign>> {
+        self.sign.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn place(&self) -> Place {
@@ -131,6 +163,7 @@ impl Held {
         let path = copy.publish()?;
         let file = copy.file();
         self.len.store(len, Relaxed);
+        *self.sign() = None;
         self.change_place(|place| {
             place.file = file;
             place.path.clone_from(&path);
@@ -146,9 +179,7 @@ impl Held {
         let mut target = place.origin.file_stem().unwrap_or_default().to_owned();
         target.push(format!(".conflict-{date}"));
         let (file, draft) = draft(&place.origin, &own)?;
-        let made = Self::new(file, &draft, &place.origin, Some(target), true)?;
-        made.file().lock()?;
-        Ok(made)
+        Self::new(file, &draft, &place.origin, Some(target))
     }
 
     /// Gives a file beside another its name, after what it holds was made durable.

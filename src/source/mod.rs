@@ -9,7 +9,7 @@ mod memory;
 mod span;
 
 pub use file::FileSource;
-pub use held::{Held, Standing};
+pub use held::{Held, Sign, Standing};
 pub use memory::Memory;
 pub use span::Span;
 

@@ -105,6 +105,7 @@ impl Keeper {
         let lost = salvage.lost;
         let refuge = held.publish()?;
         old.writer.forget_reserved();
+        old.held.let_go();
         log::error!(
             "{}: it was changed by somebody else while it was mounted. It was left as it is; what could be read and what \
              was changed is in {} from now on, and {lost} files could not be read",
