@@ -110,7 +110,8 @@ fn of_a_container_that_is_cut_off_the_changes_are_saved() {
     }
     desk.umount();
     // With a new daemon, nothing of the contents is in memory.
-    desk.mount();
+    let log = desk.path("log");
+    desk.ok(&["-o", "commit=1h", "--log-file", log.to_str().unwrap(), "a.st", "m"]);
     fs::write(desk.path("m/dir/new"), b"not stored").unwrap();
     let open = File::open(desk.path("m/dir/old2")).unwrap();
     assert_eq!(fs::read_dir(desk.path("m/dir")).unwrap().count(), 4);
@@ -124,6 +125,8 @@ fn of_a_container_that_is_cut_off_the_changes_are_saved() {
     assert_eq!(fs::read(desk.path("m/dir/new")).unwrap(), b"not stored");
     drop(open);
     desk.umount();
+    let told = fs::read_to_string(log).unwrap();
+    assert!(told.contains("old1 (inode") && told.contains("2 files could not be read"), "{told}");
     let saved = conflicts(&desk).pop().unwrap();
     desk.ok(&["check", saved.to_str().unwrap()]);
     assert_eq!(desk.ok(&["cat", &format!("{}:dir/new", saved.display())]), "not stored");

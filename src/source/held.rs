@@ -158,6 +158,8 @@ impl Held {
     /// # Errors
     /// Then it goes on with the file that it has.
     pub fn move_away(&self, len: u64, date: &str) -> Result<PathBuf> {
+        // Space that was reserved behind its end is needed by the copy now.
+        self.set_len(self.len.load(Relaxed))?;
         let copy = self.beside(date)?;
         copy_bytes(&*self.file(), &*copy.file(), len)?;
         let path = copy.publish()?;
