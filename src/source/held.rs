@@ -161,7 +161,7 @@ impl Held {
         // Space that was reserved behind its end is needed by the copy now.
         self.set_len(self.len.load(Relaxed))?;
         let copy = self.beside(date)?;
-        copy_bytes(&*self.file(), &*copy.file(), len)?;
+        copy_bytes(&self.file(), &copy.file(), len)?;
         let path = copy.publish()?;
         let file = copy.file();
         self.len.store(len, Relaxed);

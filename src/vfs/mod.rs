@@ -373,6 +373,7 @@ impl Vfs {
             pending: 0,
             waiting: 0.0,
             last_error: None,
+            refuge: None,
             states_open: self.earlier.as_ref().map_or(0, |earlier| earlier.open_states()),
             cache: self.cache.as_deref().map(CacheUse::of).unwrap_or_default(),
             errors: self.failures.list(),

@@ -96,7 +96,7 @@ impl Keeper {
         let mut access = Access::to_write(held.clone(), self.cache.clone(), &*self.name);
         access.owners.clone_from(&self.owners);
         let (_, opened) = super::opened_to_write(access)?
-            .map_err(|(_, why)| Error::new(Kind::Changed, format!("what was saved cannot be changed: {why}")))?;
+            .map_err(|(.., why)| Error::new(Kind::Changed, format!("what was saved cannot be changed: {why}")))?;
         let writer = Arc::new(StWriter::new(opened)?);
         let mut salvage = Salvage { tree: &**tree, later: changes, found: Changes::default(), lost: 0 };
         salvage.read();

@@ -18,8 +18,8 @@
 use super::super::commit::{self, Commit};
 use super::super::generations::{self, time_of};
 use super::super::index::Index;
-use super::super::past::Past;
 use super::super::layout::{HEADER_LEN, RECORD_HEADER_LEN, RecordType, TableRef, record_len};
+use super::super::past::Past;
 use super::super::records::{self, Log, Placed};
 use super::super::rows::{ChunkRow, ExtentRow, Nodes, Rows, SegmentRow};
 use super::super::table::{Left, NewTable, Table};
