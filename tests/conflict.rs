@@ -106,13 +106,14 @@ fn of_a_container_that_is_cut_off_the_changes_are_saved() {
     desk.mount();
     fs::create_dir(desk.path("m/dir")).unwrap();
     for i in 0..3 {
-        fs::write(desk.path(&format!("m/dir/old{i}")), noise(i)).unwrap();
+        fs::write(desk.path(&format!("m/dir/old{i}")), noise(i * 100_000)).unwrap();
     }
     desk.umount();
-    // With a new daemon, nothing of the contents is in memory.
+    // With a new daemon, nothing of the contents is in memory but what is read.
     let log = desk.path("log");
     desk.ok(&["-o", "commit=1h", "--log-file", log.to_str().unwrap(), "a.st", "m"]);
     fs::write(desk.path("m/dir/new"), b"not stored").unwrap();
+    assert_eq!(fs::read(desk.path("m/dir/old0")).unwrap(), noise(0));
     let open = File::open(desk.path("m/dir/old2")).unwrap();
     assert_eq!(fs::read_dir(desk.path("m/dir")).unwrap().count(), 4);
     File::options().write(true).open(desk.path("a.st")).unwrap().set_len(100_000).unwrap();

@@ -40,12 +40,15 @@ pub fn pack(given: &args::Pack, common: &Common) -> Result<u8> {
     finish(done.map(|packed| (pack_words(&packed, &progress), pack_json(&packed), packed.skipped)), &progress)
 }
 
-/// What takes part. An older version of the output is not packed into the new one.
+/// What takes part. The output is not packed into itself, and neither is who writes to it.
 pub(super) fn filter(given: &args::Pack) -> Result<Filter> {
     let mut globs = given.globs.clone();
     if given.out != Path::new("-") {
         let alone = given.sources.len() == 1;
-        globs.exclude.extend(given.sources.iter().filter_map(|source| plan::without_output(source, &given.out, alone)));
+        let record = crate::open::record_of(&given.out);
+        for out in [&given.out, &record] {
+            globs.exclude.extend(given.sources.iter().filter_map(|source| plan::without_output(source, out, alone)));
+        }
     }
     plan::filter(&globs)
 }

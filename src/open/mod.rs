@@ -5,7 +5,7 @@ pub mod process;
 mod record;
 
 pub use follow::follow;
-pub use record::Claim;
+pub use record::{Claim, record_of};
 
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result, Within};

@@ -103,7 +103,8 @@ impl Drop for Written {
     }
 }
 
-fn path_of(container: &Path) -> PathBuf {
+/// Where the record of a container is.
+pub fn record_of(container: &Path) -> PathBuf {
     let mut name = OsString::from(container);
     name.push(".lock");
     name.into()
@@ -121,7 +122,7 @@ pub fn named(container: &Path, e: Error) -> Error {
         return e;
     }
     let path = container.canonicalize().unwrap_or_else(|_| container.to_owned());
-    let Some(record) = read(&path_of(&path)) else { return e };
+    let Some(record) = read(&record_of(&path)) else { return e };
     let hint = e.advice().unwrap_or_default().to_owned();
     Error::new(Kind::Locked, record.words()).hint(hint)
 }
@@ -132,7 +133,7 @@ pub fn named(container: &Path, e: Error) -> Error {
 /// `Locked` when somebody else writes to it.
 pub fn claim(held: &Held, claim: &Claim) -> Result<()> {
     let container = held.path();
-    let path = path_of(&container);
+    let path = record_of(&container);
     let own = Record::new(fs::metadata(&container).map_or(0, |meta| meta.ino()), claim);
     for _ in 0..TRIES {
         match File::options().write(true).create_new(true).open(&path) {
@@ -202,7 +203,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.st");
         fs::write(&path, b"container").unwrap();
-        let record = path_of(&path);
+        let record = record_of(&path);
         (dir, path, record)
     }
 

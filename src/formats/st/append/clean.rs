@@ -363,6 +363,7 @@ impl StWriter {
 
     /// Writes the part at `to`, and makes it durable. It must end before `limit`.
     fn write_anew(&self, state: &State, plan: &Plan, to: u64, limit: u64) -> Result<(Commit, Vec<Arc<Table>>, u64)> {
+        self.untidy.store(true, Relaxed);
         let last_commit = if to == self.end.load(Relaxed) { state.commit.record } else { plan.before };
         let tail = Tail { store: &*self.store, start: to, pending: Vec::new(), written: 0 };
         let mut copy = Copy { tail, uid: state.commit.head.uid, at: to, limit, last_commit };

@@ -38,7 +38,7 @@ use crate::tree::{Changes, Time, Tree};
 use contents::Contents;
 use std::collections::{BTreeMap, HashSet};
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// Bytes that are gathered before they are written. What is larger than this needs a sync of its own.
@@ -76,6 +76,8 @@ pub struct StWriter {
     /// Up to here the medium has promised space.
     reserved: AtomicU64,
     reserving: Mutex<()>,
+    /// Whether an attempt that failed may have left something behind the last commit.
+    untidy: AtomicBool,
     /// Number of the last commit.
     sequence: AtomicU64,
 }
@@ -140,6 +142,7 @@ impl StWriter {
             end: AtomicU64::new(end),
             reserved: AtomicU64::new(end),
             reserving: Mutex::default(),
+            untidy: AtomicBool::new(false),
             sequence: AtomicU64::new(commit.head.seq.get()),
             state: Mutex::new(State {
                 check_at: end + upkeep.slack / 2,
@@ -231,6 +234,7 @@ impl StWriter {
     /// Knows of no reserved space any more: the file is another one, or somebody else's.
     pub fn forget_reserved(&self) {
         self.reserved.store(self.end(), Relaxed);
+        self.untidy.store(false, Relaxed);
     }
 
     /// Where the last commit is.
@@ -276,6 +280,7 @@ impl StWriter {
     /// One attempt. Nothing of the state is changed before the commit is durable.
     fn attempt(&self, state: &mut State, changes: &Changes, more: NewTable, merging: bool) -> Result<Arc<dyn Tree>> {
         let start = self.end.load(Relaxed);
+        self.untidy.store(true, Relaxed);
         let seq = state.commit.head.seq.get() + 1;
         let mut tail = Tail { store: &*self.store, start, pending: Vec::new(), written: 0 };
         let uid = state.commit.head.uid;
@@ -390,6 +395,7 @@ impl StWriter {
     /// The commit is durable: from here on it is the state.
     fn take_over(&self, state: &mut State, commit: Commit, tables: Vec<Arc<Table>>, end: u64) -> Arc<dyn Tree> {
         self.end.store(end, Relaxed);
+        self.untidy.store(false, Relaxed);
         self.sequence.store(commit.head.seq.get(), Relaxed);
         state.commit = commit;
         state.tables = tables.clone();
@@ -485,8 +491,7 @@ impl Drop for StWriter {
     /// Gives back the space that was reserved and not needed, and what an attempt that failed has left.
     fn drop(&mut self) {
         let end = self.end.load(Relaxed);
-        let more = self.reserved.load(Relaxed) > end || self.store.len().is_ok_and(|len| len > end);
-        if more {
+        if self.reserved.load(Relaxed) > end || self.untidy.load(Relaxed) {
             if let Err(e) = self.store.set_len(end) {
                 log::warn!("{}: cannot give reserved space back: {e}", self.name);
             }
