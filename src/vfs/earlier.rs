@@ -61,7 +61,7 @@ impl Earlier {
         (bits <= 48).then_some(Self { tree, states, bits })
     }
 
-    /// Whether a node is in no state that can be changed.
+    /// Whether a node is of an earlier state or of the hidden directory, where nothing can be changed.
     pub fn is_earlier(&self, node: Node) -> bool {
         node.0 & MARK != 0
     }
@@ -117,11 +117,6 @@ impl Earlier {
 
     fn states_dir(&self) -> Node {
         Node(MARK | 2)
-    }
-
-    /// A node of a state, from where its tree knows it.
-    fn inner(&self, sequence: u64) -> Result<Arc<dyn Tree>> {
-        self.states.open(sequence)
     }
 
     /// What a name of a state leads to.
@@ -198,7 +193,7 @@ impl Tree for Earlier {
             }
             Place::Link(_) => Err(no_directory()),
             Place::State(sequence, dir) => {
-                self.inner(sequence)?.find(dir, name)?.map(|found| self.outer(sequence, found)).transpose()
+                self.states.open(sequence)?.find(dir, name)?.map(|found| self.outer(sequence, found)).transpose()
             }
         }
     }
@@ -212,7 +207,7 @@ impl Tree for Earlier {
                 let (state, target) = self.target_of(sequence)?;
                 Ok(Attr { size: target.len() as u64, ..Attr::new(Kind::Symlink, 0o777, state.time) })
             }
-            Place::State(sequence, node) => self.inner(sequence)?.attr(node),
+            Place::State(sequence, node) => self.states.open(sequence)?.attr(node),
         }
     }
 
@@ -231,7 +226,7 @@ impl Tree for Earlier {
             Place::State(sequence, dir) => (sequence, dir),
         };
         let mut failed = Ok(());
-        self.inner(sequence)?.list(dir, after, &mut |name, node, kind| match self.outer(sequence, node) {
+        self.states.open(sequence)?.list(dir, after, &mut |name, node, kind| match self.outer(sequence, node) {
             Ok(node) => visit(name, node, kind),
             Err(e) => {
                 failed = Err(e);
@@ -246,7 +241,7 @@ impl Tree for Earlier {
             Place::Tree => self.tree.target(link),
             Place::Hidden | Place::States => Err(is_directory()),
             Place::Link(sequence) => Ok(self.target_of(sequence)?.1.into_bytes()),
-            Place::State(sequence, link) => self.inner(sequence)?.target(link),
+            Place::State(sequence, link) => self.states.open(sequence)?.target(link),
         }
     }
 
@@ -254,7 +249,7 @@ impl Tree for Earlier {
         match self.place(file) {
             Place::Tree => self.tree.open(file),
             Place::Hidden | Place::States | Place::Link(_) => Err(is_directory()),
-            Place::State(sequence, file) => self.inner(sequence)?.open(file),
+            Place::State(sequence, file) => self.states.open(sequence)?.open(file),
         }
     }
 
@@ -262,7 +257,7 @@ impl Tree for Earlier {
         match self.place(node) {
             Place::Tree => self.tree.xattrs(node),
             Place::Hidden | Place::States | Place::Link(_) => Ok(Vec::new()),
-            Place::State(sequence, node) => self.inner(sequence)?.xattrs(node),
+            Place::State(sequence, node) => self.states.open(sequence)?.xattrs(node),
         }
     }
 
@@ -270,7 +265,7 @@ impl Tree for Earlier {
         match self.place(node) {
             Place::Tree => self.tree.owner(node),
             Place::Hidden | Place::States | Place::Link(_) => self.tree.owner(self.tree.root()),
-            Place::State(sequence, node) => self.inner(sequence)?.owner(node),
+            Place::State(sequence, node) => self.states.open(sequence)?.owner(node),
         }
     }
 
