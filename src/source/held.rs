@@ -43,7 +43,7 @@ pub enum Standing {
 #[derive(Debug)]
 pub struct Held {
     place: RwLock<Place>,
-    /// As long it was left.
+    /// As long as it was left.
     len: AtomicU64,
     /// Whether it holds what could be saved of a file that somebody else had changed.
     is_salvage: bool,
