@@ -232,10 +232,13 @@ fn open_to_write(plan: &Mounting, cache: std::sync::Arc<Cache>) -> Result<crate:
     locking(&plan.source, || crate::open::open_claimed(&plan.source, cache.clone(), &claim, options.upkeep))
 }
 
+/// How long a process that is not there any more may still have a lock.
+const DYING: Duration = Duration::from_secs(1);
+
 /// Opens a container with its lock. Somebody who has it mounted is named; somebody who is just ending is waited for.
 pub(super) fn locking<T>(source: &Path, open: impl Fn() -> Result<T>) -> Result<T> {
     let register = Register::of_user();
-    let mut told = false;
+    let (mut told, began) = (false, Instant::now());
     loop {
         let e = match open() {
             Err(e) if e.kind() == Kind::Locked => e,
@@ -249,11 +252,12 @@ pub(super) fn locking<T>(source: &Path, open: impl Fn() -> Result<T>) -> Result<
             return Err(Error::new(Kind::Locked, what)
                 .hint("use that mount, or unmount it, or mount the last committed state with -o ro"));
         }
-        if !register.is_ending(source) {
-            // It may have ended just now.
-            return open().map_err(|_| e);
+        // One that was killed keeps its lock for a moment: until the system has closed its files.
+        let is_ending = register.is_ending(source);
+        if !is_ending && began.elapsed() > DYING {
+            return Err(e);
         }
-        if !std::mem::replace(&mut told, true) {
+        if is_ending && !std::mem::replace(&mut told, true) {
             log::info!("{}: waiting for the daemon of the last mount, which stores what is left", source.display());
         }
         std::thread::sleep(Duration::from_millis(50));

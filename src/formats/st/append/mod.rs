@@ -145,7 +145,8 @@ impl StWriter {
             untidy: AtomicBool::new(false),
             sequence: AtomicU64::new(commit.head.seq.get()),
             state: Mutex::new(State {
-                check_at: end + upkeep.slack / 2,
+                // At the same places of the file, however often it is opened.
+                check_at: (end + 1).next_multiple_of((upkeep.slack / 2).max(1)),
                 check_below: commit.totals.bytes.get().saturating_sub(upkeep.slack / 2),
                 commit,
                 tables: index.tables().to_vec(),
