@@ -245,12 +245,39 @@ fn what_is_deleted_on_a_full_disk_makes_room() {
     check(&disk.bytes());
 }
 
+/// What lies behind has to be moved, and there is no room for a copy of it.
+#[test]
+fn what_is_deleted_before_something_else_makes_room_too() {
+    let disk = Arc::new(Disk::new(packed(&[])));
+    disk.set_room(Some(disk.bytes().len() as u64 + (16 << 20)));
+    let mut ours = Ours::mount(&disk);
+    let write = |ours: &mut Ours, name, len: usize, seed| {
+        ours.apply(&Op::Create(vec![name])).unwrap();
+        assert_eq!(ours.apply(&Op::Write(vec![name], 0, noise(len, seed))), Ok(()), "{name}");
+        assert_eq!(ours.apply(&Op::Sync), Ok(()));
+    };
+    write(&mut ours, "a", 8 << 20, 1);
+    write(&mut ours, "b", 5 << 20, 2);
+    ours.apply(&Op::Unlink(vec!["a"])).unwrap();
+    write(&mut ours, "c", 7 << 20, 3);
+    ours.apply(&Op::Unlink(vec!["c"])).unwrap();
+    write(&mut ours, "d", 7 << 20, 4);
+    let seen = ours.dump();
+    assert!(seen["/b"].content == noise(5 << 20, 2) && seen["/d"].content == noise(7 << 20, 4));
+    drop(ours);
+    check(&disk.bytes());
+    records_follow_each_other(&disk.bytes());
+}
+
 #[test]
 fn a_disk_without_a_byte_left_takes_any_number_of_small_changes() {
     let disk = Arc::new(Disk::new(packed(&[("a", b"")])));
     disk.set_room(Some(disk.bytes().len() as u64 + (2 << 20)));
     let mut ours = Ours::mount(&disk);
-    while ours.apply(&Op::Write(vec!["a"], ours.dump()["/a"].content.len() as u64, noise(60_000, 3))).is_ok() {}
+    let mut taken = 0;
+    while ours.apply(&Op::Write(vec!["a"], taken, noise(60_000, taken))).is_ok() {
+        taken += 60_000;
+    }
     for i in 0..6000u32 {
         ours.apply(&Op::Chmod(vec!["a"], 0o600 + i % 8)).unwrap();
         assert_eq!(ours.apply(&Op::Sync), Ok(()), "change {i}");

@@ -98,9 +98,6 @@ pub(super) struct Had {
 /// What an entry costs, in the sum of what is dirty: it takes memory as contents do.
 const ENTRY: u64 = 256;
 
-/// From so many bytes on, a commit is tried when the disk is full. Each needs some room itself.
-const MUCH: u64 = 1 << 20;
-
 /// How many inodes are remembered that are gone.
 const DEPARTED: usize = 16 << 10;
 
@@ -308,13 +305,13 @@ impl Live {
     }
 
     /// Takes care that bytes can be written, until they are counted as dirty. When the disk seems to be full, what waits
-    /// is committed first, if it is much: it may need less than it was counted for, or nothing any more.
+    /// is committed first: it may need less than it was counted for, or give room back.
     pub(super) fn reserve(&self, bytes: u64) -> Result<Claim<'_>> {
         self.claimed.fetch_add(bytes, Relaxed);
         let claim = Claim { live: self, bytes };
         match self.ask_for_room() {
             Err(e) if e.kind() == ErrorKind::NoSpace => {
-                if self.dirty() >= MUCH {
+                if self.dirty() > 0 {
                     self.sync()?;
                 }
                 self.upkeep(Give::All);

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //!   found   │ needed, mostly │░ live ░░░ live ░░░ COMMIT│
-//!   up      │ needed, mostly │░░░░░░░░░░░░░░░░░░░░░░░░░░│ live live COMMIT │     appended, as every commit is
+//!   up      │ needed, mostly │░░░░░░░░░░░░░░░░░░░░░░░░░░│ live live COMMIT │     appended, as every commit is; segments
+//!           │                                                                     only when there is no room for `down`
 //!   down    │ needed, mostly │ live live COMMIT │░░░░░░░│ live live COMMIT │     over what nobody needs
 //!           │ needed, mostly │ live live COMMIT │                                cut off
 //! ```
@@ -53,13 +54,28 @@ struct Plan {
     len: u64,
 }
 
+/// What can be done next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// All of the part is appended.
+    Up,
+    /// The part would fit in front of itself, but the newest commit names what lies there. One is appended that does not;
+    /// segments stay where they are.
+    Clear,
+    /// The part is written in front of itself, and the file is cut off behind it.
+    Down,
+}
+
 impl Plan {
-    /// Whether the newest commit, as it is, needs nothing of the place where the part could go, and leads past it.
-    fn is_clear(&self) -> bool {
+    fn step(&self) -> Step {
         let gap = self.start..self.first;
         let named = self.needed.segments.iter().any(|segment| gap.contains(&segment.row.record));
         let passed = self.needed.chain.iter().any(|record| gap.contains(record));
-        self.first - self.start >= self.len && !named && !passed
+        match (gap.end - gap.start >= self.len, named || passed) {
+            (false, _) => Step::Up,
+            (true, true) => Step::Clear,
+            (true, false) => Step::Down,
+        }
     }
 }
 
@@ -177,8 +193,8 @@ impl StWriter {
     }
 
     fn steps(&self, state: &mut State, upkeep: &Upkeep, show: &mut dyn FnMut(Arc<dyn Tree>)) -> Result<()> {
-        // One step up and one down, and once more when somebody needed what was to be overwritten.
-        for _ in 0..3 {
+        // One step up and one down, and what is left then.
+        for _ in 0..4 {
             let address = state.commit.head.next_address.get();
             state.contents.forget(address);
             if !all_gone(state, &self.past) {
@@ -186,12 +202,11 @@ impl StWriter {
                 break;
             }
             let Some(plan) = self.plan(state, upkeep)? else { break };
-            let down = plan.is_clear();
-            log::debug!("{}: {} bytes from {} on are written anew", self.name, plan.len, plan.start);
-            if down {
-                self.move_down(state, &plan, show)?;
-            } else {
-                self.move_up(state, &plan, show)?;
+            let step = plan.step();
+            log::debug!("{}: {step:?}: {} bytes from {} on", self.name, plan.len, plan.start);
+            match step {
+                Step::Down => self.move_down(state, &plan, show)?,
+                _ => self.move_up(state, &plan, step == Step::Up, show)?,
             }
         }
         Ok(())
@@ -327,14 +342,20 @@ impl StWriter {
         Ok(live(needed) > before)
     }
 
-    fn move_up(&self, state: &mut State, plan: &Plan, show: &mut dyn FnMut(Arc<dyn Tree>)) -> Result<()> {
-        let (commit, tables, end) = self.write_anew(state, plan, self.end.load(Relaxed), u64::MAX)?;
+    fn move_up(
+        &self,
+        state: &mut State,
+        plan: &Plan,
+        segments: bool,
+        show: &mut dyn FnMut(Arc<dyn Tree>),
+    ) -> Result<()> {
+        let (commit, tables, end) = self.write_anew(state, plan, self.end.load(Relaxed), u64::MAX, segments)?;
         show(self.take_over(state, commit, tables, end));
         Ok(())
     }
 
     fn move_down(&self, state: &mut State, plan: &Plan, show: &mut dyn FnMut(Arc<dyn Tree>)) -> Result<()> {
-        let (commit, tables, end) = self.write_anew(state, plan, plan.start, plan.first)?;
+        let (commit, tables, end) = self.write_anew(state, plan, plan.start, plan.first, true)?;
         let _nobody_reserves = self.reserving();
         let promised = self.reserved.load(Relaxed).saturating_sub(self.end.load(Relaxed));
         let before = (state.commit.clone(), state.tables.clone(), self.end.load(Relaxed));
@@ -361,14 +382,18 @@ impl StWriter {
         Ok(())
     }
 
-    /// Writes the part at `to`, and makes it durable. It must end before `limit`.
-    fn write_anew(&self, state: &State, plan: &Plan, to: u64, limit: u64) -> Result<(Commit, Vec<Arc<Table>>, u64)> {
+    /// Writes the part at `to`, with its segments or without, and makes it durable. It must end before `limit`.
+    fn write_anew(&self, state: &State, plan: &Plan, to: u64, limit: u64, segments: bool) -> Result<Written> {
         self.untidy.store(true, Relaxed);
         let last_commit = if to == self.end.load(Relaxed) { state.commit.record } else { plan.before };
         let tail = Tail { store: &*self.store, start: to, pending: Vec::new(), written: 0 };
         let mut copy = Copy { tail, uid: state.commit.head.uid, at: to, limit, last_commit };
         let mut rows = BTreeMap::new();
         for row in plan.needed.live_from(plan.start) {
+            if !segments {
+                rows.insert(row.address, row);
+                continue;
+            }
             let (seq, payload) = self.payload(&row)?;
             let placed = copy.put(RecordType::Segment, seq, &payload)?;
             rows.insert(row.address, SegmentRow { record: placed.record, ..row });
@@ -434,6 +459,9 @@ impl StWriter {
         Ok((header.seq.get(), payload))
     }
 }
+
+/// A commit, its tables, and where it ends.
+type Written = (Commit, Vec<Arc<Table>>, u64);
 
 /// Records on their way to another place.
 struct Copy<'a> {
