@@ -54,7 +54,7 @@ impl Acl {
     fn mode(&mut self) -> u32 {
         let class = self.group_class();
         let [user, group, other] = [USER_OBJ, class, OTHER].map(|tag| self.get(tag).unwrap_or(0));
-        user << 6 | group << 3 | other
+        (user << 6) | (group << 3) | other
     }
 
     /// Whether it says no more than a mode does.

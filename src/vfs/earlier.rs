@@ -108,7 +108,7 @@ impl Earlier {
         let fits = sequence > 0 && sequence < (MARK >> self.bits) - 1 && node.0 < 1 << self.bits;
         let what = format!("a number of the state {sequence} is too large to be shown beside others");
         let too_large = || Error::new(ErrorKind::Limit, what).hint("mount it by itself: stmount FILE@STATE DIR");
-        fits.then(|| Node(MARK | sequence << self.bits | node.0)).ok_or_else(too_large)
+        fits.then(|| Node(MARK | (sequence << self.bits) | node.0)).ok_or_else(too_large)
     }
 
     fn hidden(&self) -> Node {

@@ -153,7 +153,7 @@ impl Inodes {
     fn nameless(&self, mut tell: impl FnMut(u64)) {
         for run in &self.runs {
             let places = run.before..run.before + run.len;
-            let nameless = places.filter(|place| self.named[(place / 64) as usize] & 1 << (place % 64) == 0);
+            let nameless = places.filter(|place| self.named[(place / 64) as usize] & (1 << (place % 64)) == 0);
             nameless.for_each(|place| tell(run.first + (place - run.before)));
         }
     }

@@ -4,6 +4,7 @@ use super::walk::join;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::tree::{Attr, Changes, Filter, Inode, Kind, Name, NameBuf, Node, Time, Tree, Xattr};
 use std::collections::HashSet;
+use std::collections::btree_map::Entry;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -66,9 +67,8 @@ impl Sheet {
 
     /// An inode, to be changed.
     pub fn inode(&mut self, node: Node) -> Result<&mut Inode> {
-        if !self.changes.nodes.contains_key(&node) {
-            let attr = self.base.attr(node)?;
-            self.changes.nodes.insert(node, Some(Inode::new(attr, false)));
+        if let Entry::Vacant(free) = self.changes.nodes.entry(node) {
+            free.insert(Some(Inode::new(self.base.attr(node)?, false)));
         }
         self.changes.nodes.get_mut(&node).and_then(Option::as_mut).ok_or_else(|| gone(node))
     }
