@@ -189,11 +189,13 @@ impl StWriter {
 
     /// Whether not much is left of what is kept free, and no more can be had.
     fn is_tight(&self) -> bool {
-        self.reserved.load(Relaxed).saturating_sub(self.end.load(Relaxed)) < RESERVE / 2 && self.reserve(0, 0).is_err()
+        self.reserved.load(Relaxed).saturating_sub(self.end.load(Relaxed)) < RESERVE / 4 * 3
+            && self.reserve(0, 0).is_err()
     }
 
     fn steps(&self, state: &mut State, upkeep: &Upkeep, show: &mut dyn FnMut(Arc<dyn Tree>)) -> Result<()> {
         // One step up and one down, and what is left then.
+        let mut begun = None;
         for _ in 0..4 {
             let address = state.commit.head.next_address.get();
             state.contents.forget(address);
@@ -201,29 +203,32 @@ impl StWriter {
                 state.look_later(self.end.load(Relaxed), upkeep.slack / 16);
                 break;
             }
-            let Some(plan) = self.plan(state, upkeep)? else { break };
+            let Some(plan) = self.plan(state, upkeep, begun)? else { break };
             let step = plan.step();
             log::debug!("{}: {step:?}: {} bytes from {} on", self.name, plan.len, plan.start);
             match step {
                 Step::Down => self.move_down(state, &plan, show)?,
                 _ => self.move_up(state, &plan, step == Step::Up, show)?,
             }
+            // What was made room for is written there.
+            begun = (step != Step::Down).then_some(plan.start);
         }
         Ok(())
     }
 
-    /// What to write anew, if it is worth it.
-    fn plan(&self, state: &mut State, upkeep: &Upkeep) -> Result<Option<Plan>> {
+    /// What to write anew, if it is worth it; the part that begins at `only`, if that is given.
+    fn plan(&self, state: &mut State, upkeep: &Upkeep, only: Option<u64>) -> Result<Option<Plan>> {
         let end = self.end.load(Relaxed);
         let mut needed = self.needed(state, upkeep)?;
         let spare = self.store.free()?.saturating_add(self.reserved.load(Relaxed).saturating_sub(end));
-        let mut best = self.part(&needed, state, upkeep.slack, spare)?;
+        let spare = spare.saturating_sub(RESERVE / 4);
+        let mut best = self.part(&needed, state, upkeep.slack, spare, only)?;
         // What segments in the part are decoded with is needed as well.
         while let Some((start, ..)) = best {
             if !self.mark_bases(&mut needed, start)? {
                 break;
             }
-            best = self.part(&needed, state, upkeep.slack, spare)?;
+            best = self.part(&needed, state, upkeep.slack, spare, only)?;
         }
         let Some((start, first, len)) = best else {
             let live: u64 = needed.segments.iter().filter(|s| s.live).map(|s| s.row.payload_len).sum();
@@ -286,7 +291,7 @@ impl StWriter {
     }
 
     /// The part of the file whose writing anew gives most, its first needed record, and the length it takes.
-    fn part(&self, needed: &Needed, state: &State, slack: u64, spare: u64) -> Result<Option<(u64, u64, u64)>> {
+    fn part(&self, needed: &Needed, state: &State, slack: u64, spare: u64, only: Option<u64>) -> Result<Part> {
         let end = self.end.load(Relaxed);
         let mut found: Vec<(u64, u64, bool)> = Vec::new();
         for segment in needed.segments.iter().filter(|segment| segment.live) {
@@ -317,7 +322,7 @@ impl StWriter {
             let unneeded = (end - start).saturating_sub(live);
             // Tables may take a bit more than they did.
             let len = live + live / 64 + 4096;
-            let fits = first - start >= len || len <= spare;
+            let fits = (first - start >= len || len <= spare) && only.is_none_or(|only| only == start);
             if fits && unneeded >= slack && unneeded > len && unneeded - live > most {
                 (best, most) = (Some((start, first, len)), unneeded - live);
             }
@@ -373,12 +378,9 @@ impl StWriter {
             show(self.take_over(state, commit, tables, end));
             return cut.map(drop);
         }
-        self.reserved.store(end, Relaxed);
         // Both are the same state. Which of them a power failure leaves does not matter.
         self.store.sync().unwrap_or_else(|e| log::warn!("{}: {e}", self.name));
-        if self.store.reserve(end..end + promised).is_ok() {
-            self.reserved.store(end + promised, Relaxed);
-        }
+        self.promise_again(end, promised);
         Ok(())
     }
 
@@ -459,6 +461,9 @@ impl StWriter {
         Ok((header.seq.get(), payload))
     }
 }
+
+/// Where a part begins, where its first needed record lies, and about how many bytes it takes.
+type Part = Option<(u64, u64, u64)>;
 
 /// A commit, its tables, and where it ends.
 type Written = (Commit, Vec<Arc<Table>>, u64);

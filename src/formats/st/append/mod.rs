@@ -385,12 +385,21 @@ impl StWriter {
         tail.write_out()?;
         let appended = tail.start == self.end.load(Relaxed);
         if appended && self.store.len()? > end {
-            // An attempt that failed went further.
+            // An attempt that failed went further. With its end the space goes that was promised.
+            let _one_at_a_time = self.reserving();
             self.store.set_len(end)?;
-            self.reserved.store(end, Relaxed);
+            self.promise_again(end, self.reserved.load(Relaxed).saturating_sub(end));
         }
         self.store.sync()?;
         Ok(end)
+    }
+
+    /// Asks for space again that went with the end of the file, or for as much of it as nobody else has taken meanwhile.
+    fn promise_again(&self, end: u64, mut promised: u64) {
+        while promised > 0 && self.store.reserve(end..end + promised).is_err() {
+            promised /= 2;
+        }
+        self.reserved.store(end + promised, Relaxed);
     }
 
     /// The commit is durable: from here on it is the state.
