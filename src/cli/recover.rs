@@ -42,11 +42,7 @@ fn run(given: &args::Recover, watch: &dyn Watch) -> Result<Recovered> {
 /// What is done; so that it reads the same when it only would be.
 fn done_lines(found: &Recovered) -> Vec<String> {
     let mut lines = Vec::new();
-    let mut tell = |is: bool, line: String| {
-        if is {
-            lines.push(format!("{line}\n"))
-        }
-    };
+    let mut tell = |is: bool, line: String| lines.extend(is.then(|| format!("{line}\n")));
     tell(found.header, "the header is lost: it gets a new one".into());
     tell(found.identity, "nothing tells any more which container it was: it gets a new identity".into());
     tell(found.cut > 0, format!("{} behind the last commit belong to nothing: they are cut off", bytes(found.cut)));
@@ -63,11 +59,7 @@ fn done_lines(found: &Recovered) -> Vec<String> {
 
 fn missing_lines(found: &Recovered) -> Vec<String> {
     let mut lines = Vec::new();
-    let mut tell = |is: bool, line: String| {
-        if is {
-            lines.push(format!("missing: {line}\n"))
-        }
-    };
+    let mut tell = |is: bool, line: String| lines.extend(is.then(|| format!("missing: {line}\n")));
     let tables = say::counted(found.damaged, "table is", "tables are");
     tell(found.damaged > 0, format!("{tables} damaged; what they deleted may be back"));
     let changes = say::counted(found.missing, "change", "changes");

@@ -61,6 +61,25 @@ impl Forest {
     }
 }
 
+/// Lists a directory of a tree whose nodes have other numbers outside of it.
+pub fn list_as(
+    tree: &dyn Tree,
+    dir: Node,
+    after: Option<Name<'_>>,
+    outer: impl Fn(Node) -> Result<Node>,
+    visit: &mut Visit<'_>,
+) -> Result<()> {
+    let mut failed = Ok(());
+    tree.list(dir, after, &mut |name, node, kind| match outer(node) {
+        Ok(node) => visit(name, node, kind),
+        Err(e) => {
+            failed = Err(e);
+            ControlFlow::Break(())
+        }
+    })?;
+    failed
+}
+
 impl Tree for Forest {
     fn root(&self) -> Node {
         ROOT
@@ -93,15 +112,7 @@ impl Tree for Forest {
             return Ok(());
         }
         let (tree, at, node) = self.inner(dir)?;
-        let mut failed = Ok(());
-        tree.list(node, after, &mut |name, node, kind| match self.outer(at, node) {
-            Ok(node) => visit(name, node, kind),
-            Err(e) => {
-                failed = Err(e);
-                ControlFlow::Break(())
-            }
-        })?;
-        failed
+        list_as(tree, node, after, |node| self.outer(at, node), visit)
     }
 
     fn target(&self, link: Node) -> Result<Vec<u8>> {

@@ -15,7 +15,7 @@ pub use attr::{Attr, Kind, Owner, Time, device};
 pub use changes::{Changes, Inode, Named};
 pub use draft::{Draft, From as PartFrom, Part, Touched};
 pub use filter::Filter;
-pub use forest::{Entry, Forest};
+pub use forest::{Entry, Forest, list_as};
 pub use name::{Name, NameBuf};
 pub use walk::{find_path, path_display};
 

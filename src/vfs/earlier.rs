@@ -16,9 +16,8 @@ use super::paths;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::formats::{State, States};
 use crate::source::ReadAt;
-use crate::tree::{Attr, Kind, Name, NameBuf, Node, Owner, Totals, Tree, Visit, Xattr};
+use crate::tree::{Attr, Kind, Name, NameBuf, Node, Owner, Totals, Tree, Visit, Xattr, list_as};
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// The hidden directory.
@@ -225,15 +224,7 @@ impl Tree for Earlier {
             }
             Place::State(sequence, dir) => (sequence, dir),
         };
-        let mut failed = Ok(());
-        self.states.open(sequence)?.list(dir, after, &mut |name, node, kind| match self.outer(sequence, node) {
-            Ok(node) => visit(name, node, kind),
-            Err(e) => {
-                failed = Err(e);
-                ControlFlow::Break(())
-            }
-        })?;
-        failed
+        list_as(&*self.states.open(sequence)?, dir, after, |node| self.outer(sequence, node), visit)
     }
 
     fn target(&self, link: Node) -> Result<Vec<u8>> {

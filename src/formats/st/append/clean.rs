@@ -17,7 +17,7 @@
 //! bytes are copied for each that was thrown away, and a file is at most twice what it needs, and the slack.
 
 use super::super::commit::{self, Commit};
-use super::super::generations::{self, time_of};
+use super::super::generations::{self, History, time_of};
 use super::super::index::Index;
 use super::super::layout::{HEADER_LEN, RECORD_HEADER_LEN, RecordType, TableRef, record_len};
 use super::super::past::Past;
@@ -240,19 +240,12 @@ impl StWriter {
     }
 
     fn needed(&self, state: &State, upkeep: &Upkeep) -> Result<Needed> {
+        let history = History::new(self.source.clone(), state.commit.clone());
         let (mut records, mut times, mut seqs) = (Vec::new(), vec![time_of(&state.commit)], Vec::new());
-        let mut record = state.commit.head.prev.get();
-        while record >= HEADER_LEN && records.len() < STATES {
-            let Ok(earlier) = commit::read(&*self.source, record) else { break };
-            let ours = earlier.head.uid == state.commit.head.uid && earlier.head.seq < state.commit.head.seq;
-            let before = earlier.head.prev.get();
-            if !ours || before >= record {
-                break;
-            }
-            records.push(record);
+        for earlier in history.back_from(state.commit.clone()).skip(1).take(STATES) {
+            records.push(earlier.record);
             times.push(time_of(&earlier));
             seqs.push(earlier.head.seq.get());
-            record = before;
         }
         let named: HashSet<u64> = generations::tags(&state.index)?.values().map(|tagged| tagged.sequence).collect();
         let kept = upkeep.kept(&times);
