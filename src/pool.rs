@@ -8,10 +8,12 @@
 //! The same input gives the same output whatever the number of threads: what comes out depends on the order of feeding
 //! alone. At most `depth` jobs are on the way, so memory is bounded by the size of a job. A panic in a worker becomes a
 //! panic of the caller.
+//!
+//! What threads share is behind a [`lock`].
 
 use crate::error::Result;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The end that takes jobs.
 pub struct Feed<J, R> {
@@ -26,6 +28,12 @@ impl<J, R> Feed<J, R> {
         let (send, receive) = sync_channel(1);
         self.slots.send(receive).is_ok() && self.jobs.send((job, send)).is_ok()
     }
+}
+
+/// Locks, whatever became of the last one who did: what is shared here is whole between any two statements, and the panic
+/// of one thread is told by that thread.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The number of threads to use when nobody said one: the cores this process may run on.
@@ -66,7 +74,7 @@ pub fn ordered<J: Send, R: Send>(
 
 fn run<J, R>(jobs: &Mutex<Receiver<(J, SyncSender<R>)>>, work: &impl Fn(J) -> R) {
     loop {
-        let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let next = lock(jobs).recv();
         let Ok((job, slot)) = next else { return };
         // The drain may have given up; then nobody takes the result.
         let _ = slot.send(work(job));
@@ -89,7 +97,7 @@ impl Background {
             // Without threads nothing is prepared, and everything works.
             let _ = std::thread::Builder::new().name("ahead".into()).spawn(move || {
                 loop {
-                    let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                    let job = lock(&queue).recv();
                     let Ok(job) = job else { return };
                     // A panic ends the one job.
                     let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));

@@ -97,6 +97,31 @@ fn a_storm_of_syncs_does_not_grow_a_container_beyond_its_bound() {
     assert!(dump(&Vfs::new(formats::open(access(bytes)).unwrap().tree, Policy::default())) == seen);
 }
 
+/// What is needed for long is committed together with what is not.
+#[test]
+fn a_line_of_a_log_does_not_keep_what_was_committed_with_it() {
+    let disk = Arc::new(Disk::new(packed(&[("log", b""), ("other", b"")])));
+    let mut ours = Ours::mounted(&disk, Some(Upkeep { last: 2, ..Upkeep::nothing(SLACK) }));
+    let (mut log, mut longest) = (Vec::new(), 0);
+    for i in 0..800u64 {
+        let line = noise(70, i);
+        ours.apply(&Op::Write(vec!["log"], log.len() as u64, line.clone())).unwrap();
+        log.extend_from_slice(&line);
+        ours.apply(&Op::Write(vec!["other"], 0, noise(20_000, i))).unwrap();
+        ours.apply(&Op::Sync).unwrap();
+        longest = longest.max(disk.bytes().len() as u64);
+    }
+    // 56 KB of lines, 20 KB, and the tables.
+    assert!(longest < 2 * SLACK + 600_000, "{longest} bytes");
+    let seen = ours.dump();
+    assert!(seen["/log"].content == log && seen["/other"].content == noise(20_000, 799));
+    drop(ours);
+    let bytes = disk.bytes();
+    check(&bytes);
+    records_follow_each_other(&bytes);
+    assert!(dump(&Vfs::new(formats::open(access(bytes)).unwrap().tree, Policy::default())) == seen);
+}
+
 #[test]
 fn states_that_are_kept_stay_what_they_were() {
     for round in 0..6 {

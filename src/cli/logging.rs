@@ -1,12 +1,13 @@
 //! Where log lines go: to stderr in the foreground, to syslog (which journald reads too) or a file from a daemon.
 
+use crate::pool::lock;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::sync::{LazyLock, Mutex, OnceLock, PoisonError};
+use std::sync::{LazyLock, Mutex, OnceLock};
 
 enum Sink {
     Stderr,
@@ -79,7 +80,7 @@ impl Log for Logger {
             }
             Sink::File(file) => {
                 let now = super::say::date(crate::tree::Time::now().secs);
-                let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut file = lock(file);
                 let _ = writeln!(file, "{now} {} {text}", record.level());
             }
             Sink::Nowhere => {}
@@ -95,7 +96,7 @@ const REMEMBERED: usize = 1000;
 /// Whether this warning was told already: a reader of damaged data asks for them again and again.
 fn is_repeated(text: &str) -> bool {
     static TOLD: LazyLock<Mutex<HashSet<String>>> = LazyLock::new(Mutex::default);
-    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut told = lock(&TOLD);
     if told.len() >= REMEMBERED {
         told.clear();
     }

@@ -6,6 +6,7 @@ use super::args::{Common, Progress as How};
 use super::say;
 use crate::error::Error;
 use crate::formats::Watch;
+use crate::pool::lock;
 use crate::tree::path_display;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
@@ -232,8 +233,4 @@ fn shown(path: &str) -> String {
 
 fn line(value: &serde_json::Value) {
     let _ = writeln!(io::stderr().lock(), "{value}");
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -10,6 +10,7 @@
 //!          ──► taker 3   hands request c to a helper, takes the next one
 //! ```
 
+use crate::pool::lock;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -73,7 +74,7 @@ impl Drop for Crew {
 
 impl Helpers {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     fn hand(helpers: &Arc<Self>, job: Job) {

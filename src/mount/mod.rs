@@ -23,6 +23,7 @@ pub use place::FS_TYPE;
 
 use crate::error::{Error, Kind, Result};
 use crate::formats::Volume;
+use crate::pool::lock;
 use crate::tree::Kind as NodeKind;
 use crate::vfs::{ROOT, Vfs};
 use fuse::Frontend;
@@ -105,7 +106,7 @@ impl Mounted {
     /// `System` when the connection to the kernel failed.
     pub fn wait(&self) -> Result<()> {
         let point = &self.unmounter.point;
-        let mut ended = point.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ended = lock(&point.ended);
         loop {
             match &*ended {
                 Some(None) => return Ok(()),
@@ -179,7 +180,7 @@ impl Unmounter {
     /// Whether what is mounted there is still this one, and not the next.
     fn is_mounted(&self) -> bool {
         if self.point.device.is_empty() {
-            return self.point.ended.lock().unwrap_or_else(PoisonError::into_inner).is_none();
+            return lock(&self.point.ended).is_none();
         }
         place::mount_at(&self.point.path).is_some_and(|m| m.device == self.point.device)
     }
@@ -190,7 +191,7 @@ impl Unmounter {
             let failure = session.run().err().map(|e| format!("the connection to the kernel failed: {e}"));
             // After a failure the mount would stay behind, dead.
             own.detach();
-            *own.point.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
+            *lock(&own.point.ended) = Some(failure);
             own.point.end.notify_all();
         };
         match thread::Builder::new().name("stmount-mount".into()).spawn(run) {

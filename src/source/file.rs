@@ -3,6 +3,7 @@
 
 use super::{ReadAt, Store};
 use crate::error::{Error, Kind, Result};
+use crate::pool::lock;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
@@ -11,7 +12,7 @@ use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// A file of the local system, at whatever offset one likes.
@@ -99,7 +100,7 @@ impl FileSource {
 
     /// Takes note of what this itself has changed.
     fn changed<T>(&self, done: T) -> T {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = lock(&self.seen);
         if seen.is_some() {
             *seen = Seen::of(&self.file);
         }
@@ -147,7 +148,7 @@ impl ReadAt for FileSource {
     }
 
     fn is_changed(&self) -> bool {
-        let seen = *self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = *lock(&self.seen);
         seen.is_some() && Seen::of(&self.file) != seen
     }
 

@@ -12,6 +12,7 @@
 
 use super::{FileSource, ReadAt, Store};
 use crate::error::{Error, Kind, Result};
+use crate::pool::lock;
 use rustix::fs::{CWD, RenameFlags};
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
@@ -111,7 +112,7 @@ impl Held {
     }
 
     fn sign(&self) -> MutexGuard<'_, Option<Sign>> {
-        self.sign.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.sign)
     }
 
     fn place(&self) -> Place {

@@ -1,9 +1,9 @@
 //! When changes are committed without being asked to: some seconds after the first of them, or when they take too much
 //! memory.
 
-use super::handles::lock;
 use super::live::Live;
 use crate::formats::Give;
+use crate::pool::lock;
 use std::sync::atomic::{AtomicBool, Ordering::AcqRel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;

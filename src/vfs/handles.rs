@@ -12,10 +12,11 @@
 use super::listing::Listing;
 use super::pace::Pace;
 use crate::error::{Error, Kind, Result};
+use crate::pool::lock;
 use crate::source::ReadAt;
 use crate::tree::Node;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// The handle of everything in a tree that cannot change.
 pub const STATELESS: u64 = 0;
@@ -106,11 +107,6 @@ impl Handles {
     pub fn remove(&self, handle: u64) {
         self.open.write().unwrap_or_else(PoisonError::into_inner).entries.remove(&handle);
     }
-}
-
-/// Locks what no panic can leave half done.
-pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -10,10 +10,10 @@
 //! held over a call of the base: what is needed of it is fetched before, and fetched again if it was replaced meanwhile.
 
 use super::commit::Pulse;
-use super::handles::lock;
 use super::status::{Failures, Status};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::formats::{Give, Writer};
+use crate::pool::lock;
 use crate::source::ReadAt;
 use crate::tree::{
     Attr, Changes, Draft, Inode, Name, NameBuf, Named, Node, Owner, PartFrom, Time, Totals, Touched, Tree, Visit, Xattr,

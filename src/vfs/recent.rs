@@ -3,9 +3,10 @@
 //! The newest item always stays, however heavy: a listing of a million names must survive until its last page is read,
 //! or every page would cost a listing. Nothing is made under the lock: the caller makes the value and offers it.
 
+use crate::pool::lock;
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// The bound of items is also the cost of an eviction, which looks at each of them.
 const MAX_ITEMS: usize = 1024;
@@ -61,7 +62,7 @@ impl<K: Copy + Eq + Hash, V> Recent<K, V> {
 
     fn lock(&self) -> MutexGuard<'_, Inner<K, V>> {
         // Nothing that can panic runs under the lock.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner)
     }
 }
 

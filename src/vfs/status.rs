@@ -1,8 +1,8 @@
 //! What a mount tells of itself: what waits for a commit, what its cache does, what went wrong lately.
 
-use super::handles::lock;
 use crate::cache::Cache;
 use crate::error::Error;
+use crate::pool::lock;
 use crate::tree::Time;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;

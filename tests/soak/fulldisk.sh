@@ -4,7 +4,6 @@
 #
 #     STMOUNT=… tests/soak/fulldisk.sh [WORKDIR]
 #
-# A container only grows: what is deleted gives no room back to the disk. What was not yet committed does.
 source "$(dirname "$0")/lib.sh"
 DISK=$WORK/disk
 mkdir "$DISK"
@@ -75,6 +74,11 @@ if part == "fill":
             counts.setdefault(what.__name__, [0, 0])[no] += 1
         if n % 100 == 0:
             fd = os.open(".", os.O_RDONLY); counts.setdefault("fsync", [0, 0])[refused(os.fsync, fd)] += 1; os.close(fd)
+    # Of a rename over a file all is done, or nothing.
+    for n in range(10, 20, 2):
+        no = refused(os.rename, f"old/{n}", f"old/{n + 1}")
+        if not no: known[f"old/{n + 1}"] = known.pop(f"old/{n}")
+        counts.setdefault("rename over", [0, 0])[no] += 1
     print("ok      done and refused:", ", ".join(f"{name} {a}/{b}" for name, (a, b) in counts.items()))
     assert not counts["fsync"][1], "fsync was refused of what was taken"
     check(known)
@@ -117,6 +121,17 @@ elif part == "dirty":
 P
 }
 
+# A second container has no room beside the first.
+compact_refused() {
+    local before after code=0
+    before=$(sha256sum <"$ST"; ls "$DISK")
+    "$STMOUNT" compact "$ST" 2>"$WORK/said" || code=$?
+    after=$(sha256sum <"$ST"; ls "$DISK")
+    ((code == 13)) || fail "$1: compact on a full disk ends with $code: $(cat "$WORK/said")"
+    [[ $after == "$before" ]] || fail "$1: compact on a full disk changed something"
+    ok "$1: compact is refused, and nothing is changed"
+}
+
 on() {
     ST=$DISK/c.st
     new
@@ -124,9 +139,12 @@ on() {
     head -c 5000000 /dev/zero >"$DISK/other"
     up -o commit=1s
     fill fill "$1: filling"
+    "$STMOUNT" sync "$MNT" || fail "$1: stmount sync on a full disk"
+    "$STMOUNT" snapshot "$MNT" full || fail "$1: a name for the state on a full disk"
     down
     ok "$1: unmounted, $(df --output=avail -k "$DISK" | tail -1 | tr -d ' ') KiB left on the disk"
     whole "$1: full"
+    compact_refused "$1"
     up -o commit=1s
     fill again "$1: mounted again"
     dead

@@ -19,6 +19,7 @@ mod xattr;
 pub use xattr::path_of;
 
 use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::pool::lock;
 use crate::source::{FileSource, ReadAt};
 use crate::tree::{Attr, Kind, Name, NameBuf, Node, Owner, Time, Totals, Tree, Visit, Xattr, device, path_display};
 use listing::Listing;
@@ -138,13 +139,13 @@ impl Folder {
 
     /// The listing of a directory, read anew unless it is the continuation of the last one.
     fn listing(&self, dir: u32, goes_on: bool) -> Result<Arc<Listing>> {
-        let kept = self.listing.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let kept = lock(&self.listing).clone();
         match kept {
             Some(kept) if goes_on && kept.dir == dir => return Ok(kept),
             _ => {}
         }
         let fresh = Arc::new(self.read_directory(dir)?);
-        *self.listing.lock().unwrap_or_else(PoisonError::into_inner) = Some(fresh.clone());
+        *lock(&self.listing) = Some(fresh.clone());
         Ok(fresh)
     }
 
@@ -391,5 +392,5 @@ fn cached(
     id: u32,
     ask: impl FnOnce(u32) -> Option<String>,
 ) -> Option<String> {
-    known.lock().unwrap_or_else(PoisonError::into_inner).entry(id).or_insert_with(|| ask(id)).clone()
+    lock(known).entry(id).or_insert_with(|| ask(id)).clone()
 }

@@ -3,8 +3,9 @@
 //! Everything in a folder is reached from the directory that holds it, never by a path from the top: a path may be too
 //! long for the kernel, and between two calls somebody may put a symbolic link into it.
 
+use crate::pool::lock;
 use rustix::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// How many directories stay open. A walk needs the one it is in and those above it.
 const KEPT: usize = 64;
@@ -15,14 +16,14 @@ pub struct Places(Mutex<Vec<(u32, Arc<OwnedFd>)>>);
 
 impl Places {
     pub fn get(&self, dir: u32) -> Option<Arc<OwnedFd>> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = lock(&self.0);
         let at = kept.iter().position(|(node, _)| *node == dir)?;
         kept[..=at].rotate_right(1);
         Some(kept[0].1.clone())
     }
 
     pub fn put(&self, dir: u32, fd: Arc<OwnedFd>) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = lock(&self.0);
         kept.retain(|(node, _)| *node != dir);
         kept.truncate(KEPT - 1);
         kept.insert(0, (dir, fd));

@@ -15,6 +15,7 @@ use super::{compact, create};
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result, Within};
 use crate::formats::{Access, Give, Owners, Writer};
+use crate::pool::lock;
 use crate::source::{Held, ReadAt, Standing, Store};
 use crate::tree::{Changes, Draft, Inode, Kind as NodeKind, Name, NameBuf, Node, Time, Tree};
 use std::collections::BTreeSet;
@@ -69,7 +70,7 @@ impl Keeper {
     }
 
     fn tree(&self) -> MutexGuard<'_, Arc<dyn Tree>> {
-        self.tree.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.tree)
     }
 
     /// Makes sure that what is committed now will be found. False when somebody else has written to the container.

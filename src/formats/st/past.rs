@@ -18,9 +18,10 @@ use super::tape::Tape;
 use super::tree::Container;
 use crate::error::{Error, Kind, Result, Within};
 use crate::formats::{State, States};
+use crate::pool::lock;
 use crate::tree::{Time, Tree};
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 /// States that are kept open.
@@ -254,11 +255,6 @@ impl States for Past {
         self.drop_idle();
         lock(&self.opened).given.iter().filter(|index| index.strong_count() > 0).count()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing that can panic is done half under these locks.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -106,7 +106,7 @@ pub fn parse(payload: &[u8], address: u64, raw_len: u64) -> Result<Parts<'_>> {
 }
 
 /// The error of a record that is not the segment of its row.
-pub fn other() -> Error {
+fn other() -> Error {
     damaged("it is not the segment that the index names")
 }
 

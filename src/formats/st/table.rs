@@ -172,13 +172,14 @@ impl TableWriter {
         self.end::<R::Block>(filling)
     }
 
-    /// Other rows for those of a table, or none. Deletions stay.
+    /// Other rows for those of a table, or none; the same for several is one. Deletions stay.
     fn mapped<R: Plain>(&mut self, table: &Index, map: impl Fn(&R) -> Option<R>) -> Result<()> {
-        let (mut filling, mut rows) = (Filling::default(), table.all::<Rows<R>>()?);
+        let (mut filling, mut rows, mut last) = (Filling::default(), table.all::<Rows<R>>()?, None);
         while let Some(at) = rows.step()? {
             if at.block.deletes(at.row) {
                 self.row::<Rows<R>>(&mut filling, || at.block.key(at.row), |out| at.block.copy(at.row, out))?;
-            } else if let Some(row) = map(at.block.get(at.row)) {
+            } else if let Some(row) = map(at.block.get(at.row)).filter(|row| last != Some(row.sort_key())) {
+                last = Some(row.sort_key());
                 self.row::<Rows<R>>(&mut filling, || row.key(), |out| row.put(out))?;
             }
         }

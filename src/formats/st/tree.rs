@@ -8,11 +8,12 @@ use super::tape::Tape;
 use crate::cache::{Cache, Cached, Key as CacheKey};
 use crate::codec::damaged;
 use crate::error::{Error, Kind as ErrorKind, Result, Within};
+use crate::pool::lock;
 use crate::source::{ReadAt, Stored};
 use crate::tree::{Attr, Kind, Name, Node, Owner, Totals, Tree, Visit, Xattr};
 use std::collections::HashMap;
 use std::ops::{ControlFlow, Range};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// The inode of the root.
 pub const ROOT: u64 = 1;
@@ -71,7 +72,7 @@ impl Container {
 
     /// The name of a user or group, from `user/ID` or `group/ID`; looked up once.
     fn owner_name(&self, key: String) -> Result<Option<String>> {
-        let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut owners = lock(&self.owners);
         if let Some(known) = owners.get(key.as_bytes()) {
             return Ok(known.clone());
         }

@@ -12,11 +12,12 @@
 use super::{Existing, Work, one_more};
 use crate::error::{Error, Kind, Result};
 use crate::formats::folder::beneath;
+use crate::pool::lock;
 use crate::tree::{Name, NameBuf, Node};
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, Mode, OFlags, mkdirat, unlinkat};
 use rustix::io::Errno;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 const READ: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
@@ -121,7 +122,7 @@ impl Dir {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Whether entries made in it get ACLs that were not asked for.

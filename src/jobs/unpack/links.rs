@@ -4,6 +4,7 @@
 //! waits for ever. If it fails, the next one tries.
 
 use super::dirs::Place;
+use crate::pool::lock;
 use crate::tree::Node;
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -39,8 +40,8 @@ pub struct Turn(Arc<Inode>);
 impl Links {
     /// Claims one more name of an inode that has `names` of them.
     pub fn claim(&self, node: Node, names: u32) -> Claim {
-        let inode = self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(node).or_default().clone();
-        let mut state = inode.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let inode = lock(&self.0).entry(node).or_default().clone();
+        let mut state = lock(&inode.state);
         while state.busy {
             state = inode.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
@@ -48,7 +49,7 @@ impl Links {
         state.seen += 1;
         if state.seen >= names {
             // Nobody else will ask.
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&node);
+            lock(&self.0).remove(&node);
         }
         let made = state.made.clone();
         drop(state);
@@ -62,13 +63,13 @@ impl Links {
 impl Turn {
     /// The inode was written here.
     pub fn made(self, place: Place) {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner).made = Some(place);
+        lock(&self.0.state).made = Some(place);
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner).busy = false;
+        lock(&self.0.state).busy = false;
         self.0.changed.notify_one();
     }
 }

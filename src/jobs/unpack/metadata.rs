@@ -10,6 +10,7 @@
 use super::Work;
 use crate::error::{Error, Kind as ErrorKind};
 use crate::formats::folder::{beneath, path_of};
+use crate::pool::lock;
 use crate::tree::{Attr, Kind, Name, Node, Owner, Time, Xattr};
 use nix::unistd::{Group, User};
 use rustix::fd::{AsRawFd, OwnedFd};
@@ -19,8 +20,8 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, Result};
 use std::collections::HashMap;
+use std::sync::Mutex;
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, PoisonError};
 
 const ACLS: [&str; 2] = ["system.posix_acl_access", "system.posix_acl_default"];
 
@@ -204,7 +205,7 @@ fn once(
     name: String,
     ask: impl FnOnce(&str) -> Option<u32>,
 ) -> Option<u32> {
-    let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut known = lock(known);
     if let Some(id) = known.get(&name) {
         return *id;
     }

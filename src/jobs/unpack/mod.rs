@@ -21,6 +21,7 @@ mod walk;
 
 use crate::error::{Error, Kind, Result};
 use crate::formats::Watch;
+use crate::pool::lock;
 use crate::tree::{Filter, NameBuf, Node, Tree, find_path};
 use dirs::Dir;
 use links::Links;
@@ -30,7 +31,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// Directories below each other. A path as programs use it has 2047 components at most.
 pub const MAX_DEPTH: usize = 4096;
@@ -229,7 +230,7 @@ impl<'a> Work<'a> {
 
     /// Ends the work with this error, unless one was first.
     fn fail(&self, e: Error) {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(e);
+        lock(&self.failure).get_or_insert(e);
         self.stopped.store(true, Ordering::Relaxed);
     }
 
@@ -245,7 +246,7 @@ impl<'a> Work<'a> {
     }
 
     fn end(&self, target: &Path) -> Result<Report> {
-        if let Some(e) = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(e) = lock(&self.failure).take() {
             return Err(e);
         }
         if self.options.sync {

@@ -3,13 +3,14 @@
 use super::dirs::{self, Dir};
 use super::{Job, MAX_DEPTH, Work, entry};
 use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::pool::lock;
 use crate::tree::{Kind, Name, NameBuf, Node};
 use std::collections::HashSet;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// Jobs on the way. Each may hold a directory open, and a process may usually have 1024 files open.
 const QUEUE: usize = 256;
@@ -41,7 +42,7 @@ pub fn run(work: &Work<'_>, node: Node, target_is_new: bool) -> Result<()> {
 fn serve(work: &Work<'_>, queue: &Mutex<Receiver<Job>>) {
     let mut buffer = Vec::new();
     loop {
-        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let next = lock(queue).recv();
         let Ok(job) = next else { return };
         if !work.is_over() {
             entry::unpack(work, &job, &mut buffer);

@@ -2,11 +2,12 @@
 
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::formats::Watch;
+use crate::pool::lock;
 use crate::source::ReadAt;
 use crate::tree::{Attr, Draft, Node, Owner, Tree};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// A tree that is to be taken into a container, and who watches it.
 pub struct Source {
@@ -102,10 +103,6 @@ impl Source {
     pub(super) fn close(&self) {
         lock(&self.open).take();
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A file that is opened when it is read, and closed when the next one is: there may be more files than a process may

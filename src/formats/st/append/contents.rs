@@ -42,17 +42,20 @@ impl Piece {
 /// What lays contents on the tape, from commit to commit.
 pub struct Contents {
     content: Content,
+    /// Whether stretches are cut anew from a bit before them. On a full disk there is room for what was touched only.
+    recuts: bool,
 }
 
 impl Contents {
     pub fn new(preset: &Preset, address: u64) -> Self {
         let mut content = Content::new(None, preset);
         content.resume(address);
-        Self { content }
+        Self { content, recuts: true }
     }
 
     /// Begins a commit: chunks are also looked for in what this index knows.
-    pub fn begin(&mut self, index: &Arc<Index>, tape: &Arc<Tape>) {
+    pub fn begin(&mut self, index: &Arc<Index>, tape: &Arc<Tape>, recuts: bool) {
+        self.recuts = recuts;
         let (index, tape) = (index.clone(), tape.clone());
         self.content.older = Some(Box::new(move |id, bytes| older(&index, &tape, id, bytes)));
     }
@@ -118,7 +121,8 @@ impl Contents {
     /// Lays a touched stretch on the tape.
     fn run(&mut self, view: &View<'_>, run: Option<Range<u64>>, pieces: &mut Pieces, send: &Sink<'_>) -> Result<()> {
         let Some(touched) = run else { return Ok(()) };
-        let around = if touched.end - touched.start < RECUT { touched.clone() } else { pieces.around(&touched) };
+        let around =
+            if touched.end - touched.start < RECUT || !self.recuts { touched.clone() } else { pieces.around(&touched) };
         pieces.cut(touched.clone());
         let around = around.start..around.end.min(view.draft.size());
         let (mut buffer, mut at, mut class) = (Vec::new(), around.start, None);

@@ -33,13 +33,14 @@ use crate::cache::Cache;
 use crate::codec::id::Id;
 use crate::error::{Error, Kind, Result, Within};
 use crate::formats::{Give, Owners, Upkeep, Writer};
+use crate::pool::lock;
 use crate::source::{ReadAt, Store};
 use crate::tree::{Changes, Time, Tree};
 use contents::Contents;
 use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 /// Bytes that are gathered before they are written. What is larger than this needs a sync of its own.
 const SMALL: usize = 1 << 20;
@@ -90,8 +91,10 @@ struct State {
     blocks: u64,
     /// Indexes of before, that somebody may still read by.
     former: Vec<Weak<Index>>,
-    /// When the file ends here, or its files have fewer bytes, it is looked whether space can be given back.
+    /// When the file ends here, or so many states were made, or its files have fewer bytes, it is looked whether space can be
+    /// given back.
     check_at: u64,
+    check_seq: u64,
     check_below: u64,
     /// The last commit at which all space was looked for, and where the file must end until that is done for small changes.
     looked_full: u64,
@@ -147,6 +150,7 @@ impl StWriter {
             state: Mutex::new(State {
                 // At the same places of the file, however often it is opened.
                 check_at: (end + 1).next_multiple_of((upkeep.slack / 2).max(1)),
+                check_seq: commit.head.seq.get() + clean::STATES as u64 / 2,
                 check_below: commit.totals.bytes.get().saturating_sub(upkeep.slack / 2),
                 commit,
                 tables: index.tables().to_vec(),
@@ -165,11 +169,11 @@ impl StWriter {
     }
 
     fn reserving(&self) -> MutexGuard<'_, ()> {
-        self.reserving.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.reserving)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// The states of the container.
@@ -211,8 +215,8 @@ impl StWriter {
     /// Commits rows of META and nothing else.
     pub fn commit_names(&self, metas: Vec<MetaRow>, gone: Vec<Vec<u8>>) -> Result<()> {
         let mut state = self.state();
-        let names = NewTable { metas, gone, ..NewTable::default() };
-        self.attempt(&mut state, &Changes::default(), names, true).map(drop).within(|| &self.name)
+        let names = || NewTable { metas: metas.clone(), gone: gone.clone(), ..NewTable::default() };
+        self.commit_rows(&mut state, &Changes::default(), names).map(drop).within(|| &self.name)
     }
 
     /// Whether the file begins and ends as this has left it, so that nobody else has written a container there.
@@ -248,7 +252,7 @@ impl StWriter {
         let mut state = self.state();
         state.commit.head.seq = (seq - 1).into();
         state.time_ns = Some(time_ns);
-        self.attempt(&mut state, changes, NewTable::default(), true).map(drop)
+        self.attempt(&mut state, changes, NewTable::default(), false).map(drop)
     }
 
     /// Makes an earlier state the newest one; names of states stay.
@@ -270,16 +274,34 @@ impl StWriter {
         // What was written since is known to no index any more.
         let address = state.commit.head.next_address.get();
         state.contents.forget(address);
-        let names = NewTable { metas, ..NewTable::default() };
-        let done = self.attempt(&mut state, &Changes::default(), names, true);
+        let names = || NewTable { metas: metas.clone(), ..NewTable::default() };
+        let done = self.commit_rows(&mut state, &Changes::default(), names);
         if done.is_err() {
             (state.tables, state.commit, state.index) = before;
         }
         done.within(|| &self.name)
     }
 
-    /// One attempt. Nothing of the state is changed before the commit is durable.
-    fn attempt(&self, state: &mut State, changes: &Changes, more: NewTable, merging: bool) -> Result<Arc<dyn Tree>> {
+    /// Commits changes and these rows, on a full disk with as little as can be.
+    fn commit_rows(&self, state: &mut State, changes: &Changes, more: impl Fn() -> NewTable) -> Result<Arc<dyn Tree>> {
+        let address = state.commit.head.next_address.get();
+        let mut done = self.attempt(state, changes, more(), false);
+        if done.as_ref().is_err_and(|e| e.kind() == Kind::NoSpace) {
+            // To merge tables and to store again what is around needs space that nothing was reserved for.
+            state.contents.forget(address);
+            state.known.clear();
+            done = self.attempt(state, changes, more(), true);
+        }
+        if done.is_err() {
+            state.contents.forget(address);
+            state.known.clear();
+        }
+        done
+    }
+
+    /// One attempt; a sparing one takes no more space than it has to. Nothing of the state is changed before the commit is
+    /// durable.
+    fn attempt(&self, state: &mut State, changes: &Changes, more: NewTable, sparing: bool) -> Result<Arc<dyn Tree>> {
         let start = self.end.load(Relaxed);
         self.untidy.store(true, Relaxed);
         let seq = state.commit.head.seq.get() + 1;
@@ -292,7 +314,7 @@ impl StWriter {
         let mut rows = entries::Rows::new(&container, state.commit.totals);
         {
             let mut log = Log::new(&mut tail, uid, start, seq, last_commit);
-            state.contents.begin(&state.index, &self.tape);
+            state.contents.begin(&state.index, &self.tape, !sparing);
             let contents = &mut state.contents;
             let feed = |send: &pack::Sink<'_>| {
                 rows.collect(changes, contents, send)?;
@@ -316,7 +338,7 @@ impl StWriter {
         let mut log = Log::new(&mut tail, uid, start + tail_len, seq, last_commit);
         // What was done and undone leaves no rows, and a table has some.
         if table.len() > 0 {
-            let (kept, mut encoded) = self.merge(state, table, merging)?;
+            let (kept, mut encoded) = self.merge(state, table, !sparing)?;
             let placed = log.append(RecordType::Table, &[&encoded.payload])?;
             encoded.reference.record = placed.record.into();
             commit.tables.truncate(kept);
@@ -325,8 +347,23 @@ impl StWriter {
             tables.push(Arc::new(Table::written(&encoded, placed.record + RECORD_HEADER_LEN)?));
         }
         commit.record = log.at();
+        if !sparing {
+            self.keep_free(commit.record)?;
+        }
         let end = self.write_commit(tail, &mut commit, last_commit)?;
         Ok(self.take_over(state, commit, tables, end))
+    }
+
+    /// Makes sure that a commit which takes more than it has to leaves room for small changes on a full disk.
+    fn keep_free(&self, end: u64) -> Result<()> {
+        let need = end + RESERVE / 2;
+        let _one_at_a_time = self.reserving();
+        let reserved = self.reserved.load(Relaxed);
+        if need > reserved {
+            self.store.reserve(reserved..need)?;
+            self.reserved.store(need, Relaxed);
+        }
+        Ok(())
     }
 
     /// The new rows as a table, with those of the newest tables that are worth it. Returns how many tables are left.
@@ -453,20 +490,7 @@ impl Writer for StWriter {
     }
 
     fn commit(&self, changes: &Changes) -> Result<Arc<dyn Tree>> {
-        let mut state = self.state();
-        let address = state.commit.head.next_address.get();
-        let mut done = self.attempt(&mut state, changes, NewTable::default(), true);
-        if done.as_ref().is_err_and(|e| e.kind() == Kind::NoSpace) {
-            // Merging tables needs space that nothing was reserved for.
-            state.contents.forget(address);
-            state.known.clear();
-            done = self.attempt(&mut state, changes, NewTable::default(), false);
-        }
-        if done.is_err() {
-            state.contents.forget(address);
-            state.known.clear();
-        }
-        done.within(|| &self.name)
+        self.commit_rows(&mut self.state(), changes, NewTable::default).within(|| &self.name)
     }
 
     fn name_state(&self, name: &str, keep: bool) -> Result<()> {
