@@ -15,6 +15,7 @@ use common::fs::{Dump, Fs, Op, Ours, dump};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use stmount::cache::Cache;
+use stmount::error::Kind;
 use stmount::formats::folder::Folder;
 use stmount::formats::st::{self, Packer};
 use stmount::formats::{self, Access, Pack, Unwatched, Upkeep};
@@ -311,6 +312,32 @@ fn a_disk_without_a_byte_left_takes_any_number_of_small_changes() {
     assert_eq!(ours.apply(&Op::Sync), Ok(()));
     drop(ours);
     check(&disk.bytes());
+}
+
+#[test]
+fn what_fills_its_disk_is_mounted_and_read_and_deleted_from() {
+    let (first, second) = (noise(2 << 20, 1), noise(300_000, 2));
+    for room in [0, 20_000, 400_000] {
+        let disk = Arc::new(Disk::new(packed(&[("a", &first), ("b", &second)])));
+        disk.set_room(Some(disk.bytes().len() as u64 + room));
+        let mut ours = Ours::mount(&disk);
+        assert!(ours.dump()["/a"].content == first);
+        assert_eq!(ours.apply(&Op::Create(vec!["c"])), Err(Kind::NoSpace));
+        ours.apply(&Op::Unlink(vec!["a"])).unwrap();
+        // Where there is not a byte not even that can be stored.
+        if room > 0 {
+            assert_eq!(ours.apply(&Op::Sync), Ok(()), "{room} bytes");
+            ours.apply(&Op::Create(vec!["c"])).unwrap();
+            assert_eq!(ours.apply(&Op::Write(vec!["c"], 0, noise(50_000, 3))), Ok(()), "{room} bytes");
+        }
+        let stored = ours.apply(&Op::Sync);
+        assert_eq!(stored.is_ok(), room > 0, "{room} bytes");
+        drop(ours);
+        check(&disk.bytes());
+        let seen = dump(&Vfs::new(formats::open(access(disk.bytes())).unwrap().tree, Policy::default()));
+        assert_eq!((seen.contains_key("/a"), seen.contains_key("/c")), (room == 0, room > 0));
+        assert!(seen["/b"].content == second);
+    }
 }
 
 #[test]

@@ -164,7 +164,16 @@ impl StWriter {
                 time_ns: None,
             }),
         };
-        writer.reserve(0, 0)?;
+        match writer.reserve(0, 0) {
+            Err(e) if e.kind() == Kind::NoSpace => {
+                log::warn!(
+                    "{}: its disk is full: files can be read, and deleted as far as that can be stored",
+                    writer.name
+                );
+                writer.promise_again(end, RESERVE);
+            }
+            reserved => reserved?,
+        }
         Ok(writer)
     }
 
