@@ -123,6 +123,28 @@ fn a_line_of_a_log_does_not_keep_what_was_committed_with_it() {
     assert!(dump(&Vfs::new(formats::open(access(bytes)).unwrap().tree, Policy::default())) == seen);
 }
 
+/// Files of many pieces have rows of their own for them, which go with the file.
+#[test]
+fn nothing_of_a_file_of_many_pieces_stays_when_it_is_deleted() {
+    let disk = Arc::new(Disk::new(packed(&[])));
+    let mut ours = Ours::mounted(&disk, Some(Upkeep::nothing(SLACK)));
+    let mut longest = 0;
+    for i in 0..60u64 {
+        ours.apply(&Op::Create(vec!["a"])).unwrap();
+        for piece in 0..30 {
+            ours.apply(&Op::Write(vec!["a"], piece * 20_000, noise(10_000, i * 100 + piece))).unwrap();
+        }
+        ours.apply(&Op::Sync).unwrap();
+        longest = longest.max(disk.bytes().len() as u64);
+        ours.apply(&Op::Unlink(vec!["a"])).unwrap();
+        ours.apply(&Op::Sync).unwrap();
+    }
+    // 300 KB in each, 18 MB together.
+    assert!(longest < 2 * (SLACK + 400_000), "{longest} bytes");
+    drop(ours);
+    check(&disk.bytes());
+}
+
 #[test]
 fn states_that_are_kept_stay_what_they_were() {
     for round in 0..6 {

@@ -62,7 +62,7 @@ impl<'a> Rows<'a> {
             self.count(old.as_ref(), inode.as_ref());
             match (inode, old) {
                 (Some(inode), old) => self.inode(*node, inode, old, contents, send)?,
-                (None, Some(old)) => self.gone(&old),
+                (None, Some(old)) => self.gone(&old)?,
                 (None, None) => {}
             }
         }
@@ -78,11 +78,17 @@ impl<'a> Rows<'a> {
         self.totals.bytes = (self.totals.bytes.get().saturating_add(after.1)).saturating_sub(before.1).into();
     }
 
-    fn gone(&mut self, old: &NodeRow) {
+    fn gone(&mut self, old: &NodeRow) -> Result<()> {
         self.table.gone.push(key(Nodes::FAMILY, &[old.ino]));
         if old.nlink == 0 {
             self.table.gone.push(meta_key(&orphan(old.ino)));
         }
+        // Rows of another number may be those of another inode too, in a container that somebody else has made.
+        if old.data_id == old.ino {
+            let pieces = self.before.pieces(old.ino)?;
+            self.table.gone.extend(pieces.iter().map(|(at, ..)| key(ExtentRow::FAMILY, &[old.ino, *at])));
+        }
+        Ok(())
     }
 
     fn inode(
@@ -129,7 +135,7 @@ impl<'a> Rows<'a> {
     /// Writes into the row where the contents are: inline when they are few pieces, else as rows of their own, of which
     /// only those are written that differ. Returns how many bytes are data, when that must be said.
     fn settle(&mut self, row: &mut NodeRow, was: &[Piece], pieces: &[Piece]) -> Option<u64> {
-        let had_rows = row.data_id != 0;
+        let had_rows = row.data_id == row.ino;
         let mut inline = Vec::new();
         let mut at = 0;
         for piece in pieces {
