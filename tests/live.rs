@@ -51,6 +51,11 @@ impl Dice {
         (0..len).map(next).collect()
     }
 
+    /// Bytes that do not compress.
+    fn noise(&mut self) -> Vec<u8> {
+        (0..self.below(400_000)).map(|_| self.below(256) as u8).collect()
+    }
+
     /// As many as fit an attribute of every file system.
     fn few_bytes(&mut self) -> Vec<u8> {
         let mut bytes = self.bytes(100);
@@ -428,7 +433,6 @@ fn a_commit_that_failed_is_told_until_it_is_pushed_out() {
 
 #[test]
 fn a_full_disk_refuses_at_the_write_and_keeps_what_it_took() {
-    let mut refused = 0;
     for round in 0..20 {
         let mut dice = Dice(round * 13 + 7);
         let disk = Arc::new(Disk::new(empty()));
@@ -437,32 +441,24 @@ fn a_full_disk_refuses_at_the_write_and_keeps_what_it_took() {
         for _ in 0..1500 {
             let op = match dice.below(3) {
                 0 => dice.op(200_000),
-                _ => Op::Write(
-                    dice.path(),
-                    dice.at(1 << 20),
-                    (0..dice.below(400_000)).map(|i| dice_byte(i, &mut dice)).collect(),
-                ),
+                _ => Op::Write(dice.path(), dice.at(1 << 20), dice.noise()),
             };
-            let mut tried = plain.clone();
-            let want = tried.apply(&op);
-            match ours.apply(&op) {
-                Err(ErrorKind::NoSpace) => refused += 1,
-                done => {
-                    assert_eq!(done, want, "{}", name(&op));
-                    plain = tried;
-                }
-            }
+            is_refused(&mut ours, &mut plain, op);
             if dice.below(10) == 0 {
                 assert_eq!(ours.apply(&Op::Sync), Ok(()), "what was taken must be stored");
             }
         }
+        // What is deleted gives its room back, so it need not be full by now.
+        let path = files(&plain).pop().expect("some file is left");
+        let mut at = 0;
+        while !is_refused(&mut ours, &mut plain, Op::Write(path.clone(), at, dice.noise())) {
+            at += 200_000;
+            assert!(at < 20 << 20, "round {round}: the disk is never full");
+        }
         agree(ours.dump(), &plain.dump(), "on a full disk");
         // Deleting needs no room.
-        for path in plain.dump().into_iter().filter(|(_, seen)| seen.kind == stmount::tree::Kind::File).map(|(p, _)| p)
-        {
-            let names: Vec<&'static str> =
-                path.split('/').skip(1).map(|n| ["a", "b", "c", "d"].into_iter().find(|k| *k == n).unwrap()).collect();
-            let op = Op::Unlink(names);
+        for path in files(&plain) {
+            let op = Op::Unlink(path);
             assert_eq!((ours.apply(&op), plain.apply(&op)), (Ok(()), Ok(())));
         }
         assert_eq!(ours.apply(&Op::Sync), Ok(()));
@@ -472,7 +468,26 @@ fn a_full_disk_refuses_at_the_write_and_keeps_what_it_took() {
         agree(reopened(disk.bytes(), false), &plain.dump(), "at the end");
         check(&disk.bytes());
     }
-    assert!(refused > 0, "no disk was ever full");
+}
+
+fn files(plain: &Plain) -> Vec<Path> {
+    let dump = plain.dump();
+    let paths = dump.iter().filter(|(_, seen)| seen.kind == stmount::tree::Kind::File).map(|(path, _)| path);
+    let known = |name: &str| ["a", "b", "c", "d"].into_iter().find(|known| *known == name).unwrap();
+    paths.map(|path| path.split('/').skip(1).map(known).collect()).collect()
+}
+
+/// Does it to both, unless the disk is too full for it.
+fn is_refused(ours: &mut Ours, plain: &mut Plain, op: Op) -> bool {
+    let mut tried = plain.clone();
+    let want = tried.apply(&op);
+    let done = ours.apply(&op);
+    let refused = done == Err(ErrorKind::NoSpace);
+    if !refused {
+        assert_eq!(done, want, "{}", name(&op));
+        *plain = tried;
+    }
+    refused
 }
 
 #[test]
@@ -481,18 +496,13 @@ fn what_was_deleted_before_a_commit_gives_its_room_back() {
     let mut ours = Ours::mount(&disk);
     disk.set_room(Some(disk.bytes().len() as u64 + (10 << 20)));
     let mut dice = Dice(1);
-    let bytes: Vec<u8> = (0..6 << 20).map(|i| dice_byte(i, &mut dice)).collect();
+    let bytes: Vec<u8> = (0..6 << 20).map(|_| dice.below(256) as u8).collect();
     for _ in 0..5 {
         ours.apply(&Op::Create(vec!["a"])).unwrap();
         assert_eq!(ours.apply(&Op::Write(vec!["a"], 0, bytes.clone())), Ok(()));
         ours.apply(&Op::Unlink(vec!["a"])).unwrap();
     }
     assert_eq!(ours.apply(&Op::Sync), Ok(()));
-}
-
-/// Bytes that do not compress.
-fn dice_byte(_: u64, dice: &mut Dice) -> u8 {
-    dice.below(256) as u8
 }
 
 /// Nothing of it is to be stored, but a commit is: what came before must be durable with it.

@@ -3,14 +3,17 @@
 //! ```text
 //!  parent                                  daemon: the same program, the same words on its command line
 //!    plan, make the mount point
-//!    start ──────────────────────────────► setsid, open, mount, enter the register, read the root
+//!    start ──────────────────────────────► setsid, open, read the root, enter the register, mount
 //!    wait for one line on its stdout ◄──── {"state":"ready",...}   or   {"state":"failed",...}
-//!    print, exit                           stdin, stdout, stderr := /dev/null, cwd := /
+//!    list the mount, print, exit           stdin, stdout, stderr := /dev/null, cwd := /
 //!                                          serve until unmounted or signalled; leave the register
 //! ```
 //!
 //! The program is started anew instead of forked: a fork takes one thread of many with it. Whoever captures the output
 //! of the parent gets it at once, since the daemon closes its copies.
+//!
+//! The daemon never looks at its own mount: killed while it waits for an answer of its own, it could not end, and the mount
+//! would hang for everybody.
 
 use super::args;
 use super::plan::{self, Mounting};
@@ -26,6 +29,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -84,6 +88,7 @@ fn start(plan: &Mounting, given: &args::Mount, quiet: bool) -> Result<Code> {
     let heard = BufReader::new(out).read_line(&mut line);
     match serde_json::from_str(&line) {
         Ok(Report::Ready(ready)) => {
+            readable(&plan.mountpoint).inspect_err(|_| plan.undo())?;
             announce(&ready, plan, given, quiet, begun);
             Ok(exit::OK)
         }
@@ -217,11 +222,11 @@ fn bring_up(plan: &Mounting) -> Result<(Mounted, Entry, Ready)> {
         false => open_to_write(plan, cache)?,
     };
     let Totals { nodes, bytes, .. } = volume.tree.totals()?;
+    volume.tree.list(volume.tree.root(), None, &mut |_, _, _| ControlFlow::Break(()))?;
     let mode = if volume.writer.is_some() { "rw" } else { "ro" }.to_owned();
     let format = volume.format;
     let entry = Register::of_user().enter(&plan.source, &plan.mountpoint, format, &mode)?;
     let mounted = mount::mount(volume, &plan.mountpoint, &plan.options)?;
-    readable(&plan.mountpoint)?;
     log::info!("{} is mounted on {}", plan.source.display(), plan.mountpoint.display());
     Ok((mounted, entry, Ready { format: format.to_owned(), mode, bytes, nodes }))
 }

@@ -3,7 +3,6 @@
 # On ext4 (in a file, by a loop device) and on tmpfs, of 60 MB each. For root.
 #
 #     STMOUNT=… tests/soak/fulldisk.sh [WORKDIR]
-#
 source "$(dirname "$0")/lib.sh"
 DISK=$WORK/disk
 mkdir "$DISK"

@@ -21,7 +21,7 @@ use crate::source::ReadAt;
 use zerocopy::IntoBytes;
 
 /// Rows that are to become a table.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct NewTable {
     pub names: Vec<NameRow>,
     pub nodes: Vec<NodeRow>,

@@ -106,6 +106,14 @@ struct State {
     time_ns: Option<u64>,
 }
 
+impl State {
+    /// Forgets what is known of contents and owners that were to be stored: no index has them.
+    fn forget(&mut self) {
+        self.contents.forget(self.commit.head.next_address.get());
+        self.known.clear();
+    }
+}
+
 /// What a container was opened as.
 pub struct Opened {
     pub name: String,
@@ -224,7 +232,7 @@ impl StWriter {
     /// Commits rows of META and nothing else.
     pub fn commit_names(&self, metas: Vec<MetaRow>, gone: Vec<Vec<u8>>) -> Result<()> {
         let mut state = self.state();
-        let names = || NewTable { metas: metas.clone(), gone: gone.clone(), ..NewTable::default() };
+        let names = NewTable { metas, gone, ..NewTable::default() };
         self.commit_rows(&mut state, &Changes::default(), names).map(drop).within(|| &self.name)
     }
 
@@ -278,12 +286,10 @@ impl StWriter {
         // Its tables and totals; all else goes on from the newest commit.
         state.tables = super::open_tables(&*self.source, &old)?;
         (state.commit.tables, state.commit.totals) = (old.tables, old.totals);
-        let tables = state.tables.clone();
-        state.index = Arc::new(Index::new(tables, self.source.clone(), self.cache.clone(), state.blocks));
+        state.index = Arc::new(self.index(&state, state.tables.clone()));
         // What was written since is known to no index any more.
-        let address = state.commit.head.next_address.get();
-        state.contents.forget(address);
-        let names = || NewTable { metas: metas.clone(), ..NewTable::default() };
+        state.forget();
+        let names = NewTable { metas, ..NewTable::default() };
         let done = self.commit_rows(&mut state, &Changes::default(), names);
         if done.is_err() {
             (state.tables, state.commit, state.index) = before;
@@ -292,18 +298,11 @@ impl StWriter {
     }
 
     /// Commits changes and these rows, on a full disk with as little as can be.
-    fn commit_rows(&self, state: &mut State, changes: &Changes, more: impl Fn() -> NewTable) -> Result<Arc<dyn Tree>> {
-        let address = state.commit.head.next_address.get();
-        let mut done = self.attempt(state, changes, more(), false);
+    fn commit_rows(&self, state: &mut State, changes: &Changes, more: NewTable) -> Result<Arc<dyn Tree>> {
+        let mut done = self.attempt(state, changes, more.clone(), false).inspect_err(|_| state.forget());
         if done.as_ref().is_err_and(|e| e.kind() == Kind::NoSpace) {
             // To merge tables and to store again what is around needs space that nothing was reserved for.
-            state.contents.forget(address);
-            state.known.clear();
-            done = self.attempt(state, changes, more(), true);
-        }
-        if done.is_err() {
-            state.contents.forget(address);
-            state.known.clear();
+            done = self.attempt(state, changes, more, true).inspect_err(|_| state.forget());
         }
         done
     }
@@ -391,8 +390,7 @@ impl StWriter {
             return Err(Error::new(Kind::Limit, "the container has too many tables: compact it"));
         }
         let merged = state.tables[kept..].to_vec();
-        let older = Index::new(merged, self.source.clone(), self.cache.clone(), state.blocks);
-        Ok((kept, table.merge(&older, kept == 0, INDEX_LEVEL)?))
+        Ok((kept, table.merge(&self.index(state, merged), kept == 0, INDEX_LEVEL)?))
     }
 
     fn next_commit(&self, state: &State, seq: u64, totals: TotalsItem, changes: &Changes) -> Result<Commit> {
@@ -457,10 +455,14 @@ impl StWriter {
         state.tables = tables.clone();
         state.former.retain(|index| index.strong_count() > 0);
         state.former.push(Arc::downgrade(&state.index));
-        state.index = Arc::new(Index::new(tables, self.source.clone(), self.cache.clone(), state.blocks));
+        state.index = Arc::new(self.index(state, tables));
         self.tape.renew(state.index.clone());
         self.past.renew(&state.commit, state.index.clone());
         Arc::new(self.container(state.index.clone(), state.commit.totals, end))
+    }
+
+    fn index(&self, state: &State, tables: Vec<Arc<Table>>) -> Index {
+        Index::new(tables, self.source.clone(), self.cache.clone(), state.blocks)
     }
 
     fn container(&self, index: Arc<Index>, totals: TotalsItem, end: u64) -> Container {
@@ -499,7 +501,7 @@ impl Writer for StWriter {
     }
 
     fn commit(&self, changes: &Changes) -> Result<Arc<dyn Tree>> {
-        self.commit_rows(&mut self.state(), changes, NewTable::default).within(|| &self.name)
+        self.commit_rows(&mut self.state(), changes, NewTable::default()).within(|| &self.name)
     }
 
     fn name_state(&self, name: &str, keep: bool) -> Result<()> {

@@ -29,6 +29,7 @@ struct Copy<'a> {
 }
 
 impl Copy<'_> {
+    /// Whether there is room for a record of this length.
     fn check(&self, kind: RecordType, payload_len: u64) -> Result<()> {
         if self.at + len_of(kind as u8, payload_len)? <= self.limit {
             return Ok(());
@@ -38,10 +39,19 @@ impl Copy<'_> {
 
     fn put(&mut self, kind: RecordType, seq: u64, payload: &[u8]) -> Result<Placed> {
         self.check(kind, payload.len() as u64)?;
+        self.append(seq, |log| log.append(kind, &[payload]))
+    }
+
+    fn put_segment(&mut self, seq: u64, segment: &pack::Segment) -> Result<SegmentRow> {
+        self.check(RecordType::Segment, (segment.front.len() + segment.data.len()) as u64)?;
+        self.append(seq, |log| pack::append_segment(log, segment))
+    }
+
+    fn append<T>(&mut self, seq: u64, append: impl FnOnce(&mut Log<'_>) -> Result<T>) -> Result<T> {
         let mut log = Log::new(&mut self.tail, self.uid, self.at, seq, self.last_commit);
-        let placed = log.append(kind, &[payload])?;
+        let appended = append(&mut log)?;
         self.at = log.at();
-        Ok(placed)
+        Ok(appended)
     }
 }
 
@@ -71,7 +81,9 @@ impl StWriter {
                 }
                 Piece::Parts(parts) => {
                     let (address, bytes) = self.parts(&plan.needed, &parts)?;
-                    let new = self.put_parts(&mut copy, state, address, bytes)?;
+                    let class = Class::of(&bytes);
+                    let raw = pack::Raw { address, bytes: Arc::new(bytes), class, base: None, dict: None };
+                    let new = copy.put_segment(state.commit.head.seq.get(), &pack::encode(&raw, &self.preset)?)?;
                     rows.extend(parts.iter().map(|row| (row.address, new)));
                 }
             }
@@ -79,7 +91,7 @@ impl StWriter {
         let mut moved = BTreeMap::new();
         for (record, reference) in plan.needed.tables.range(plan.start..) {
             let table = Arc::new(open_table(&*self.source, reference, self.end.load(Relaxed), &mut Left::default())?);
-            let index = self.index_of(state, table);
+            let index = self.index(state, vec![table]);
             let segment =
                 |row: &SegmentRow| if row.record < plan.start { Some(*row) } else { rows.get(&row.address).copied() };
             let stays = |row: &ChunkRow| plan.needed.find(row.address).is_some_and(|s| s.row.record < plan.start);
@@ -141,17 +153,6 @@ impl StWriter {
             }
         }
         Ok((address, bytes))
-    }
-
-    fn put_parts(&self, copy: &mut Copy<'_>, state: &State, address: u64, bytes: Vec<u8>) -> Result<SegmentRow> {
-        let class = Class::of(&bytes);
-        let raw_len = bytes.len() as u64;
-        let raw = pack::Raw { address, bytes: Arc::new(bytes), class, base: None, dict: None };
-        let made = pack::encode(&raw, &self.preset)?;
-        let payload = [made.front, made.data].concat();
-        let placed = copy.put(RecordType::Segment, state.commit.head.seq.get(), &payload)?;
-        let Placed { record, payload_len, hash } = placed;
-        Ok(SegmentRow { address, raw_len, record, payload_len, store: 0, hash })
     }
 
     /// What a segment is stored as, and the number of its commit.

@@ -91,8 +91,7 @@ impl StWriter {
         // One step up and one down, and what is left then.
         let mut begun = None;
         for _ in 0..4 {
-            let address = state.commit.head.next_address.get();
-            state.contents.forget(address);
+            state.forget();
             if !all_gone(state, &self.past) {
                 state.look_later(self.end.load(Relaxed), upkeep.slack / 16);
                 break;

@@ -6,7 +6,7 @@ use super::super::super::index::Index;
 use super::super::super::layout::{HEADER_LEN, RECORD_HEADER_LEN, RecordType, TableRef, record_len};
 use super::super::super::records;
 use super::super::super::rows::{ExtentRow, Nodes, Rows, SegmentRow};
-use super::super::super::table::{Left, Table};
+use super::super::super::table::Left;
 use super::super::super::{open_table, segment};
 use super::super::{MERGED_ROWS, RESERVE, StWriter, State};
 use crate::codec::damaged;
@@ -18,8 +18,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// So many earlier states are looked at; what they need besides stays where it is.
 pub const STATES: usize = 1 << 16;
-/// From so many stretches of the tape on those are joined that touch.
-const RANGES: usize = 1 << 16;
+/// From so many stretches of the tape or segments on those are joined that touch or are the same.
+const MANY: usize = 1 << 16;
 /// Bytes of a payload in front of the data, about.
 const FRONT: u64 = 32;
 /// Bytes of the tape that a segment of parts spans.
@@ -119,7 +119,7 @@ impl Needed {
             _ => self.ranges.push((address, end)),
         }
         // Many files may share what they consist of.
-        if self.ranges.len() == self.ranges.capacity() && self.ranges.len() > RANGES {
+        if self.ranges.len() == self.ranges.capacity() && self.ranges.len() > MANY {
             self.join();
         }
     }
@@ -135,15 +135,16 @@ impl Needed {
         });
     }
 
-    /// Counts what is needed of each segment; returns the sum.
-    fn settle(&mut self) -> u64 {
+    /// Counts what is needed of each segment.
+    fn settle(&mut self) {
         self.join();
-        let mut sum = 0;
         for segment in &mut self.segments {
             segment.live = overlaps(&self.ranges, segment.row.address, segment.end()).map(|(from, to)| to - from).sum();
-            sum += segment.live;
         }
-        sum
+    }
+
+    fn live(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.live).sum()
     }
 
     pub(super) fn is_needed(&self, address: u64, len: u64) -> bool {
@@ -167,11 +168,19 @@ impl Needed {
     fn add_segments(&mut self, index: &Index) -> Result<()> {
         let mut rows = index.all::<Rows<SegmentRow>>()?;
         while let Some(at) = rows.next()? {
+            // States may have tables with the same rows.
+            if self.segments.len() == self.segments.capacity() && self.segments.len() > MANY {
+                self.sort_segments();
+            }
             self.segments.push(Segment { row: *at.block.get(at.row), live: 0 });
         }
+        Ok(())
+    }
+
+    /// Brings them in order; of two rows of a segment the first stays.
+    fn sort_segments(&mut self) {
         self.segments.sort_by_key(|segment| segment.row.address);
         self.segments.dedup_by_key(|segment| segment.row.address);
-        Ok(())
     }
 
     pub(super) fn find(&self, address: u64) -> Option<&Segment> {
@@ -216,10 +225,10 @@ type Part = Option<(u64, u64, u64)>;
 
 /// A record that is needed.
 struct Found {
-    pub(super) at: u64,
-    pub(super) len: u64,
+    at: u64,
+    len: u64,
     /// How much it takes where it is written anew.
-    pub(super) takes: u64,
+    takes: u64,
     /// Whether it can be.
     moves: bool,
 }
@@ -235,14 +244,14 @@ impl StWriter {
         let mut needed = self.needed(state, upkeep)?;
         let spare = self.store.free()?.saturating_add(self.reserved.load(Relaxed).saturating_sub(end));
         let spare = spare.saturating_sub(RESERVE / 4);
-        let mut best = self.part(&needed, state, upkeep.slack, spare, only)?;
         // What segments in the part are decoded with is needed as well.
-        while let Some((start, ..)) = best {
-            if !self.mark_bases(&mut needed, start)? {
-                break;
+        let best = loop {
+            let best = self.part(&needed, state, upkeep.slack, spare, only)?;
+            match best {
+                Some((start, ..)) if self.mark_bases(&mut needed, start)? => {}
+                best => break best,
             }
-            best = self.part(&needed, state, upkeep.slack, spare, only)?;
-        }
+        };
         let Some((start, first, len)) = best else {
             let live: u64 = needed.segments.iter().map(|segment| segment.live.min(segment.row.payload_len)).sum();
             state.look_later(end, (upkeep.slack / 2).max(live / 4));
@@ -252,7 +261,7 @@ impl StWriter {
         Ok(Some(Plan { start, first, needed, before, len }))
     }
 
-    pub(super) fn needed(&self, state: &State, upkeep: &Upkeep) -> Result<Needed> {
+    fn needed(&self, state: &State, upkeep: &Upkeep) -> Result<Needed> {
         let history = History::new(self.source.clone(), state.commit.clone());
         let (mut records, mut times, mut seqs) = (Vec::new(), vec![time_of(&state.commit)], Vec::new());
         for earlier in history.back_from(state.commit.clone()).skip(1).take(STATES) {
@@ -272,30 +281,22 @@ impl StWriter {
         let (segments, tables, ranges) = Default::default();
         let mut needed = Needed { segments, tables, states, chain: records, ranges };
         needed.add_segments(&state.index)?;
-        let mut earlier = Vec::new();
-        for record in &needed.states {
-            for table in commit::read(&*self.source, *record)?.tables {
+        needed.mark_files(&state.index)?;
+        for record in needed.states.clone() {
+            for table in commit::read(&*self.source, record)?.tables {
                 if needed.tables.insert(table.record.get(), table).is_none() {
-                    earlier.push(Arc::new(open_table(&*self.source, &table, *record, &mut Left::default())?));
+                    // One by one: what a newer table says of a file is not what an earlier state sees.
+                    let table = open_table(&*self.source, &table, record, &mut Left::default())?;
+                    let index = self.index(state, vec![Arc::new(table)]);
+                    needed.add_segments(&index)?;
+                    needed.mark_files(&index)?;
                 }
             }
         }
-        // One by one: what a newer table says of a file is not what an earlier state sees.
-        for table in &earlier {
-            needed.add_segments(&self.index_of(state, table.clone()))?;
-        }
-        for table in earlier {
-            let index = self.index_of(state, table);
-            needed.mark_files(&index)?;
-        }
-        needed.mark_files(&state.index)?;
         needed.tables.extend(state.commit.tables.iter().map(|table| (table.record.get(), *table)));
+        needed.sort_segments();
         needed.settle();
         Ok(needed)
-    }
-
-    pub(super) fn index_of(&self, state: &State, table: Arc<Table>) -> Index {
-        Index::new(vec![table], self.source.clone(), self.cache.clone(), state.blocks)
     }
 
     /// The part of the file whose writing anew gives most, its first needed record, and the length it takes.
@@ -349,7 +350,7 @@ impl StWriter {
 
     /// Marks what the segments from `start` on are decoded with that are written as they are; false when all of it was.
     fn mark_bases(&self, needed: &mut Needed, start: u64) -> Result<bool> {
-        let before = needed.settle();
+        let before = needed.live();
         for piece in needed.pieces(start)? {
             let Piece::Whole(row) = piece else { continue };
             let mut front = vec![0; (segment::FRONT as u64).min(row.payload_len) as usize];
@@ -358,6 +359,7 @@ impl StWriter {
                 needed.mark(base.address.get(), base.len.get());
             }
         }
-        Ok(needed.settle() > before)
+        needed.settle();
+        Ok(needed.live() > before)
     }
 }
