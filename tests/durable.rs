@@ -5,8 +5,8 @@ mod desk;
 
 use desk::{Desk, until};
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -186,6 +186,28 @@ fn an_open_file_without_a_name_works_and_leaves_nothing_behind() {
     assert_eq!(fs::read_dir(desk.path("m")).unwrap().count(), 0);
     desk.umount();
     assert!(desk.ok(&["info", "a.st"]).lines().any(|l| l.starts_with("files") && l.ends_with(" 1")), "only the root");
+}
+
+#[test]
+fn a_program_that_runs_is_not_written_to() {
+    let Some(desk) = Desk::new() else { return };
+    desk.mount();
+    let program = desk.path("m/program");
+    // Not by this process: what another test starts meanwhile would have the file open as well.
+    assert!(Command::new("cp").args([Path::new("/bin/sleep"), &program]).status().unwrap().success());
+    let mut running = Command::new(&program).arg("100").spawn().unwrap();
+    // The second cuts off as well, and only the kernel knows that it must not.
+    for options in [OpenOptions::new().write(true), OpenOptions::new().read(true).custom_flags(0o1000)] {
+        assert_eq!(options.open(&program).unwrap_err().kind(), ErrorKind::ExecutableFileBusy);
+    }
+    assert!(running.try_wait().unwrap().is_none(), "it ended");
+    running.kill().unwrap();
+    running.wait().unwrap();
+    assert!(fs::read(&program).unwrap() == fs::read("/bin/sleep").unwrap());
+    // Nobody runs it any more.
+    OpenOptions::new().read(true).custom_flags(0o1000).open(&program).unwrap();
+    assert_eq!(fs::metadata(&program).unwrap().len(), 0);
+    desk.umount();
 }
 
 #[test]

@@ -108,7 +108,7 @@ impl Filesystem for Frontend {
             self.no_open = ask(config, InitFlags::FUSE_NO_OPEN_SUPPORT);
             self.no_opendir = ask(config, InitFlags::FUSE_NO_OPENDIR_SUPPORT);
         } else if self.vfs.is_writable() {
-            ask(config, InitFlags::FUSE_ATOMIC_O_TRUNC);
+            // Not FUSE_ATOMIC_O_TRUNC: with it a program that is running is cut off before the kernel refuses to open it.
             ask(config, InitFlags::FUSE_EXPLICIT_INVAL_DATA);
             // Lists and the umask belong together: who makes a file where a default list is has no umask.
             ask(config, InitFlags::FUSE_DONT_MASK);
@@ -152,15 +152,8 @@ impl Filesystem for Frontend {
     }
 
     fn open(&self, _: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        const TRUNCATE: i32 = 0o1000;
         if flags.acc_mode() != OpenAccMode::O_RDONLY && !self.vfs.takes_changes(ino.0) {
             return reply.error(Errno::EROFS);
-        }
-        if flags.0 & TRUNCATE != 0 {
-            return self.serve(move |vfs| match vfs.open_live(ino.0, true) {
-                Ok(handle) => reply.opened(FileHandle(handle), FopenFlags::FOPEN_KEEP_CACHE),
-                Err(e) => reply.error(told(&e, vfs, ino)),
-            });
         }
         if self.no_open {
             return reply.error(Errno::ENOSYS);

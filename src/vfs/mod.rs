@@ -231,7 +231,7 @@ impl Vfs {
         }
         let node = self.numbers.node(ino);
         if self.is_writable() && !self.is_earlier(node) {
-            return self.open_live(ino, false);
+            return self.open_live(ino);
         }
         let bytes = self.tree.open(node)?;
         let promised = if self.is_earlier(node) { Some(self.tree.attr(node)?.size) } else { None };

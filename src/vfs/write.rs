@@ -189,12 +189,9 @@ impl Vfs {
     }
 
     /// Opens a file for reading and writing.
-    pub fn open_live(&self, ino: u64, truncate: bool) -> Result<u64> {
+    pub fn open_live(&self, ino: u64) -> Result<u64> {
         let live = self.live()?;
         let node = self.own(ino)?;
-        if truncate {
-            self.resize(live, node, 0)?;
-        }
         live.note_open(node)?;
         let file = LiveFile::new(live.clone(), node);
         match super::handles::OpenFile::new(Arc::new(file), None) {
