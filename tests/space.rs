@@ -145,6 +145,27 @@ fn nothing_of_a_file_of_many_pieces_stays_when_it_is_deleted() {
     check(&disk.bytes());
 }
 
+/// Who wrote before may have been killed each time before it came to it.
+#[test]
+fn what_a_writer_did_not_give_back_the_next_one_does() {
+    let disk = Arc::new(Disk::new(packed(&[])));
+    for i in 0..9 {
+        let mut ours = Ours::mounted(&disk, None);
+        ours.apply(&Op::Create(vec!["a"])).unwrap();
+        ours.apply(&Op::Write(vec!["a"], 0, noise(SLACK as usize / 4, i))).unwrap();
+        ours.apply(&Op::Sync).unwrap();
+        ours.apply(&Op::Unlink(vec!["a"])).unwrap();
+        ours.apply(&Op::Sync).unwrap();
+    }
+    assert!(disk.bytes().len() as u64 > 2 * SLACK);
+    let mut ours = Ours::mounted(&disk, Some(Upkeep::nothing(SLACK)));
+    ours.apply(&Op::Create(vec!["b"])).unwrap();
+    ours.apply(&Op::Sync).unwrap();
+    assert!((disk.bytes().len() as u64) < SLACK / 4);
+    drop(ours);
+    check(&disk.bytes());
+}
+
 #[test]
 fn states_that_are_kept_stay_what_they_were() {
     for round in 0..6 {

@@ -156,8 +156,8 @@ impl StWriter {
             untidy: AtomicBool::new(false),
             sequence: AtomicU64::new(commit.head.seq.get()),
             state: Mutex::new(State {
-                // At the same places of the file, however often it is opened.
-                check_at: (end + 1).next_multiple_of((upkeep.slack / 2).max(1)),
+                // Who had it before may have been killed before it looked, or while it gave space back.
+                check_at: end.max(upkeep.slack),
                 check_seq: commit.head.seq.get() + clean::STATES as u64 / 2,
                 check_below: commit.totals.bytes.get().saturating_sub(upkeep.slack / 2),
                 commit,
