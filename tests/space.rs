@@ -20,7 +20,7 @@ use stmount::formats::folder::Folder;
 use stmount::formats::st::{self, Packer};
 use stmount::formats::{self, Access, Pack, Unwatched, Upkeep};
 use stmount::source::{FileSource, Memory, ReadAt};
-use stmount::vfs::{Policy, ROOT, SNAPSHOT, SetXattr, Vfs};
+use stmount::vfs::{Commit, Policy, ROOT, Rename, SNAPSHOT, SetXattr, Vfs};
 
 /// A container with these files.
 fn packed(files: &[(&str, &[u8])]) -> Vec<u8> {
@@ -50,6 +50,11 @@ fn check(bytes: &[u8]) {
     let container = st::Container::open(access(bytes.to_vec())).unwrap();
     let checked = container.check(2, &Unwatched).unwrap();
     assert!(checked.is_whole(), "{checked:?}");
+}
+
+/// How many inodes were committed.
+fn nodes(disk: &Disk) -> u64 {
+    formats::open(access(disk.bytes())).unwrap().tree.totals().unwrap().nodes
 }
 
 /// One record begins where the other ends, up to the end of the file.
@@ -142,6 +147,56 @@ fn nothing_of_a_file_of_many_pieces_stays_when_it_is_deleted() {
     // 300 KB in each, 18 MB together.
     assert!(longest < 2 * (SLACK + 400_000), "{longest} bytes");
     drop(ours);
+    check(&disk.bytes());
+}
+
+#[test]
+fn a_file_without_a_name_goes_with_its_last_handle_also_when_it_was_committed_meanwhile() {
+    let disk = Arc::new(Disk::new(packed(&[])));
+    let mut ours = Ours::mounted(&disk, None);
+    ours.apply(&Op::Create(vec!["a"])).unwrap();
+    ours.apply(&Op::Write(vec!["a"], 0, noise(SLACK as usize, 1))).unwrap();
+    ours.apply(&Op::Hold(vec!["a"], 0)).unwrap();
+    ours.apply(&Op::Unlink(vec!["a"])).unwrap();
+    ours.apply(&Op::Sync).unwrap();
+    assert_eq!(nodes(&disk), 2);
+    ours.apply(&Op::Release(0)).unwrap();
+    ours.apply(&Op::Sync).unwrap();
+    assert_eq!(nodes(&disk), 1);
+}
+
+/// A kernel looks a name up, another program takes the name away, and then the kernel opens what it has found.
+#[test]
+fn a_file_that_was_looked_up_can_be_opened_until_it_is_forgotten() {
+    let disk = Arc::new(Disk::new(packed(&[("a", b"one"), ("b", b"two"), ("c", b"three")])));
+    let volume = formats::open(Access::to_write(disk.clone(), Cache::new(8 << 20), "x.st")).unwrap();
+    let vfs = Vfs::writable(volume.tree, volume.writer.unwrap(), Policy::default(), Commit::default()).with_forgets();
+    let [a, b, c] = [b"a", b"b", b"c"].map(|name| vfs.lookup(ROOT, name).unwrap().unwrap().ino);
+    vfs.rename(ROOT, b"a", ROOT, b"b", Rename::Replace).unwrap();
+    vfs.unlink(ROOT, b"c").unwrap();
+    vfs.forget(a);
+    for round in 0..2 {
+        for (ino, content) in [(a, &b"one"[..]), (b, b"two"), (c, b"three")] {
+            let handle = vfs.open(ino).unwrap();
+            let mut bytes = [0; 10];
+            let got = vfs.read(ino, handle, 0, &mut bytes).unwrap();
+            assert_eq!(&bytes[..got], content, "round {round}");
+            vfs.release(handle);
+        }
+        vfs.sync().unwrap();
+        assert_eq!(nodes(&disk), 4);
+    }
+    vfs.forget(b);
+    assert!(vfs.open(b).is_err());
+    // It has a handle, and goes with it.
+    let handle = vfs.open(c).unwrap();
+    vfs.forget_all();
+    assert_eq!(vfs.read(c, handle, 0, &mut [0; 10]).unwrap(), 5);
+    vfs.release(handle);
+    assert!(vfs.open(c).is_err());
+    vfs.sync().unwrap();
+    assert_eq!(nodes(&disk), 2);
+    drop(vfs);
     check(&disk.bytes());
 }
 

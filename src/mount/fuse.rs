@@ -136,6 +136,12 @@ impl Filesystem for Frontend {
         });
     }
 
+    fn forget(&self, _: &Request, ino: INodeNo, _: u64) {
+        if self.vfs.is_nameless(ino.0) {
+            self.serve(move |vfs| vfs.forget(ino.0));
+        }
+    }
+
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
         let ttl = self.ttl(ino);
         self.serve(move |vfs| match vfs.getattr(ino.0) {

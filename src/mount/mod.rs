@@ -47,7 +47,7 @@ const READ_AHEAD: u64 = 1 << 20;
 pub fn mount(volume: Volume, mountpoint: &Path, options: &Options) -> Result<Mounted> {
     let point = place::prepare(mountpoint)?;
     let vfs = match volume.writer.filter(|_| !options.read_only) {
-        Some(writer) => Vfs::writable(volume.tree, writer, options.policy(), options.when_to_commit()),
+        Some(writer) => Vfs::writable(volume.tree, writer, options.policy(), options.when_to_commit()).with_forgets(),
         None => Vfs::new(volume.tree, options.policy()),
     };
     let vfs = match volume.states {
@@ -186,9 +186,11 @@ impl Unmounter {
     }
 
     fn spawn(self, session: Session<Frontend>, vfs: Arc<Vfs>) -> Result<Mounted> {
-        let own = self.clone();
+        let (own, served) = (self.clone(), vfs.clone());
         let run = move || {
             let failure = session.run().err().map(|e| format!("the connection to the kernel failed: {e}"));
+            // A kernel that unmounts does not tell what it forgets.
+            served.forget_all();
             // After a failure the mount would stay behind, dead.
             own.detach();
             *lock(&own.point.ended) = Some(failure);

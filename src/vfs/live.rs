@@ -34,6 +34,7 @@ pub struct Live {
     next_node: AtomicU64,
     /// Open handles of each file that has any.
     opened: Mutex<HashMap<Node, u32>>,
+    nameless: Mutex<Nameless>,
     /// Bytes of contents and entries that are not committed, about.
     dirty: AtomicU64,
     /// Bytes that are just being written, and were promised room.
@@ -46,6 +47,15 @@ pub struct Live {
 }
 
 type Below = HashMap<Node, Arc<dyn ReadAt>>;
+
+/// Files that have no name any more, and are still there.
+#[derive(Default)]
+struct Nameless {
+    /// Whether somebody who knows the inode may still open it, and else a handle is what keeps it.
+    known: HashMap<Node, bool>,
+    /// Whether the frontend tells of the inodes that it forgets.
+    is_told: bool,
+}
 
 pub(super) struct State {
     base: Arc<dyn Tree>,
@@ -225,6 +235,7 @@ impl Live {
             naming: Mutex::default(),
             commits: Mutex::default(),
             opened: Mutex::default(),
+            nameless: Mutex::default(),
             dirty: AtomicU64::new(0),
             claimed: AtomicU64::new(0),
             pulse: Pulse::default(),
@@ -311,6 +322,7 @@ impl Live {
         let claim = Claim { live: self, bytes };
         match self.ask_for_room() {
             Err(e) if e.kind() == ErrorKind::NoSpace => {
+                self.forget_all()?;
                 if self.dirty() > 0 {
                     self.sync()?;
                 }
@@ -365,6 +377,62 @@ impl Live {
         lock(&self.opened).contains_key(&node)
     }
 
+    /// From here on a file without a name stays until it is forgotten as well.
+    pub(super) fn expect_forgets(&self) {
+        lock(&self.nameless).is_told = true;
+    }
+
+    /// Keeps a file whose last name goes, in the edit that takes it. False when nobody can ask for it any more.
+    pub(super) fn keep_nameless(&self, node: Node) -> bool {
+        let mut nameless = lock(&self.nameless);
+        let is_known = nameless.is_told;
+        let keeps = is_known || self.is_open(node);
+        if keeps {
+            nameless.known.insert(node, is_known);
+        }
+        keeps
+    }
+
+    /// The file has a name again.
+    pub(super) fn is_named(&self, node: Node) {
+        lock(&self.nameless).known.remove(&node);
+    }
+
+    /// Who knew this inode does not any more.
+    pub(super) fn forget(&self, node: Node) -> Result<()> {
+        match lock(&self.nameless).known.get_mut(&node) {
+            Some(known) => *known = false,
+            None => return Ok(()),
+        }
+        self.part_with(node)
+    }
+
+    pub(super) fn is_nameless(&self, node: Node) -> bool {
+        lock(&self.nameless).known.contains_key(&node)
+    }
+
+    /// Takes all files away that have no name and no handle, whoever knows them.
+    pub(super) fn forget_all(&self) -> Result<()> {
+        let nodes: Vec<Node> = lock(&self.nameless).known.keys().copied().collect();
+        nodes.into_iter().try_for_each(|node| self.forget(node))
+    }
+
+    /// Takes a file away that has no name, unless somebody has it open or knows it.
+    fn part_with(&self, node: Node) -> Result<()> {
+        let is_over = || lock(&self.nameless).known.get(&node) == Some(&false) && !self.is_open(node);
+        if !is_over() {
+            return Ok(());
+        }
+        self.edit(&[node], |state| {
+            // It may have been opened or linked meanwhile.
+            if is_over() {
+                self.is_named(node);
+                state.remove(node);
+            }
+            Ok(())
+        })
+    }
+
     /// Remembers a handle, unless the file is gone. Whoever takes the last name away asks for handles in the same edit.
     pub(super) fn note_open(&self, node: Node) -> Result<()> {
         let state = self.state();
@@ -377,7 +445,6 @@ impl Live {
 
     /// Forgets a handle; a file without a name goes with its last one.
     pub(super) fn note_close(&self, node: Node) -> Result<()> {
-        let _names_stay = self.naming();
         let mut opened = lock(&self.opened);
         let Some(count) = opened.get_mut(&node) else { return Ok(()) };
         *count -= 1;
@@ -387,16 +454,7 @@ impl Live {
         opened.remove(&node);
         drop(opened);
         lock(&self.below).1.remove(&node);
-        let nameless = matches!(self.state().changed(node), Some(Some(inode)) if inode.attr.nlink == 0);
-        if nameless {
-            self.edit(&[node], |state| {
-                if !self.is_open(node) {
-                    state.remove(node);
-                }
-                Ok(())
-            })?;
-        }
-        Ok(())
+        self.part_with(node)
     }
 
     /// Makes everything durable that was done before.

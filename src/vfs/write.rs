@@ -216,7 +216,7 @@ impl Vfs {
         live.edit(&[dir, node], |state| {
             state.touch(dir)?;
             state.take_name(dir, name, had);
-            drop_link(state, node, live.is_open(node))
+            drop_link(live, state, node)
         })
     }
 
@@ -258,6 +258,7 @@ impl Vfs {
             let inode = state.inode(node)?;
             inode.attr.nlink += 1;
             inode.attr.ctime = Time::now();
+            live.is_named(node);
             state.touch(dir)?;
             state.set_name(dir, name, Some((node, attr.kind)));
             Ok(())
@@ -301,7 +302,7 @@ impl Vfs {
                     state.inode(to)?.attr.nlink -= 1;
                     state.remove(*there);
                 } else {
-                    drop_link(state, *there, live.is_open(*there))?;
+                    drop_link(live, state, *there)?;
                 }
             }
             state.inode(node)?.attr.ctime = Time::now();
@@ -485,6 +486,35 @@ impl Vfs {
         }
     }
 
+    /// The same for a frontend that tells of inodes that it forgets. A file whose last name goes can be opened until then:
+    /// somebody may have looked the name up just before.
+    #[must_use]
+    pub fn with_forgets(self) -> Self {
+        if let Some(live) = &self.live {
+            live.expect_forgets();
+        }
+        self
+    }
+
+    /// Whether something is to be done when this inode is forgotten.
+    pub fn is_nameless(&self, ino: u64) -> bool {
+        self.live.as_ref().is_some_and(|live| live.is_nameless(self.numbers.node(ino)))
+    }
+
+    /// Nobody knows this inode any more, but for those who have it open.
+    pub fn forget(&self, ino: u64) {
+        if let Some(live) = &self.live {
+            live.forget(self.numbers.node(ino)).unwrap_or_else(|e| log::warn!("the inode {ino} stays for now: {e}"));
+        }
+    }
+
+    /// Nobody knows any inode any more.
+    pub fn forget_all(&self) {
+        if let Some(live) = &self.live {
+            live.forget_all().unwrap_or_else(|e| log::warn!("files without a name stay for now: {e}"));
+        }
+    }
+
     /// Gives space of the container back that nothing needs any more, when it is worth it.
     pub fn upkeep(&self) {
         if let Some(live) = &self.live {
@@ -596,11 +626,11 @@ fn replaceable(live: &Live, attr: &Attr, there: Node, over: &Attr) -> Result<()>
 }
 
 /// One name less; a file without a name lives as long as it is open.
-fn drop_link(state: &mut super::live::State, node: Node, open: bool) -> Result<()> {
+fn drop_link(live: &Live, state: &mut super::live::State, node: Node) -> Result<()> {
     let attr = &mut state.inode(node)?.attr;
     attr.nlink = attr.nlink.saturating_sub(1);
     attr.ctime = Time::now();
-    if attr.nlink == 0 && !open {
+    if attr.nlink == 0 && !live.keep_nameless(node) {
         state.remove(node);
     }
     Ok(())
