@@ -52,8 +52,8 @@ impl Dice {
     }
 
     /// Bytes that do not compress.
-    fn noise(&mut self) -> Vec<u8> {
-        (0..self.below(400_000)).map(|_| self.below(256) as u8).collect()
+    fn noise(&mut self, len: u64) -> Vec<u8> {
+        (0..len).map(|_| self.below(256) as u8).collect()
     }
 
     /// As many as fit an attribute of every file system.
@@ -441,7 +441,10 @@ fn a_full_disk_refuses_at_the_write_and_keeps_what_it_took() {
         for _ in 0..1500 {
             let op = match dice.below(3) {
                 0 => dice.op(200_000),
-                _ => Op::Write(dice.path(), dice.at(1 << 20), dice.noise()),
+                _ => {
+                    let (path, at, len) = (dice.path(), dice.at(1 << 20), dice.below(400_000));
+                    Op::Write(path, at, dice.noise(len))
+                }
             };
             is_refused(&mut ours, &mut plain, op);
             if dice.below(10) == 0 {
@@ -451,7 +454,7 @@ fn a_full_disk_refuses_at_the_write_and_keeps_what_it_took() {
         // What is deleted gives its room back, so it need not be full by now.
         let path = files(&plain).pop().expect("some file is left");
         let mut at = 0;
-        while !is_refused(&mut ours, &mut plain, Op::Write(path.clone(), at, dice.noise())) {
+        while !is_refused(&mut ours, &mut plain, Op::Write(path.clone(), at, dice.noise(200_000))) {
             at += 200_000;
             assert!(at < 20 << 20, "round {round}: the disk is never full");
         }
@@ -496,7 +499,7 @@ fn what_was_deleted_before_a_commit_gives_its_room_back() {
     let mut ours = Ours::mount(&disk);
     disk.set_room(Some(disk.bytes().len() as u64 + (10 << 20)));
     let mut dice = Dice(1);
-    let bytes: Vec<u8> = (0..6 << 20).map(|_| dice.below(256) as u8).collect();
+    let bytes = dice.noise(6 << 20);
     for _ in 0..5 {
         ours.apply(&Op::Create(vec!["a"])).unwrap();
         assert_eq!(ours.apply(&Op::Write(vec!["a"], 0, bytes.clone())), Ok(()));

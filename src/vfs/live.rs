@@ -34,6 +34,7 @@ pub struct Live {
     next_node: AtomicU64,
     /// Open handles of each file that has any.
     opened: Mutex<HashMap<Node, u32>>,
+    /// Taken before `opened` by whoever needs both.
     nameless: Mutex<Nameless>,
     /// Bytes of contents and entries that are not committed, about.
     dirty: AtomicU64,
@@ -51,7 +52,7 @@ type Below = HashMap<Node, Arc<dyn ReadAt>>;
 /// Files that have no name any more, and are still there.
 #[derive(Default)]
 struct Nameless {
-    /// Whether somebody who knows the inode may still open it, and else a handle is what keeps it.
+    /// With true for an inode that somebody knows and may still open; with false for one that only a handle keeps.
     known: HashMap<Node, bool>,
     /// Whether the frontend tells of the inodes that it forgets.
     is_told: bool,
@@ -393,8 +394,8 @@ impl Live {
         keeps
     }
 
-    /// The file has a name again.
-    pub(super) fn is_named(&self, node: Node) {
+    /// The file has a name again, or is gone.
+    pub(super) fn note_name(&self, node: Node) {
         lock(&self.nameless).known.remove(&node);
     }
 
@@ -426,7 +427,7 @@ impl Live {
         self.edit(&[node], |state| {
             // It may have been opened or linked meanwhile.
             if is_over() {
-                self.is_named(node);
+                self.note_name(node);
                 state.remove(node);
             }
             Ok(())

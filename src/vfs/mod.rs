@@ -161,6 +161,16 @@ impl Vfs {
         Self { cache: Some(cache), ..self }
     }
 
+    /// The same for a frontend that tells of inodes that it forgets. A file whose last name goes can be opened until then:
+    /// somebody may have looked the name up just before.
+    #[must_use]
+    pub fn with_forgets(self) -> Self {
+        if let Some(live) = &self.live {
+            live.expect_forgets();
+        }
+        self
+    }
+
     /// True when nothing here can ever change: answers may be kept for ever, and handles are not needed.
     pub fn is_frozen(&self) -> bool {
         self.frozen

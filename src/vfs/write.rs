@@ -189,7 +189,7 @@ impl Vfs {
     }
 
     /// Opens a file for reading and writing.
-    pub fn open_live(&self, ino: u64) -> Result<u64> {
+    pub(super) fn open_live(&self, ino: u64) -> Result<u64> {
         let live = self.live()?;
         let node = self.own(ino)?;
         live.note_open(node)?;
@@ -258,7 +258,7 @@ impl Vfs {
             let inode = state.inode(node)?;
             inode.attr.nlink += 1;
             inode.attr.ctime = Time::now();
-            live.is_named(node);
+            live.note_name(node);
             state.touch(dir)?;
             state.set_name(dir, name, Some((node, attr.kind)));
             Ok(())
@@ -486,16 +486,6 @@ impl Vfs {
         }
     }
 
-    /// The same for a frontend that tells of inodes that it forgets. A file whose last name goes can be opened until then:
-    /// somebody may have looked the name up just before.
-    #[must_use]
-    pub fn with_forgets(self) -> Self {
-        if let Some(live) = &self.live {
-            live.expect_forgets();
-        }
-        self
-    }
-
     /// Whether something is to be done when this inode is forgotten.
     pub fn is_nameless(&self, ino: u64) -> bool {
         self.live.as_ref().is_some_and(|live| live.is_nameless(self.numbers.node(ino)))
@@ -625,7 +615,7 @@ fn replaceable(live: &Live, attr: &Attr, there: Node, over: &Attr) -> Result<()>
     }
 }
 
-/// One name less; a file without a name lives as long as it is open.
+/// One name less; a file without a name lives as long as it is open, or known.
 fn drop_link(live: &Live, state: &mut super::live::State, node: Node) -> Result<()> {
     let attr = &mut state.inode(node)?.attr;
     attr.nlink = attr.nlink.saturating_sub(1);
