@@ -58,9 +58,17 @@ const ENTRY_OVERHEAD: u64 = 160;
 /// Items that the map is prepared for: one for so many bytes of budget.
 const TYPICAL_ITEM: u64 = 128 * 1024;
 
+/// A second place for bytes that memory has no room for: larger and slower. What it loses is decoded again.
+pub trait Below: Send + Sync {
+    fn put(&self, key: Key, bytes: &[u8]);
+
+    fn get(&self, key: Key) -> Option<Vec<u8>>;
+}
+
 /// The cache. Cheap to share through an [`Arc`]; made once per process.
 pub struct Cache {
     inner: Inner<Key, Slot, Weigh>,
+    below: Option<Arc<dyn Below>>,
     owners: AtomicU64,
     loads: AtomicU64,
     asked: AtomicU64,
@@ -69,6 +77,11 @@ pub struct Cache {
 impl Cache {
     /// A cache of so many bytes.
     pub fn new(budget: u64) -> Arc<Self> {
+        Self::over(budget, None)
+    }
+
+    /// The same over a second place.
+    pub fn over(budget: u64, below: Option<Arc<dyn Below>>) -> Arc<Self> {
         let items = (budget / TYPICAL_ITEM).max(64) as usize;
         let options = quick_cache::OptionsBuilder::new()
             .estimated_items_capacity(items)
@@ -78,7 +91,8 @@ impl Cache {
             .build()
             .expect("both capacities are given");
         let inner = Inner::with_options(options, Weigh, DefaultHashBuilder::default(), DefaultLifecycle::default());
-        Arc::new(Self { inner, owners: AtomicU64::new(1), loads: AtomicU64::new(0), asked: AtomicU64::new(0) })
+        let (owners, loads, asked) = (AtomicU64::new(1), AtomicU64::new(0), AtomicU64::new(0));
+        Arc::new(Self { inner, below, owners, loads, asked })
     }
 
     /// A number for the keys of something newly opened.
@@ -119,6 +133,22 @@ impl Cache {
     /// The value of a key, if it is there; does not wait for a loader.
     pub fn get<T: Cached>(&self, key: Key) -> Option<Arc<T>> {
         self.inner.get(&key).map(typed)
+    }
+
+    /// Keeps a value that was made without being asked for.
+    pub fn put<T: Cached>(&self, key: Key, value: Arc<T>) {
+        let weight = value.weight() as u64 + ENTRY_OVERHEAD;
+        self.inner.insert(key, Slot { value, weight });
+    }
+
+    /// Takes a value out.
+    pub fn take<T: Cached>(&self, key: Key) -> Option<Arc<T>> {
+        self.inner.remove(&key).map(|(_, slot)| typed(slot))
+    }
+
+    /// What is at the second place, if there is one.
+    pub fn below(&self) -> Option<&dyn Below> {
+        self.below.as_deref()
     }
 
     /// Whether a key is there, without counting as a use of it.

@@ -4,14 +4,18 @@
 //! bytes. Offsets are absolute, there is no cursor, and any number of threads may read at once.
 
 mod file;
+mod forward;
 mod held;
 mod memory;
 mod span;
+mod stream;
 
 pub use file::FileSource;
+pub use forward::{Forward, PAGE};
 pub use held::{Held, Sign, Standing};
 pub use memory::Memory;
 pub use span::Span;
+pub use stream::{Decoder, Point, Stream};
 
 use crate::error::{Error, Kind, Result};
 use std::ops::Range;

@@ -19,6 +19,7 @@ pub struct Point {
 }
 
 /// Bytes that are decoded from their front, or from a point.
+#[allow(clippy::len_without_is_empty)] // Who wants to know whether there are any begins to decode.
 pub trait Stream: Send + Sync {
     /// Begins to decode, at the front or at a point.
     fn start(&self, from: Option<&Point>) -> Result<Box<dyn Decoder>>;

@@ -1,0 +1,519 @@
+//! A stream that can only be decoded from its front, made readable at any offset. All cleverness about seeking in
+//! compressed streams is here, once, for every format that has such streams.
+//!
+//! ```text
+//!   decoded bytes   |page 0|page 1|page 2| ... |page n|
+//!                    ▲                ▲          ▲
+//!                    point            point      wanted: from the nearest point, or parked decoder, before it
+//! ```
+//!
+//! What was decoded is kept in pages: in the cache, and below it on the disk when memory does not suffice. A page that is
+//! not there is decoded by a *run*, which begins at the nearest place before it: where a decoder was parked, or a point,
+//! or the front. Every page that a run comes by is kept, whoever waits for one of them gets it, and afterwards the
+//! decoder is parked in the cache, so that dictionaries count against the same budget as pages. So one who reads in sequence
+//! decodes once, many who read the same solid block share one run, and one who jumps pays for a distance only once.
+//!
+//! Two or more runs may be under way at different places. A lock is held for bookkeeping only, never while decoding.
+
+use super::{Decoder, Point, ReadAt, Stream};
+use crate::cache::{Cache, Cached, Key};
+use crate::error::{Error, Kind, Result};
+use crate::pool::{self, Background, lock};
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+
+/// Decoded bytes that are kept together.
+pub const PAGE: usize = 128 << 10;
+
+/// Decoded bytes between two points, to begin with.
+const APART: u64 = 1 << 20;
+
+/// Memory for the points of all streams of the process. A stream that would need more doubles the distance of its own.
+const POINTS_BUDGET: u64 = 64 << 20;
+static POINTS_USED: AtomicU64 = AtomicU64::new(0);
+
+/// Decoders that one stream parks; the one that was parked first goes.
+const PARKED: usize = 4;
+
+/// A run that ends shortly before a wanted page goes on to it.
+const JOIN: u64 = 32;
+
+/// Skipped pages that are so near before the wanted one are likely to be read soon.
+const NEAR: u64 = 8;
+
+/// Spaces of keys in the cache.
+const PAGES: u8 = 0;
+const DECODERS: u8 = 1;
+
+/// Work ahead of readers, for all streams of the process.
+fn ahead() -> &'static Background {
+    static AHEAD: OnceLock<Background> = OnceLock::new();
+    AHEAD.get_or_init(|| Background::new(pool::threads(), 32))
+}
+
+/// A stream with random access.
+pub struct Forward {
+    stream: Arc<dyn Stream>,
+    cache: Arc<Cache>,
+    owner: u64,
+    state: Mutex<State>,
+    moved: Condvar,
+    /// Itself, for work ahead.
+    me: Weak<Forward>,
+}
+
+#[derive(Default)]
+struct State {
+    /// In ascending order.
+    points: Vec<Point>,
+    apart: u64,
+    /// Positions of parked decoders, the oldest first.
+    parked: Vec<u64>,
+    runs: Vec<Run>,
+    /// Pages that somebody waits for.
+    wanted: HashMap<u64, Wanted>,
+    /// The length, when the end was reached.
+    end: Option<u64>,
+    /// The end of the furthest page that was decoded.
+    furthest: u64,
+    /// Whether memory was not enough for how this stream is read: pages go to the disk.
+    is_spilling: bool,
+    /// Where decoding failed, and how.
+    broken: Vec<(u64, Kind, String)>,
+}
+
+#[derive(Default)]
+struct Wanted {
+    waiting: usize,
+    page: Option<Page>,
+}
+
+type Page = Arc<Vec<u8>>;
+
+/// Somebody who decodes.
+struct Run {
+    id: u64,
+    /// The page that is decoded now.
+    at: u64,
+    /// The last page it will decode.
+    until: u64,
+}
+
+/// Where a run begins.
+enum Start {
+    Parked(u64),
+    Point(Point),
+    Front,
+}
+
+impl Start {
+    fn at(&self) -> u64 {
+        match self {
+            Self::Parked(at) => *at,
+            Self::Point(point) => point.at,
+            Self::Front => 0,
+        }
+    }
+}
+
+/// A decoder that waits to go on.
+struct Parked(Mutex<Option<Box<dyn Decoder>>>, usize);
+
+impl Cached for Parked {
+    fn weight(&self) -> usize {
+        self.1
+    }
+}
+
+impl Forward {
+    pub fn new(stream: Arc<dyn Stream>, cache: Arc<Cache>) -> Result<Arc<Self>> {
+        let points = stream.points()?;
+        Ok(Self::with_points(stream, cache, points))
+    }
+
+    /// The same with points that are known from before.
+    pub fn with_points(stream: Arc<dyn Stream>, cache: Arc<Cache>, points: Vec<Point>) -> Arc<Self> {
+        let owner = cache.new_owner();
+        let used: u64 = points.iter().map(|p| p.state.len() as u64).sum();
+        POINTS_USED.fetch_add(used, Ordering::Relaxed);
+        let state = Mutex::new(State { points, apart: APART, ..State::default() });
+        Arc::new_cyclic(|me| Self { stream, cache, owner, state, moved: Condvar::new(), me: me.clone() })
+    }
+
+    /// The points found until now.
+    pub fn points(&self) -> Vec<Point> {
+        lock(&self.state).points.clone()
+    }
+
+    /// Bytes between two points, as of now: what a jump decodes at most where the codec has points.
+    pub fn apart(&self) -> u64 {
+        lock(&self.state).apart
+    }
+
+    fn key(&self, page: u64) -> Key {
+        Key { owner: self.owner, space: PAGES, at: page }
+    }
+
+    fn kept(&self, page: u64) -> Option<Page> {
+        let key = self.key(page);
+        if let Some(kept) = self.cache.get(key) {
+            return Some(kept);
+        }
+        let kept = Arc::new(self.cache.below()?.get(key)?);
+        self.cache.put(key, kept.clone());
+        Some(kept)
+    }
+
+    /// A page; all up to `until` are decoded in the same go, if this has to be.
+    fn page(&self, page: u64, until: u64) -> Result<Page> {
+        if let Some(kept) = self.kept(page) {
+            return Ok(kept);
+        }
+        let mut state = lock(&self.state);
+        loop {
+            if let Some(kept) = self.cache.get(self.key(page)) {
+                return Ok(kept);
+            }
+            if let Some(end) = state.end.filter(|end| page * PAGE as u64 >= *end) {
+                return Err(Error::new(Kind::Damaged, format!("the data end at {end}, more were expected")));
+            }
+            let start = state.nearest(page);
+            if state.is_coming(page, start.at()) || state.runs.len() >= pool::threads().max(2) {
+                let (after, found) = self.wait(state, page);
+                match found {
+                    Some(found) => return Ok(found),
+                    None => state = after,
+                }
+                continue;
+            }
+            if let Some(error) = state.broken_between(start.at(), page) {
+                return Err(error);
+            }
+            return self.run(state, start, page, until);
+        }
+    }
+
+    /// Waits until something happens that concerns a page.
+    fn wait<'a>(&'a self, mut state: MutexGuard<'a, State>, page: u64) -> (MutexGuard<'a, State>, Option<Page>) {
+        state.wanted.entry(page).or_default().waiting += 1;
+        let mut state = self.moved.wait(state).unwrap_or_else(PoisonError::into_inner);
+        let Some(wanted) = state.wanted.get_mut(&page) else { return (state, None) };
+        let found = wanted.page.clone();
+        wanted.waiting -= 1;
+        if wanted.waiting == 0 {
+            state.wanted.remove(&page);
+        }
+        (state, found)
+    }
+
+    fn run(&self, mut state: MutexGuard<'_, State>, start: Start, page: u64, until: u64) -> Result<Page> {
+        static RUNS: AtomicU64 = AtomicU64::new(0);
+        let (id, first) = (RUNS.fetch_add(1, Ordering::Relaxed), start.at().div_ceil(PAGE as u64));
+        state.is_spilling |= page * (PAGE as u64) < state.furthest;
+        state.runs.push(Run { id, at: first, until: until.max(page) });
+        let parked = match &start {
+            Start::Parked(at) => {
+                state.parked.retain(|parked| parked != at);
+                self.cache.take::<Parked>(Key { owner: self.owner, space: DECODERS, at: *at })
+            }
+            _ => None,
+        };
+        drop(state);
+        let end = RunEnd { forward: self, id };
+        let decoder = match (start, parked.and_then(|parked| lock(&parked.0).take())) {
+            (_, Some(decoder)) => Ok(decoder),
+            // It was parked, and had to make room for something else meanwhile.
+            (Start::Parked(_), None) => {
+                drop(end);
+                return self.page(page, until);
+            }
+            (Start::Point(point), None) => self.begin(Some(&point), first * PAGE as u64 - point.at),
+            (Start::Front, None) => self.begin(None, 0),
+        };
+        let failed_at = first * PAGE as u64;
+        let decoder = decoder.map_err(|e| self.note_failure(failed_at, e))?;
+        self.decode(decoder, id, page)
+    }
+
+    /// A decoder that stands at the first page boundary at or behind a point.
+    fn begin(&self, from: Option<&Point>, skip: u64) -> Result<Box<dyn Decoder>> {
+        let mut decoder = self.stream.start(from)?;
+        let mut rest = vec![0; skip as usize];
+        let got = fill(&mut *decoder, &mut rest)?;
+        if got < rest.len() {
+            return Err(Error::new(Kind::Damaged, "the data end before they should"));
+        }
+        Ok(decoder)
+    }
+
+    /// Decodes page after page, until the wanted one and all that others want of this run are there.
+    fn decode(&self, mut decoder: Box<dyn Decoder>, id: u64, wanted: u64) -> Result<Page> {
+        let (mut found, mut apart) = (None, lock(&self.state).apart);
+        while let Some(number) = self.place_of(id) {
+            let at = number * PAGE as u64;
+            let page = self.next(&mut *decoder, at).map_err(|e| self.note_failure(at, e))?;
+            let is_last = page.len() < PAGE;
+            let page = Arc::new(page);
+            if number == wanted {
+                found = Some(page.clone());
+            }
+            let point = decoder.point(apart);
+            let goes_on = self.publish(id, number, wanted, page, point, &mut apart);
+            if is_last {
+                break;
+            }
+            if !goes_on {
+                self.park(decoder, (number + 1) * PAGE as u64);
+                break;
+            }
+        }
+        let end = lock(&self.state).end.unwrap_or_default();
+        found.ok_or_else(|| Error::new(Kind::Damaged, format!("the data end at {end}, more were expected")))
+    }
+
+    fn place_of(&self, id: u64) -> Option<u64> {
+        lock(&self.state).runs.iter().find(|run| run.id == id).map(|run| run.at)
+    }
+
+    /// Decodes the page at a position. It is shorter than others only at the end.
+    fn next(&self, decoder: &mut dyn Decoder, at: u64) -> Result<Vec<u8>> {
+        let left = self.stream.len().map(|len| len.saturating_sub(at));
+        let room = left.map_or(PAGE, |left| left.min(PAGE as u64) as usize);
+        let mut page = vec![0; room];
+        let got = fill(decoder, &mut page)?;
+        if left.is_some() && got < room {
+            let (end, len) = (at + got as u64, self.stream.len().unwrap_or_default());
+            return Err(Error::new(Kind::Damaged, format!("the data end at {end} of {len} bytes")));
+        }
+        // The check over the whole is made when the end is asked for.
+        if left == Some(got as u64) && decoder.read(&mut [0])? > 0 {
+            return Err(Error::new(Kind::Damaged, "there are more data than the archive says"));
+        }
+        page.truncate(got);
+        page.shrink_to_fit();
+        Ok(page)
+    }
+
+    /// Keeps a page and gives it to those who wait. False when nobody needs the run to go on.
+    fn publish(&self, id: u64, number: u64, wanted: u64, page: Page, point: Option<Point>, apart: &mut u64) -> bool {
+        let mut state = lock(&self.state);
+        let end = number * PAGE as u64 + page.len() as u64;
+        if page.len() < PAGE || self.stream.len() == Some(end) {
+            state.end = Some(end);
+        }
+        state.furthest = state.furthest.max(end);
+        if let Some(point) = point {
+            state.add_point(point);
+        }
+        *apart = state.apart;
+        let is_awaited = state.wanted.get_mut(&number).map(|wanted| wanted.page = Some(page.clone())).is_some();
+        // What is passed on the way to a far place would push out what is used.
+        let is_passed = number + NEAR < wanted && !is_awaited;
+        let is_spilled = is_passed || state.is_spilling;
+        let goes_on = state.runs.iter_mut().find(|run| run.id == id).is_some_and(|run| {
+            run.at = number + 1;
+            run.at <= run.until
+        });
+        let is_at_end = state.end == Some(end);
+        drop(state);
+        let key = self.key(number);
+        match self.cache.below() {
+            Some(below) if is_spilled => {
+                below.put(key, &page);
+                if !is_passed {
+                    self.cache.put(key, page);
+                }
+            }
+            _ => self.cache.put(key, page),
+        }
+        self.moved.notify_all();
+        goes_on && !is_at_end
+    }
+
+    fn park(&self, decoder: Box<dyn Decoder>, at: u64) {
+        if lock(&self.state).end.is_some_and(|end| at >= end) {
+            return;
+        }
+        let weight = decoder.weight();
+        let key = |at| Key { owner: self.owner, space: DECODERS, at };
+        self.cache.put(key(at), Arc::new(Parked(Mutex::new(Some(decoder)), weight)));
+        let mut state = lock(&self.state);
+        state.parked.retain(|parked| *parked != at);
+        state.parked.push(at);
+        if state.parked.len() > PARKED {
+            let oldest = state.parked.remove(0);
+            drop(state);
+            self.cache.take::<Parked>(key(oldest));
+        }
+    }
+
+    fn note_failure(&self, at: u64, error: Error) -> Error {
+        if matches!(error.kind(), Kind::Damaged | Kind::Unsupported | Kind::Limit) {
+            lock(&self.state).broken.push((at, error.kind(), error.to_string()));
+        }
+        error
+    }
+
+    /// Decodes to the end, to learn where it is.
+    fn find_end(&self) -> Result<u64> {
+        loop {
+            let (end, furthest) = {
+                let state = lock(&self.state);
+                (state.end, state.furthest)
+            };
+            if let Some(end) = end {
+                return Ok(end);
+            }
+            let next = furthest / PAGE as u64;
+            match self.page(next, next + JOIN) {
+                Ok(_) => {}
+                // The end is just there where a page would begin.
+                Err(e) => return lock(&self.state).end.ok_or(e),
+            }
+        }
+    }
+}
+
+/// Takes a run out of the list, however it ended.
+struct RunEnd<'a> {
+    forward: &'a Forward,
+    id: u64,
+}
+
+impl Drop for RunEnd<'_> {
+    fn drop(&mut self) {
+        lock(&self.forward.state).runs.retain(|run| run.id != self.id);
+        self.forward.moved.notify_all();
+    }
+}
+
+impl State {
+    /// The nearest place before a page from which to begin.
+    fn nearest(&self, page: u64) -> Start {
+        let target = page * PAGE as u64;
+        let parked = self.parked.iter().copied().filter(|at| *at <= target).max();
+        let point = self.points.partition_point(|point| point.at <= target).checked_sub(1).map(|at| &self.points[at]);
+        match (parked, point) {
+            (Some(parked), Some(point)) if point.at > parked => Start::Point(point.clone()),
+            (Some(parked), _) => Start::Parked(parked),
+            (None, Some(point)) if point.at > 0 => Start::Point(point.clone()),
+            _ => Start::Front,
+        }
+    }
+
+    /// Whether a run comes by a page, or can be made to, sooner than one that begins at `start` would.
+    fn is_coming(&mut self, page: u64, start: u64) -> bool {
+        for run in self.runs.iter_mut().filter(|run| run.at <= page) {
+            if run.until >= page {
+                return true;
+            }
+            if page - run.until <= JOIN && run.at * (PAGE as u64) >= start {
+                run.until = page;
+                return true;
+            }
+        }
+        false
+    }
+
+    fn broken_between(&self, start: u64, page: u64) -> Option<Error> {
+        let place = |at: &u64| start <= *at && *at <= page * PAGE as u64;
+        let (_, kind, what) = self.broken.iter().find(|(at, ..)| place(at))?;
+        Some(Error::new(*kind, what.clone()))
+    }
+
+    fn add_point(&mut self, point: Point) {
+        let place = self.points.partition_point(|p| p.at < point.at);
+        let near = |p: Option<&Point>| p.is_some_and(|p| p.at.abs_diff(point.at) < self.apart / 2);
+        if near(self.points.get(place)) || near(place.checked_sub(1).and_then(|at| self.points.get(at))) {
+            return;
+        }
+        POINTS_USED.fetch_add(point.state.len() as u64, Ordering::Relaxed);
+        self.points.insert(place, point);
+        if POINTS_USED.load(Ordering::Relaxed) > POINTS_BUDGET && self.points.len() > 16 {
+            self.thin_out();
+        }
+    }
+
+    /// Every second point goes.
+    fn thin_out(&mut self) {
+        self.apart *= 2;
+        let mut odd = false;
+        let mut freed = 0;
+        self.points.retain(|point| {
+            odd = !odd;
+            freed += if odd { 0 } else { point.state.len() as u64 };
+            odd
+        });
+        POINTS_USED.fetch_sub(freed, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Forward {
+    fn drop(&mut self) {
+        let used: u64 = lock(&self.state).points.iter().map(|p| p.state.len() as u64).sum();
+        POINTS_USED.fetch_sub(used, Ordering::Relaxed);
+    }
+}
+
+/// Reads until the buffer is full or the end is there.
+fn fill(decoder: &mut dyn Decoder, into: &mut [u8]) -> Result<usize> {
+    let mut got = 0;
+    while got < into.len() {
+        match decoder.read(&mut into[got..])? {
+            0 => break,
+            more => got += more,
+        }
+    }
+    Ok(got)
+}
+
+impl ReadAt for Forward {
+    fn len(&self) -> Result<u64> {
+        match self.stream.len() {
+            Some(len) => Ok(len),
+            None => self.find_end(),
+        }
+    }
+
+    fn read_at(&self, at: u64, into: &mut [u8]) -> Result<usize> {
+        let end = self.stream.len().or(lock(&self.state).end);
+        let mut done = 0;
+        while done < into.len() {
+            let here = at.saturating_add(done as u64);
+            if end.is_some_and(|end| here >= end) {
+                break;
+            }
+            let (number, within) = (here / PAGE as u64, (here % PAGE as u64) as usize);
+            let page = match self.page(number, number) {
+                Ok(page) => page,
+                Err(e) => match lock(&self.state).end {
+                    Some(end) if here >= end && self.stream.len().is_none() => break,
+                    // What was read before the damage is right.
+                    _ if done > 0 => break,
+                    _ => return Err(e),
+                },
+            };
+            let Some(bytes) = page.get(within..).filter(|bytes| !bytes.is_empty()) else { break };
+            let len = bytes.len().min(into.len() - done);
+            into[done..done + len].copy_from_slice(&bytes[..len]);
+            done += len;
+        }
+        Ok(done)
+    }
+
+    fn will_read(&self, range: Range<u64>) {
+        let (first, last) = (range.start / PAGE as u64, range.end.saturating_sub(1) / PAGE as u64);
+        let is_there = |page: &u64| self.cache.contains(self.key(*page));
+        let Some(first) = (first..=last).find(|page| !is_there(page)) else { return };
+        let me = self.me.clone();
+        ahead().push(move || {
+            // Whoever reads it for good tells what is wrong with it.
+            let _ = me.upgrade().map(|me| me.page(first, last));
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;
