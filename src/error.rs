@@ -52,6 +52,14 @@ pub enum Kind {
     Busy,
     /// The bytes are of no format known here.
     NotRecognised,
+    /// It is encrypted, and nobody gave a password.
+    NeedsPassword,
+    /// It is encrypted, and no password that was given is right.
+    WrongPassword,
+    /// It is encrypted in a way this build cannot undo.
+    UnknownCipher,
+    /// A volume of an archive of several files is not there.
+    MissingVolume,
     /// A known format, with a codec, a feature or a version this build has not got.
     Unsupported,
     /// A header or an index is damaged, so nothing can be opened.

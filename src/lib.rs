@@ -9,7 +9,7 @@
 //!  3  the file system     vfs/             open/          nodes and handles; location -> Volume
 //!  2  suppliers           formats/{st,folder}             bytes -> tree, tree -> bytes
 //!  1  the two nouns       source/          tree/          ReadAt, Store; Tree, Attr, Name
-//!  0  stones              error  cache  pool  codec/      no I/O, no names, no clock
+//!  0  stones              error  key  cache  pool  codec/ no I/O, no names, no clock
 //! ```
 //!
 //! Nothing imports upward, and the rooms of one floor do not know each other; `tests/architecture.rs` keeps it so.
@@ -30,6 +30,7 @@
 pub mod cache;
 pub mod codec;
 pub mod error;
+pub mod key;
 pub mod pool;
 
 pub mod source;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use stmount::cache::Cache;
 use stmount::error::Result;
 use stmount::formats::st::{Container, St};
-use stmount::formats::{Access, Format, HEAD, Unwatched};
+use stmount::formats::{Access, Format, HEAD, Match, Probe, Unwatched};
 use stmount::source::{Memory, ReadAt};
 use stmount::tree::{Kind, Name, NameBuf, Node, Tree};
 
@@ -23,7 +23,7 @@ const PIECE: usize = 10_000;
 
 pub fn all(bytes: &[u8]) {
     let (head, tail) = (&bytes[..bytes.len().min(HEAD)], &bytes[bytes.len().saturating_sub(HEAD)..]);
-    if !St.recognise(head, tail) {
+    if St.recognise(&Probe { head, tail, name: "fuzz" }) == Match::No {
         return;
     }
     let bytes = Arc::new(Memory::new(bytes.to_vec()));

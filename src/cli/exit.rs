@@ -8,12 +8,16 @@ pub const SYSTEM: u8 = 2;
 pub const WARNINGS: u8 = 3;
 pub const NO_SOURCE: u8 = 10;
 pub const LOCKED: u8 = 11;
+pub const WRONG_PASSWORD: u8 = 12;
 pub const NO_SPACE: u8 = 13;
 pub const BAD_MOUNT_POINT: u8 = 14;
+pub const NEEDS_PASSWORD: u8 = 20;
+pub const UNKNOWN_CIPHER: u8 = 22;
 pub const NOT_RECOGNISED: u8 = 30;
 pub const BAD_HEADER: u8 = 31;
 pub const MOUNT_FAILED: u8 = 32;
 pub const UNSUPPORTED: u8 = 33;
+pub const MISSING_VOLUME: u8 = 34;
 pub const CHANGED: u8 = 44;
 pub const DAMAGED: u8 = 50;
 pub const BUSY: u8 = 60;
@@ -29,12 +33,16 @@ pub const TABLE: &[(u8, &str)] = &[
     (WARNINGS, "done, but some files were skipped or are missing; what is known of them was told"),
     (NO_SOURCE, "the source does not exist or cannot be opened"),
     (LOCKED, "another process holds the container"),
+    (WRONG_PASSWORD, "no password that was given is right"),
     (NO_SPACE, "no space left where something had to be written"),
     (BAD_MOUNT_POINT, "the mount point is missing, not an empty directory, or inside the source"),
+    (NEEDS_PASSWORD, "the source is encrypted, and no password was given"),
+    (UNKNOWN_CIPHER, "the source is encrypted in a way that this program cannot undo"),
     (NOT_RECOGNISED, "the source is of no known format"),
     (BAD_HEADER, "the header or the index of the source is damaged"),
     (MOUNT_FAILED, "the kernel or fusermount3 refused the mount"),
     (UNSUPPORTED, "the source needs a method or a version that this program has not got"),
+    (MISSING_VOLUME, "a file of a source of several files is missing; it is named"),
     (CHANGED, "the source was changed while it was in use"),
     (DAMAGED, "data are damaged and cannot be repaired; the files are named"),
     (BUSY, "the mount is in use and was not unmounted; the processes are named"),
@@ -57,6 +65,10 @@ pub fn code(kind: Kind) -> u8 {
         Kind::Header | Kind::Limit => BAD_HEADER,
         Kind::MountFailed => MOUNT_FAILED,
         Kind::Unsupported => UNSUPPORTED,
+        Kind::NeedsPassword => NEEDS_PASSWORD,
+        Kind::WrongPassword => WRONG_PASSWORD,
+        Kind::UnknownCipher => UNKNOWN_CIPHER,
+        Kind::MissingVolume => MISSING_VOLUME,
         Kind::Changed => CHANGED,
         Kind::Damaged => DAMAGED,
         Kind::Busy => BUSY,

@@ -9,6 +9,7 @@ pub use upkeep::Upkeep;
 
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
+use crate::key::{Keys, NoKeys};
 use crate::source::{Held, ReadAt, Store};
 use crate::tree::{Changes, Owner, Time, Tree};
 use std::io::Write;
@@ -30,6 +31,14 @@ pub struct Access {
     pub upkeep: Upkeep,
     /// How strongly what is written is compressed, 1 to 9, where the format leaves that open.
     pub level: Option<u8>,
+    /// How archives of other makers are read.
+    pub reading: Arc<Reading>,
+    /// The other files of an archive of several, where there may be any.
+    pub volumes: Option<Arc<dyn Volumes>>,
+    /// What was learnt of these bytes when they were opened before.
+    pub memory: Option<Arc<dyn Remembered>>,
+    /// Who follows an opening that takes long.
+    pub watch: Arc<dyn Watch>,
     pub cache: Arc<Cache>,
     /// Where the bytes are from, for messages.
     pub name: String,
@@ -39,13 +48,56 @@ impl Access {
     /// To read the newest state.
     pub fn to_read(bytes: Arc<dyn ReadAt>, cache: Arc<Cache>, name: impl Into<String>) -> Self {
         let (store, held, owners, state, level, upkeep) = (None, None, None, None, None, Upkeep::default());
-        Self { bytes, store, held, owners, state, upkeep, level, cache, name: name.into() }
+        let (reading, volumes, memory, watch) = (Arc::default(), None, None, Arc::new(Unwatched));
+        let name = name.into();
+        Self { bytes, store, held, owners, state, upkeep, level, reading, volumes, memory, watch, cache, name }
     }
 
     /// To change what is stored; whoever opens it holds the lock.
     pub fn to_write<S: Store + 'static>(store: Arc<S>, cache: Arc<Cache>, name: impl Into<String>) -> Self {
         Self { store: Some(store.clone()), ..Self::to_read(store, cache, name) }
     }
+}
+
+/// How archives of other makers are read.
+#[derive(Clone)]
+pub struct Reading {
+    pub keys: Arc<dyn Keys>,
+    /// The charset of names that do not say theirs; it is guessed where nobody says one.
+    pub encoding: Option<String>,
+    /// Refuse what is slightly wrong, instead of reading it with a warning.
+    pub strict: bool,
+    /// Open it though a password is missing or wrong, or the list of its entries is damaged.
+    pub force: bool,
+    /// More entries than this are refused.
+    pub max_entries: usize,
+}
+
+/// Entries of one archive, unless somebody says otherwise: about a gigabyte of memory.
+pub const MAX_ENTRIES: usize = 10_000_000;
+
+impl Default for Reading {
+    fn default() -> Self {
+        Self { keys: Arc::new(NoKeys), encoding: None, strict: false, force: false, max_entries: MAX_ENTRIES }
+    }
+}
+
+/// The files beside an archive.
+pub trait Volumes: Send + Sync {
+    /// The file name of the archive itself.
+    fn name(&self) -> &str;
+
+    /// Another file in the same place, if it is there.
+    fn open(&self, name: &str) -> Result<Option<Arc<dyn ReadAt>>>;
+}
+
+/// What is kept of an archive from one opening to the next: it is found again only for the same unchanged bytes.
+pub trait Remembered: Send + Sync {
+    /// What was kept for a purpose.
+    fn load(&self, what: &str) -> Option<Vec<u8>>;
+
+    /// Keeps it. Where that fails, it is made again next time.
+    fn save(&self, what: &str, bytes: &[u8]);
 }
 
 /// The names of a user and a group, by their numbers.
@@ -61,11 +113,15 @@ pub struct Volume {
     pub cache: Option<Arc<Cache>>,
     /// The name of the format.
     pub format: &'static str,
+    /// What a person is to be told: what is slightly wrong, what is shown under another name.
+    pub notes: Vec<String>,
+    /// What `info` tells of it: methods, blocks, what a jump costs.
+    pub facts: Vec<(&'static str, String)>,
 }
 
 impl Volume {
     pub fn read_only(tree: Arc<dyn Tree>, format: &'static str) -> Self {
-        Self { tree, writer: None, states: None, cache: None, format }
+        Self { tree, writer: None, states: None, cache: None, format, notes: Vec::new(), facts: Vec::new() }
     }
 }
 
@@ -104,13 +160,40 @@ pub struct State {
     pub names: Vec<String>,
 }
 
+/// What a format sees of bytes when it is asked whether it knows them.
+pub struct Probe<'a> {
+    /// The beginning and the end, both up to [`HEAD`] bytes.
+    pub head: &'a [u8],
+    pub tail: &'a [u8],
+    /// The file name.
+    pub name: &'a str,
+}
+
+/// How sure a format is. The surest is taken, and of several the first in the list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Match {
+    No,
+    /// Only the file name speaks for it, or a few bytes that others may have as well.
+    Weak,
+    /// It ends like one; something else may stand in front of it.
+    Tail,
+    /// It begins like one.
+    Head,
+}
+
+impl Match {
+    /// A match of the beginning, or none.
+    pub fn head(is_it: bool) -> Self {
+        if is_it { Self::Head } else { Self::No }
+    }
+}
+
 /// A way of reading, and perhaps of writing, one kind of container.
 pub trait Format: Sync {
     fn name(&self) -> &'static str;
 
-    /// Whether these bytes are of this format: `head` is the beginning and `tail` the end of the source, both up to
-    /// [`HEAD`] bytes.
-    fn recognise(&self, head: &[u8], tail: &[u8]) -> bool;
+    /// How sure it is that these bytes are of this format.
+    fn recognise(&self, probe: &Probe<'_>) -> Match;
 
     fn open(&self, access: Access) -> Result<Volume>;
 }
@@ -223,7 +306,8 @@ pub fn open(access: Access) -> Result<Volume> {
     access.bytes.read_exact_at(0, &mut head)?;
     let mut tail = vec![0; HEAD.min(len as usize)];
     access.bytes.read_exact_at(len - tail.len() as u64, &mut tail)?;
-    match FORMATS.iter().find(|f| f.recognise(&head, &tail)) {
+    let probe = Probe { head: &head, tail: &tail, name: &access.name };
+    match recognised(&probe) {
         Some(format) => {
             let cache = Some(access.cache.clone());
             Ok(Volume { cache, ..format.open(access)? })
@@ -231,4 +315,10 @@ pub fn open(access: Access) -> Result<Volume> {
         None => Err(Error::new(Kind::NotRecognised, format!("{}: not an archive of a known format", access.name))
             .hint("stmount reads .st containers; `stmount pack DIR x.st` makes one")),
     }
+}
+
+fn recognised(probe: &Probe<'_>) -> Option<&'static dyn Format> {
+    let sure = FORMATS.iter().map(|format| (format.recognise(probe), *format)).filter(|(sure, _)| *sure > Match::No);
+    // Of several that are equally sure, `max_by_key` takes the last.
+    sure.rev().max_by_key(|(sure, _)| *sure).map(|(_, format)| format)
 }

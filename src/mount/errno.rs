@@ -7,7 +7,7 @@ use fuser::Errno;
 pub fn errno(kind: Kind) -> Errno {
     match kind {
         Kind::NotFound => Errno::ENOENT,
-        Kind::Denied => Errno::EACCES,
+        Kind::Denied | Kind::NeedsPassword | Kind::WrongPassword => Errno::EACCES,
         Kind::Exists => Errno::EEXIST,
         Kind::NotADirectory => Errno::ENOTDIR,
         Kind::IsADirectory => Errno::EISDIR,
@@ -20,13 +20,17 @@ pub fn errno(kind: Kind) -> Errno {
         Kind::NotPermitted => Errno::EPERM,
         Kind::NoAttribute => Errno::NO_XATTR,
         Kind::Locked | Kind::Busy => Errno::EBUSY,
-        Kind::Unsupported => Errno::EOPNOTSUPP,
+        Kind::Unsupported | Kind::UnknownCipher => Errno::EOPNOTSUPP,
         Kind::Changed => Errno::ESTALE,
         Kind::Interrupted => Errno::EINTR,
         Kind::System | Kind::Limit => Errno::ENOMEM,
-        Kind::Io | Kind::MountFailed | Kind::NotRecognised | Kind::Header | Kind::Damaged | Kind::Warnings => {
-            Errno::EIO
-        }
+        Kind::Io
+        | Kind::MissingVolume
+        | Kind::MountFailed
+        | Kind::NotRecognised
+        | Kind::Header
+        | Kind::Damaged
+        | Kind::Warnings => Errno::EIO,
     }
 }
 

@@ -7,6 +7,7 @@ mod file;
 mod forward;
 mod held;
 mod memory;
+mod shelf;
 mod span;
 mod stream;
 
@@ -14,6 +15,7 @@ pub use file::FileSource;
 pub use forward::{Forward, PAGE};
 pub use held::{Held, Sign, Standing};
 pub use memory::Memory;
+pub use shelf::Shelf;
 pub use span::Span;
 pub use stream::{Decoder, Point, Stream};
 

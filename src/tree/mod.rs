@@ -4,6 +4,7 @@
 //! packer, a file browser) it does not know. A [`Node`] is an inode: two names of one hard-linked file lead to one node.
 
 mod attr;
+mod catalog;
 mod changes;
 mod draft;
 mod filter;
@@ -12,6 +13,7 @@ mod name;
 mod walk;
 
 pub use attr::{Attr, Kind, Owner, Time, device};
+pub use catalog::{Builder, Catalog, Contents, Duplicates, Item, MISSING, PATH_ATTRIBUTE, Tables};
 pub use changes::{Changes, Inode, Named};
 pub use draft::{Draft, From as PartFrom, Part, Touched};
 pub use filter::Filter;
@@ -77,6 +79,11 @@ pub trait Tree: Send + Sync {
 
     /// True when nothing in this tree can change while it is open, so that a kernel may cache all of it for ever.
     fn is_frozen(&self) -> bool;
+
+    /// Where the contents of a file lie among those of others: who reads many of them does so in this order.
+    fn place(&self, _file: Node) -> u64 {
+        0
+    }
 }
 
 /// The error of a name that is not there.

@@ -51,7 +51,7 @@ pub use pack::{Packer, Segmentation};
 pub use recover::{Recovered, recover};
 pub use tree::Container;
 
-use super::{Access, Format, States, Volume, Writer};
+use super::{Access, Format, Match, Probe, States, Volume, Writer};
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result, Within};
 use crate::source::{ReadAt, Span};
@@ -73,10 +73,14 @@ impl Format for St {
         "st"
     }
 
-    fn recognise(&self, head: &[u8], tail: &[u8]) -> bool {
+    fn recognise(&self, probe: &Probe<'_>) -> Match {
         // The header may be lost: a record behind it, or the footer at the end, tells as much.
-        let record = head.get(HEADER_LEN as usize..).is_some_and(|rest| rest.starts_with(&RECORD_MAGIC));
-        head.starts_with(&MAGIC) || record || footer_of(tail).is_some()
+        let record = probe.head.get(HEADER_LEN as usize..).is_some_and(|rest| rest.starts_with(&RECORD_MAGIC));
+        match probe.head.starts_with(&MAGIC) || record {
+            true => Match::Head,
+            false if footer_of(probe.tail).is_some() => Match::Tail,
+            false => Match::No,
+        }
     }
 
     fn open(&self, access: Access) -> Result<Volume> {

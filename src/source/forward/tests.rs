@@ -1,5 +1,4 @@
 use super::*;
-use std::sync::atomic::AtomicBool;
 
 /// Bytes that tell their place, decoded with a count of how many were.
 struct Counting {
@@ -167,7 +166,7 @@ fn a_stream_that_is_shorter_or_longer_than_it_says_is_damaged() {
 #[test]
 fn what_memory_has_no_room_for_is_kept_below() {
     #[derive(Default)]
-    struct Disk(Mutex<HashMap<Key, Vec<u8>>>, AtomicBool);
+    struct Disk(Mutex<HashMap<Key, Vec<u8>>>);
     impl crate::cache::Below for Disk {
         fn put(&self, key: Key, bytes: &[u8]) {
             lock(&self.0).insert(key, bytes.to_vec());

@@ -1,0 +1,88 @@
+//! Secrets, and whoever is asked for them.
+
+use crate::error::{Error, Kind, Result};
+use zeroize::Zeroizing;
+
+/// A password. It is wiped when it is dropped, and is never shown: it has no `Debug` and no `Display`.
+#[derive(Clone)]
+pub struct Secret(Zeroizing<Vec<u8>>);
+
+impl Secret {
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+
+    /// The bytes, for who makes a key of them.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// Who knows passwords: a file of them, a command, a person at a terminal.
+pub trait Keys: Send + Sync {
+    /// The password to try next for the thing of this name, after so many that were wrong. `None` when there is no
+    /// further one.
+    fn next(&self, what: &str, wrong: usize) -> Option<Secret>;
+}
+
+/// Nobody knows any.
+pub struct NoKeys;
+
+impl Keys for NoKeys {
+    fn next(&self, _what: &str, _wrong: usize) -> Option<Secret> {
+        None
+    }
+}
+
+/// One password, for all that asks.
+pub struct OneKey(pub Secret);
+
+impl Keys for OneKey {
+    fn next(&self, _what: &str, wrong: usize) -> Option<Secret> {
+        (wrong == 0).then(|| self.0.clone())
+    }
+}
+
+/// Tries one password after the other until one fits, and returns what `fits` made of it.
+///
+/// # Errors
+/// `NeedsPassword` when there is none, `WrongPassword` when none fits.
+pub fn fitting<T>(keys: &dyn Keys, what: &str, mut fits: impl FnMut(&Secret) -> Result<Option<T>>) -> Result<T> {
+    let mut wrong = 0;
+    while let Some(key) = keys.next(what, wrong) {
+        if let Some(made) = fits(&key)? {
+            return Ok(made);
+        }
+        wrong += 1;
+    }
+    Err(match wrong {
+        0 => Error::new(Kind::NeedsPassword, format!("{what} is encrypted, and no password was given"))
+            .hint("--password-file FILE, or a terminal on which it can be asked for"),
+        1 => Error::new(Kind::WrongPassword, format!("the password is wrong for {what}")),
+        n => Error::new(Kind::WrongPassword, format!("none of {n} passwords is right for {what}")),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct List(&'static [&'static str]);
+
+    impl Keys for List {
+        fn next(&self, _what: &str, wrong: usize) -> Option<Secret> {
+            self.0.get(wrong).map(|key| Secret::new(key.as_bytes().to_vec()))
+        }
+    }
+
+    fn find(list: &'static [&'static str]) -> Result<usize> {
+        fitting(&List(list), "a.zip", |key| Ok((key.expose() == b"right").then_some(key.expose().len())))
+    }
+
+    #[test]
+    fn passwords_are_tried_in_turn() {
+        assert_eq!(find(&["wrong", "right", "other"]).unwrap(), 5);
+        assert_eq!(find(&[]).unwrap_err().kind(), Kind::NeedsPassword);
+        assert_eq!(find(&["wrong", "worse"]).unwrap_err().kind(), Kind::WrongPassword);
+    }
+}
