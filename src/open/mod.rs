@@ -1,6 +1,14 @@
 //! From a location to a [`Volume`]: a folder is a tree by itself, a file is opened by the format that recognises it.
+//!
+//! ```text
+//!   FILE            the format that recognises it            DIR       the folder
+//!   FILE@STATE      an earlier state of a container          A+B+C     all of them over each other, the rightmost wins
+//!   any of these, with a depth      archives inside are folders too
+//! ```
 
+mod beside;
 mod follow;
+mod nested;
 pub mod process;
 mod record;
 
@@ -9,20 +17,74 @@ pub use record::{Claim, record_of};
 
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result, Within};
-use crate::formats::{self, Access, Upkeep, Volume, folder};
+use crate::formats::{self, Access, Reading, Remembered, Unwatched, Upkeep, Volume, Volumes, Watch, folder};
 use crate::source::{FileSource, Held, ReadAt};
-use crate::tree::Owner;
+use crate::tree::{Owner, Union};
+use beside::{Beside, Indexes};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Opens a folder or a container.
-///
-/// `FILE@STATE` is an earlier state of a container, by its name or the number of its commit; a file of that name comes
-/// first.
+/// How something is opened to be read.
+#[derive(Clone)]
+pub struct How {
+    pub cache: Arc<Cache>,
+    pub reading: Arc<Reading>,
+    pub watch: Arc<dyn Watch>,
+    /// Where indexes are kept of what is slow to open.
+    pub indexes: Option<PathBuf>,
+    /// How deep archives inside of archives are shown as folders; 0 for not at all.
+    pub depth: u32,
+}
+
+impl How {
+    /// As plain as can be.
+    pub fn new(cache: Arc<Cache>) -> Self {
+        Self { cache, reading: Arc::default(), watch: Arc::new(Unwatched), indexes: None, depth: 0 }
+    }
+}
+
+/// Opens a folder or an archive.
 pub fn open(path: &Path, cache: Arc<Cache>) -> Result<Volume> {
+    open_as(path, &How::new(cache))
+}
+
+/// Opens a folder, an archive, or several over each other.
+///
+/// `FILE@STATE` is an earlier state of a container, by its name or the number of its commit; `A+B` are several, of which
+/// the rightmost wins. A file that is called so as a whole comes first.
+pub fn open_as(path: &Path, how: &How) -> Result<Volume> {
+    let volume = match parts(path) {
+        Some(parts) => union(&parts, how)?,
+        None => open_one(path, how)?,
+    };
+    Ok(match how.depth {
+        0 => volume,
+        _ => Volume {
+            tree: Arc::new(nested::Nested::new(volume.tree, how.clone())),
+            states: None,
+            writer: None,
+            ..volume
+        },
+    })
+}
+
+fn union(paths: &[PathBuf], how: &How) -> Result<Volume> {
+    let mut volumes = paths.iter().map(|path| open_one(path, how)).collect::<Result<Vec<_>>>()?;
+    let (mut notes, mut facts) = (Vec::new(), Vec::new());
+    for (path, volume) in paths.iter().zip(&mut volumes) {
+        let named = |note: String| format!("{}: {note}", path.display());
+        notes.extend(std::mem::take(&mut volume.notes).into_iter().map(named));
+        facts.push(("part", format!("{} ({})", path.display(), volume.format)));
+    }
+    let cache = Some(how.cache.clone());
+    let layers = volumes.into_iter().map(|volume| volume.tree).collect();
+    Ok(Volume { cache, notes, facts, ..Volume::read_only(Arc::new(Union::new(layers)), "union") })
+}
+
+fn open_one(path: &Path, how: &How) -> Result<Volume> {
     if let Some((file, state)) = with_state(path) {
         let name = path.display().to_string();
-        return formats::open(Access { state: Some(state), name, ..access(&file, cache)? });
+        return formats::open(Access { state: Some(state), name, ..access_as(&file, how)? });
     }
     let meta = std::fs::metadata(path).map_err(|e| {
         let e = Error::io(e, format!("cannot open {}", path.display()));
@@ -31,7 +93,35 @@ pub fn open(path: &Path, cache: Arc<Cache>) -> Result<Volume> {
     if meta.is_dir() {
         return Ok(Volume::read_only(Arc::new(folder::Folder::open(path)?), "folder"));
     }
-    formats::open(access(path, cache)?)
+    formats::open(access_as(path, how)?)
+}
+
+fn access_as(path: &Path, how: &How) -> Result<Access> {
+    let access = access(path, how.cache.clone())?;
+    let indexes = how.indexes.as_deref().and_then(|dir| Indexes::of(dir, path, &*access.bytes));
+    let memory = indexes.map(|indexes| Arc::new(indexes) as Arc<dyn Remembered>);
+    let volumes = Beside::of(path).map(|beside| Arc::new(beside) as Arc<dyn Volumes>);
+    Ok(Access { reading: how.reading.clone(), watch: how.watch.clone(), memory, volumes, ..access })
+}
+
+/// Parts `A+B+C`, when there is no file that is called so as a whole, and each part is there.
+pub fn parts(path: &Path) -> Option<Vec<PathBuf>> {
+    use std::os::unix::ffi::OsStrExt;
+    let whole = path.as_os_str().as_bytes();
+    if !whole.contains(&b'+') || path.symlink_metadata().is_ok() || with_state(path).is_some() {
+        return None;
+    }
+    let is_there = |path: &Path| path.exists() || with_state(path).is_some();
+    let (mut parts, mut begin) = (Vec::new(), 0);
+    // A plus may be part of a name: each part is the shortest that is there.
+    for (at, _) in whole.iter().enumerate().filter(|(_, b)| **b == b'+').chain([(whole.len(), &b'+')]) {
+        let part = PathBuf::from(std::ffi::OsStr::from_bytes(&whole[begin..at]));
+        if at > begin && is_there(&part) {
+            parts.push(part);
+            begin = at + 1;
+        }
+    }
+    (parts.len() > 1 && begin > whole.len()).then_some(parts)
 }
 
 /// Access to the bytes of a file, which a writer leaves where they are as long as this is open.
@@ -106,5 +196,27 @@ pub fn expect(path: &Path) {
     if let Ok(len) = file.len() {
         file.will_read(0..ENDS.min(len) / 8);
         file.will_read(len.saturating_sub(ENDS)..len);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plus_parts_only_what_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        for name in ["a.st", "b.st", "c+d.st", "x+y"] {
+            std::fs::write(at(name), b"").unwrap();
+        }
+        let joined = |parts: &[&str]| {
+            let parts: Vec<_> = parts.iter().map(|part| at(part).into_os_string().into_string().unwrap()).collect();
+            PathBuf::from(parts.join("+"))
+        };
+        assert_eq!(parts(&joined(&["a.st", "c+d.st", "b.st"])), Some(vec![at("a.st"), at("c+d.st"), at("b.st")]));
+        assert_eq!(parts(&at("x+y")), None);
+        assert_eq!(parts(&joined(&["a.st", "gone.st"])), None);
+        assert_eq!(parts(&at("a.st")), None);
     }
 }

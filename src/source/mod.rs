@@ -9,6 +9,7 @@ mod held;
 mod memory;
 mod shelf;
 mod span;
+mod spill;
 mod stream;
 
 pub use file::FileSource;
@@ -17,6 +18,7 @@ pub use held::{Held, Sign, Standing};
 pub use memory::Memory;
 pub use shelf::Shelf;
 pub use span::Span;
+pub use spill::Spill;
 pub use stream::{Decoder, Point, Stream};
 
 use crate::error::{Error, Kind, Result};

@@ -10,6 +10,7 @@ mod draft;
 mod filter;
 mod forest;
 mod name;
+mod union;
 mod walk;
 
 pub use attr::{Attr, Kind, Owner, Time, device};
@@ -19,6 +20,7 @@ pub use draft::{Draft, From as PartFrom, Part, Touched};
 pub use filter::Filter;
 pub use forest::{Entry, Forest, list_as};
 pub use name::{Name, NameBuf};
+pub use union::Union;
 pub use walk::{find_path, path_display};
 
 use crate::error::{Error, Kind as ErrorKind, Result};

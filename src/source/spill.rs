@@ -1,0 +1,243 @@
+//! Decoded pages on the disk, for what memory has no room for and decoding again would be slow.
+//!
+//! ```text
+//!   one file without a name │ slot 0 │ slot 1 │ ...       each holds one page, sealed with a key that only this process has
+//! ```
+//!
+//! The file has no name from the start, so nothing is left of it when the process ends, however it ends. What is in it may
+//! be the contents of an encrypted archive: it is written as the key stream of ChaCha20 makes it, and each writing of a slot
+//! has its own nonce. When all slots are taken, the one that was not asked for longest goes, about (second chance).
+//! Nothing here is ever an error: what cannot be kept is decoded again.
+
+use crate::cache::{Below, Key};
+use crate::pool::lock;
+use chacha20::ChaCha20;
+use chacha20::cipher::{KeyIvInit, StreamCipher};
+use rustix::fs::{Mode, OFlags, fstatvfs, openat};
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock};
+use zeroize::Zeroizing;
+
+/// Bytes of a slot: a page of a stream.
+const SLOT: u64 = super::PAGE as u64;
+
+/// Of what is free on the disk, this is left alone.
+const LEFT_FREE: u64 = 1 << 30;
+
+/// How often what is free is looked at: once for so many new slots.
+const LOOK_EVERY: u64 = 256;
+
+/// A bounded number of pages in a file.
+pub struct Spill {
+    dir: PathBuf,
+    most: u64,
+    file: OnceLock<Option<File>>,
+    secret: Zeroizing<[u8; 32]>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    places: HashMap<Key, u64>,
+    slots: Vec<Slot>,
+    /// The next slot that may have to go.
+    hand: usize,
+    /// Writings until now: the nonce of the next.
+    writings: u64,
+    /// The disk has no more room.
+    is_full: bool,
+}
+
+struct Slot {
+    key: Key,
+    len: u32,
+    nonce: u64,
+    was_asked_for: bool,
+    /// Somebody writes it just now.
+    is_busy: bool,
+}
+
+impl Spill {
+    /// At most so many bytes in a file in this directory, which is made when the first page comes.
+    pub fn new(dir: &Path, bytes: u64) -> Self {
+        let mut secret = Zeroizing::new([0; 32]);
+        let whole = rustix::rand::getrandom(secret.as_mut(), rustix::rand::GetRandomFlags::empty());
+        let most = if whole == Ok(32) { bytes / SLOT } else { 0 };
+        Self { dir: dir.to_owned(), most, file: OnceLock::new(), secret, state: Mutex::default() }
+    }
+
+    fn file(&self) -> Option<&File> {
+        self.file.get_or_init(|| nameless(&self.dir)).as_ref()
+    }
+
+    fn apply_key_stream(&self, nonce: u64, bytes: &mut [u8]) {
+        let mut whole = [0; 12];
+        whole[4..].copy_from_slice(&nonce.to_le_bytes());
+        ChaCha20::new((&*self.secret).into(), &whole.into()).apply_keystream(bytes);
+    }
+
+    /// A slot for a key, marked busy, with the nonce of this writing.
+    fn claim(&self, key: Key, len: usize, file: &File) -> Option<(u64, u64)> {
+        let mut state = lock(&self.state);
+        if state.places.contains_key(&key) {
+            return None;
+        }
+        let nonce = state.writings;
+        state.writings += 1;
+        let slot = Slot { key, len: len as u32, nonce, was_asked_for: false, is_busy: true };
+        let count = state.slots.len() as u64;
+        if count % LOOK_EVERY == 0 {
+            state.is_full |= count < self.most && !has_room(file);
+        }
+        let at = if count < self.most && !state.is_full {
+            state.slots.push(slot);
+            count
+        } else {
+            let at = state.victim()?;
+            let old = std::mem::replace(&mut state.slots[at], slot);
+            state.places.remove(&old.key);
+            at as u64
+        };
+        state.places.insert(key, at);
+        Some((at, nonce))
+    }
+}
+
+impl State {
+    fn victim(&mut self) -> Option<usize> {
+        for _ in 0..2 * self.slots.len() {
+            let at = self.hand;
+            self.hand = (at + 1) % self.slots.len();
+            let slot = &mut self.slots[at];
+            if !slot.is_busy && !std::mem::take(&mut slot.was_asked_for) {
+                return Some(at);
+            }
+        }
+        None
+    }
+}
+
+impl Below for Spill {
+    fn put(&self, key: Key, bytes: &[u8]) {
+        if self.most == 0 || bytes.len() as u64 > SLOT {
+            return;
+        }
+        let Some(file) = self.file() else { return };
+        let Some((at, nonce)) = self.claim(key, bytes.len(), file) else { return };
+        let mut sealed = bytes.to_vec();
+        self.apply_key_stream(nonce, &mut sealed);
+        let written = file.write_all_at(&sealed, at * SLOT);
+        let mut state = lock(&self.state);
+        let slot = &mut state.slots[at as usize];
+        slot.is_busy = false;
+        if written.is_err() {
+            slot.len = 0;
+            state.places.remove(&key);
+            state.is_full = true;
+        }
+    }
+
+    fn get(&self, key: Key) -> Option<Vec<u8>> {
+        let (at, len, nonce) = {
+            let mut state = lock(&self.state);
+            let at = *state.places.get(&key)?;
+            let slot = &mut state.slots[at as usize];
+            if slot.is_busy {
+                return None;
+            }
+            slot.was_asked_for = true;
+            (at, slot.len as usize, slot.nonce)
+        };
+        let mut bytes = vec![0; len];
+        self.file()?.read_exact_at(&mut bytes, at * SLOT).ok()?;
+        self.apply_key_stream(nonce, &mut bytes);
+        // It may have been given to another page meanwhile.
+        let state = lock(&self.state);
+        let slot = &state.slots[at as usize];
+        (slot.key == key && slot.nonce == nonce).then_some(bytes)
+    }
+}
+
+/// A file that never has a name where the file system can do that; else one whose name is taken away at once.
+fn nameless(dir: &Path) -> Option<File> {
+    std::fs::create_dir_all(dir).ok()?;
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    let mode = Mode::RUSR | Mode::WUSR;
+    if let Ok(file) = openat(rustix::fs::CWD, dir, flags | OFlags::TMPFILE, mode) {
+        return Some(file.into());
+    }
+    let path = dir.join(format!(".spill-{}", std::process::id()));
+    let file = openat(rustix::fs::CWD, &path, flags | OFlags::CREATE | OFlags::EXCL, mode).ok()?;
+    std::fs::remove_file(&path).ok()?;
+    Some(file.into())
+}
+
+fn has_room(file: &File) -> bool {
+    fstatvfs(file).is_ok_and(|v| v.f_bavail.saturating_mul(v.f_frsize) > LEFT_FREE + LOOK_EVERY * SLOT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(at: u64) -> Key {
+        Key { owner: 1, space: 0, at }
+    }
+
+    fn page(at: u64) -> Vec<u8> {
+        vec![at as u8; if at % 3 == 0 { 1000 } else { SLOT as usize }]
+    }
+
+    #[test]
+    fn what_is_kept_is_what_was_put_and_the_oldest_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let spill = Spill::new(dir.path(), 10 * SLOT);
+        for at in 0..30 {
+            spill.put(key(at), &page(at));
+            assert_eq!(spill.get(key(at)), Some(page(at)));
+        }
+        let kept = (0..30).filter(|at| spill.get(key(*at)) == Some(page(*at))).count();
+        assert_eq!(kept, 10);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "the file has no name");
+    }
+
+    #[test]
+    fn on_the_disk_nothing_is_in_clear() {
+        let dir = tempfile::tempdir().unwrap();
+        let spill = Spill::new(dir.path(), 10 * SLOT);
+        let clear = b"attack at dawn ".repeat(1000);
+        spill.put(key(1), &clear);
+        let mut stored = vec![0; clear.len()];
+        spill.file().unwrap().read_exact_at(&mut stored, 0).unwrap();
+        assert!(!stored.windows(6).any(|six| six == b"attack"));
+        assert_eq!(spill.get(key(1)), Some(clear));
+    }
+
+    #[test]
+    fn threads_never_see_the_page_of_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let spill = Spill::new(dir.path(), 4 * SLOT);
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let spill = &spill;
+                scope.spawn(move || {
+                    for n in 0..200 {
+                        let at = (n * 7 + thread * 3) % 12;
+                        spill.put(key(at), &page(at));
+                        assert!(spill.get(key(at)).is_none_or(|got| got == page(at)));
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn where_nothing_can_be_written_nothing_is_kept() {
+        let spill = Spill::new(Path::new("/proc/nowhere"), 10 * SLOT);
+        spill.put(key(1), &page(1));
+        assert_eq!(spill.get(key(1)), None);
+    }
+}
