@@ -187,7 +187,7 @@ fn who_reads_keeps_a_replaced_container_and_is_told_of_a_changed_one() {
     }
     desk.ok(&["pack", "-q", "two", "two.st"]);
     foreign(&desk);
-    desk.ok(&["-r", "two.st", "m"]);
+    desk.ok(&["--ro", "two.st", "m"]);
     fs::rename(desk.path("two.st"), desk.path("away.st")).unwrap();
     fs::copy(desk.path("other.st"), desk.path("two.st")).unwrap();
     assert_eq!(fs::read(desk.path("m/0")).unwrap(), noise(0));
@@ -263,7 +263,7 @@ fn the_record_beside_the_container_tells_who_writes_and_goes_with_him() {
     assert!(told.contains(&format!("pid {}", desk.daemon())) && told.contains(&place), "{told}");
     desk.umount();
     assert!(!desk.path("a.st.lock").exists());
-    desk.ok(&["-r", "a.st", "m"]);
+    desk.ok(&["--ro", "a.st", "m"]);
     assert!(!desk.path("a.st.lock").exists(), "who reads keeps nobody out");
     desk.umount();
 }
@@ -295,7 +295,7 @@ fn a_writer_on_another_machine_is_respected_until_the_lock_is_broken() {
         assert!(told.contains(word), "{word}: {told}");
     }
     assert_eq!(fs::read(desk.path("a.st.lock")).unwrap(), record.as_bytes());
-    desk.ok(&["-r", "a.st", "m"]);
+    desk.ok(&["--ro", "a.st", "m"]);
     desk.umount();
     desk.ok(&["mount", "--break-lock", "a.st", "m"]);
     desk.umount();

@@ -4,7 +4,9 @@
 //!  parent                                  daemon: the same program, the same words on its command line
 //!    plan, make the mount point
 //!    start ──────────────────────────────► setsid, open, read the root, enter the register, mount
-//!    wait for one line on its stdout ◄──── {"state":"ready",...}   or   {"state":"failed",...}
+//!    answer what it asks              ◄──── {"state":"ask",...}     for a password, see `ask`
+//!    show how far it is               ◄──── {"state":"progress",...}
+//!    wait for the last line           ◄──── {"state":"ready",...}   or   {"state":"failed",...}
 //!    list the mount, print, exit           stdin, stdout, stderr := /dev/null, cwd := /
 //!                                          serve until unmounted or signalled; leave the register
 //! ```
@@ -15,25 +17,33 @@
 //! The daemon never looks at its own mount: killed while it waits for an answer of its own, it could not end, and the mount
 //! would hang for everybody.
 
-use super::args;
+use super::args::{self, Common};
+use super::ask::{self, AskParent, Passwords};
 use super::plan::{self, Mounting};
+use super::progress::Progress;
 use super::{exit, heap, logging, say};
-use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
+use crate::formats::Watch;
+use crate::key::Keys;
 use crate::mount::session::{Entry, Register};
 use crate::mount::{self, Mounted, place};
-use crate::open::Claim;
+use crate::open::{Claim, How};
+use crate::pool::lock;
 use crate::tree::Totals;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Tells a process that it is the daemon: `given` or `made`, which is said of its mount point.
@@ -42,10 +52,12 @@ const ROLE: &str = "STMOUNT_DAEMON";
 /// Tells a daemon to unmount when its standard input ends, which is when the one who started it is gone.
 pub const LIFELINE: &str = "STMOUNT_LIFELINE";
 
-/// The one line that the daemon sends.
+/// A line that the daemon sends. The last one is that it is ready or has failed.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "lowercase")]
 enum Report {
+    Ask { what: String, wrong: usize },
+    Progress { total: u64, done: u64 },
     Ready(Ready),
     Failed { exit: u8, message: String, hint: Option<String> },
 }
@@ -57,65 +69,116 @@ pub struct Ready {
     pub mode: String,
     pub bytes: u64,
     pub nodes: u64,
+    pub notes: Vec<String>,
 }
 
 /// How the work of a parent or a daemon ended: an exit code, with everything said already.
 pub type Code = u8;
 
 /// Mounts, in the foreground or by a daemon.
-pub fn mount(given: &args::Mount, quiet: bool) -> Result<Code> {
+pub fn mount(given: &args::Mount, common: &Common) -> Result<Code> {
     let role = std::env::var(ROLE).ok();
     let planned =
         plan::mounting(&given.source, given.mountpoint.as_deref(), &given.options, role.as_deref() == Some("made"));
     match role {
         Some(_) => Ok(be_daemon(planned, given)),
-        None if given.foreground || given.debug => serve(&planned?, |ready, plan| {
-            announce(ready, plan, given, quiet, Instant::now());
-            Ok(())
-        })
-        .map(|()| exit::OK),
-        None => start(&planned?, given, quiet),
+        None if given.foreground || given.debug => {
+            let plan = planned?;
+            let (begun, progress) = (Instant::now(), Progress::new("open", common));
+            let how = how(&plan, Arc::new(keys(&plan, given)?), progress.clone());
+            serve(&plan, &how, |ready, plan| {
+                progress.finish("", json!({}), exit::OK);
+                announce(ready, plan, given, common.quiet, begun);
+                Ok(())
+            })
+            .map(|()| exit::OK)
+        }
+        None => start(&planned?, given, common),
     }
 }
 
-fn start(plan: &Mounting, given: &args::Mount, quiet: bool) -> Result<Code> {
+fn keys(plan: &Mounting, given: &args::Mount) -> Result<Passwords> {
+    let mut passwords = given.options.reading.passwords.clone();
+    passwords.password_file.extend(plan.options.password_files.iter().cloned());
+    Passwords::new(&passwords)
+}
+
+fn how(plan: &Mounting, keys: Arc<dyn Keys>, watch: Arc<dyn Watch>) -> How {
+    plan.options.archive.how(plan.options.cachesize.unwrap_or(plan::CACHE), keys, watch)
+}
+
+fn start(plan: &Mounting, given: &args::Mount, common: &Common) -> Result<Code> {
     let begun = Instant::now();
+    let keys = keys(plan, given).inspect_err(|_| plan.undo())?;
     // The disk works while the daemon starts.
     crate::open::expect(&plan.source);
-    let mut child = command(plan)?.spawn().map_err(|e| Error::io(e, "cannot start the daemon"))?;
-    let mut line = String::new();
-    let out = child.stdout.take().expect("its stdout is a pipe");
-    let heard = BufReader::new(out).read_line(&mut line);
-    match serde_json::from_str(&line) {
-        Ok(Report::Ready(ready)) => {
+    let (channel, answers) = channel()?;
+    let mut child = command(plan, given, &channel)?.spawn().map_err(|e| Error::io(e, "cannot start the daemon"))?;
+    drop(channel);
+    let out = BufReader::new(child.stdout.take().expect("its stdout is a pipe"));
+    match last_report(out, &keys, answers, common) {
+        Some(Report::Ready(ready)) => {
             readable(&plan.mountpoint).inspect_err(|_| plan.undo())?;
-            announce(&ready, plan, given, quiet, begun);
+            say::notes(&given.source, &ready.notes);
+            announce(&ready, plan, given, common.quiet, begun);
             Ok(exit::OK)
         }
-        Ok(Report::Failed { exit, message, hint }) => {
+        Some(Report::Failed { exit, message, hint }) => {
             let _ = child.wait();
             plan.undo();
             say::problem(&message, hint.as_deref());
             Ok(exit)
         }
-        Err(_) => {
+        _ => {
             let ended = child.wait().map(|s| s.to_string()).unwrap_or_default();
             plan.undo();
-            log::debug!("heard from the daemon: {heard:?} {line:?}");
             Err(Error::new(Kind::System, format!("the daemon ended before the mount was ready ({ended})"))
                 .hint("stmount -f -d, which stays in the foreground and tells more"))
         }
     }
 }
 
-/// The daemon sees the same words, and a mount point that was made as one more: `ps` then shows both.
-fn command(plan: &Mounting) -> Result<Command> {
+/// Listens to a daemon until it is ready, has failed, or is gone.
+fn last_report(out: impl BufRead, keys: &dyn Keys, mut answers: File, common: &Common) -> Option<Report> {
+    let mut shown: Option<Arc<Progress>> = None;
+    for line in out.lines() {
+        match serde_json::from_str(&line.ok()?).ok()? {
+            Report::Ask { what, wrong } => {
+                // One who is gone will not miss the answer.
+                let _ = ask::answer(keys, &what, wrong, &mut answers);
+            }
+            Report::Progress { total, done } => {
+                shown.get_or_insert_with(|| Progress::new("open", common)).set(total, done);
+            }
+            last => {
+                shown.inspect(|progress| progress.finish("", json!({}), exit::OK));
+                return Some(last);
+            }
+        }
+    }
+    None
+}
+
+/// The way of passwords to the daemon: the end that it inherits, and the other one.
+fn channel() -> Result<(OwnedFd, File)> {
+    use rustix::pipe::{PipeFlags, pipe_with};
+    let failed = |e: rustix::io::Errno| Error::io(e.into(), "cannot make a pipe");
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(failed)?;
+    rustix::io::fcntl_setfd(&read, rustix::io::FdFlags::empty()).map_err(failed)?;
+    Ok((read, write.into()))
+}
+
+/// The daemon sees the same words, but no password, and a mount point that was made as one more: `ps` then shows both.
+fn command(plan: &Mounting, given: &args::Mount, channel: &OwnedFd) -> Result<Command> {
+    use std::os::fd::AsRawFd;
     let program = std::env::current_exe().map_err(|e| Error::io(e, "cannot find this program"))?;
     let mut argv = std::env::args_os();
     let mut command = Command::new(program);
-    command.arg0(argv.next().unwrap_or_else(|| "stmount".into())).args(argv);
+    command.arg0(argv.next().unwrap_or_else(|| "stmount".into()));
+    command.args(ask::without_password(argv, given.options.reading.passwords.password.as_deref()));
     command.args(plan.made.then_some(&plan.mountpoint));
     command.env(ROLE, if plan.made { "made" } else { "given" }).stdout(Stdio::piped());
+    command.env(ask::CHANNEL, channel.as_raw_fd().to_string());
     if std::env::var_os(LIFELINE).is_none() {
         command.stdin(Stdio::null());
     }
@@ -149,7 +212,15 @@ fn be_daemon(planned: Result<Mounting>, given: &args::Mount) -> Code {
     // Fails only for a leader of a group, and then there is a session of its own already.
     let _ = rustix::process::setsid();
     logging::start_daemon(given.log_file.as_deref());
-    let served = planned.and_then(|plan| serve(&plan, |ready, _| report_ready(ready)));
+    let ask = |what: &str, wrong: usize| send(&Report::Ask { what: what.to_owned(), wrong });
+    let keys = Arc::new(AskParent::new(ask));
+    let served = planned.and_then(|plan| {
+        let how = how(&plan, keys.clone(), Arc::new(Told::default()));
+        serve(&plan, &how, |ready, _| {
+            keys.learn_all();
+            report_ready(ready)
+        })
+    });
     match served {
         Ok(()) => exit::OK,
         Err(e) => {
@@ -158,6 +229,30 @@ fn be_daemon(planned: Result<Mounting>, given: &args::Mount) -> Code {
             // After the mount was ready nobody reads this any more; the log has it.
             let _ = send(&Report::Failed { exit, message: e.to_string(), hint });
             exit
+        }
+    }
+}
+
+/// Tells the parent how far the opening of an archive is, a few times in a second.
+#[derive(Default)]
+struct Told {
+    total: AtomicU64,
+    done: AtomicU64,
+    last: Mutex<Option<Instant>>,
+}
+
+impl Watch for Told {
+    fn total(&self, bytes: u64, _entries: u64) {
+        self.total.store(bytes, Ordering::Relaxed);
+    }
+
+    fn advance(&self, bytes: u64, _entries: u64) {
+        let done = self.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let mut last = lock(&self.last);
+        let first = *last.get_or_insert_with(Instant::now);
+        if first.elapsed() >= Duration::from_millis(300) {
+            *last = Some(Instant::now());
+            let _ = send(&Report::Progress { total: self.total.load(Ordering::Relaxed), done });
         }
     }
 }
@@ -186,12 +281,12 @@ fn detach() -> io::Result<()> {
 }
 
 /// Mounts, says so, and serves until the mount is gone.
-fn serve(plan: &Mounting, ready: impl FnOnce(&Ready, &Mounting) -> Result<()>) -> Result<()> {
+fn serve(plan: &Mounting, how: &How, ready: impl FnOnce(&Ready, &Mounting) -> Result<()>) -> Result<()> {
     heap::keep_small();
     // Signals wait from here on, so that none can end the process while the mount is there.
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(|e| Error::io(e, "cannot handle signals"))?;
     let lifeline = lifeline()?;
-    let (mounted, entry, facts) = match bring_up(plan) {
+    let (mounted, entry, facts) = match bring_up(plan, how) {
         Ok(up) => up,
         Err(e) => {
             plan.undo();
@@ -214,13 +309,14 @@ fn serve(plan: &Mounting, ready: impl FnOnce(&Ready, &Mounting) -> Result<()>) -
     told.and(served).and(stored)
 }
 
-fn bring_up(plan: &Mounting) -> Result<(Mounted, Entry, Ready)> {
-    let cache = Cache::new(plan.options.cachesize.unwrap_or(plan::CACHE));
-    let volume = match plan.options.read_only {
-        true if plan.options.follow => crate::open::follow(&plan.source, cache)?,
-        true => crate::open::open(&plan.source, cache)?,
-        false => open_to_write(plan, cache)?,
+fn bring_up(plan: &Mounting, how: &How) -> Result<(Mounted, Entry, Ready)> {
+    let mut volume = match plan.options.read_only {
+        true if plan.options.follow => crate::open::follow(&plan.source, how.cache.clone())?,
+        true => crate::open::open_as(&plan.source, how)?,
+        false => open_to_write(plan, how)?,
     };
+    let notes = std::mem::take(&mut volume.notes);
+    notes.iter().for_each(|note| log::info!("{}: {note}", plan.source.display()));
     let Totals { nodes, bytes, .. } = volume.tree.totals()?;
     volume.tree.list(volume.tree.root(), None, &mut |_, _, _| ControlFlow::Break(()))?;
     let mode = if volume.writer.is_some() { "rw" } else { "ro" }.to_owned();
@@ -228,13 +324,13 @@ fn bring_up(plan: &Mounting) -> Result<(Mounted, Entry, Ready)> {
     let entry = Register::of_user().enter(&plan.source, &plan.mountpoint, format, &mode)?;
     let mounted = mount::mount(volume, &plan.mountpoint, &plan.options)?;
     log::info!("{} is mounted on {}", plan.source.display(), plan.mountpoint.display());
-    Ok((mounted, entry, Ready { format: format.to_owned(), mode, bytes, nodes }))
+    Ok((mounted, entry, Ready { format: format.to_owned(), mode, bytes, nodes, notes }))
 }
 
-fn open_to_write(plan: &Mounting, cache: std::sync::Arc<Cache>) -> Result<crate::formats::Volume> {
+fn open_to_write(plan: &Mounting, how: &How) -> Result<crate::formats::Volume> {
     let options = &plan.options;
     let claim = Claim { mountpoint: Some(plan.mountpoint.clone()), break_lock: options.break_lock };
-    locking(&plan.source, || crate::open::open_claimed(&plan.source, cache.clone(), &claim, options.upkeep))
+    locking(&plan.source, || crate::open::open_claimed(&plan.source, how, &claim, options.upkeep))
 }
 
 /// How long a process that is not there any more may still have a lock.
@@ -325,7 +421,8 @@ pub fn mount_for(
     let program = std::env::current_exe().map_err(|e| Error::io(e, "cannot find this program"))?;
     let mut words: Vec<OsString> = vec!["mount".into(), "--quiet".into()];
     words.extend(given.option.iter().flat_map(|o| ["-o".into(), o.into()]));
-    words.extend(given.read_only.then(|| "-r".into()));
+    words.extend(given.read_only.then(|| "--ro".into()));
+    words.extend(given.reading.options().iter().flat_map(|o| ["-o".into(), o.into()]));
     words.extend(given.break_lock.then(|| "--break-lock".into()));
     words.extend(["--".into(), source.into(), mountpoint.into()]);
     let mut command = Command::new(program);

@@ -5,7 +5,7 @@ use super::{heap, plan, say};
 use crate::cache::Cache;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::formats::{Volume, Watch, st};
-use crate::open;
+use crate::open::{self, How};
 use crate::tree::{Kind, Node, Tree, path_display};
 use serde_json::{Value, json};
 use std::collections::HashSet;
@@ -40,8 +40,8 @@ pub struct Checked {
 /// States that are counted. Each takes some microseconds.
 const COUNTED: usize = 100_000;
 
-pub fn info(source: &Path) -> Result<Facts> {
-    let volume = open(source)?;
+pub fn info(source: &Path, how: &How) -> Result<Facts> {
+    let volume = crate::open::open_as(source, how)?;
     let totals = volume.tree.totals()?;
     let mut facts = Facts { rows: Vec::new(), json: json!({}) };
     facts.tell("source", source.display().to_string(), source.display().to_string());
@@ -55,7 +55,17 @@ pub fn info(source: &Path) -> Result<Facts> {
     }
     facts.tell("files", say::count(totals.nodes), totals.nodes);
     facts.tell("size", say::size(totals.bytes), totals.bytes);
+    if totals.stored > 0 {
+        facts.tell("stored", part(totals.stored, totals.bytes), totals.stored);
+    }
+    volume.facts.iter().for_each(|(label, value)| facts.tell(label, value.clone(), value.as_str()));
+    facts.rows.extend(volume.notes.iter().map(|note| ("note".to_owned(), note.clone())));
+    facts.json["notes"] = json!(volume.notes);
     Ok(facts)
+}
+
+fn part(bytes: u64, whole: u64) -> String {
+    format!("{} ({} %)", say::size(bytes), say::percent(bytes, whole))
 }
 
 impl Facts {
@@ -66,7 +76,6 @@ impl Facts {
 }
 
 fn of_container(info: &st::Info, facts: &mut Facts) {
-    let part = |bytes, whole| format!("{} ({} %)", say::size(bytes), say::percent(bytes, whole));
     let index = info.index_tree + info.index_data;
     let each = info.index_tree as f64 / info.nodes.max(1) as f64;
     let tree = format!("names and inodes {}, {each:.1} bytes a file", say::size(info.index_tree));
@@ -97,17 +106,14 @@ fn cost(info: &st::Info) -> String {
 /// The name of the container of this project.
 const CONTAINER: &str = "st";
 
-fn open(source: &Path) -> Result<Volume> {
-    crate::open::open(source, Cache::new(plan::CACHE))
-}
-
 fn container(source: &Path) -> Result<st::Container> {
     st::Container::open(open::access(source, Cache::new(plan::CACHE))?)
 }
 
-pub fn check(source: &Path, threads: usize, watch: &dyn Watch) -> Result<Checked> {
+pub fn check(source: &Path, how: &How, threads: usize, watch: &dyn Watch) -> Result<Checked> {
     heap::keep_small();
-    let volume = open(source)?;
+    let volume = crate::open::open_as(source, how)?;
+    say::notes(source, &volume.notes);
     if volume.format == CONTAINER {
         return Ok(of_check(container(source)?.check(threads, watch)?));
     }

@@ -40,12 +40,14 @@ pub fn mount(words: &[OsString]) -> Result<u8> {
     let mount = args::Mount {
         source: source.clone(),
         mountpoint: Some(mountpoint.clone()),
-        options: args::MountOptions { option, read_only: called.flags.contains('r'), break_lock: false },
+        options: args::MountOptions { option, read_only: called.flags.contains('r'), ..args::MountOptions::default() },
         foreground: false,
         debug: false,
         log_file: None,
     };
-    daemon::mount(&mount, !called.flags.contains('v'))
+    let (quiet, verbose) = (!called.flags.contains('v'), 0);
+    let common = args::Common { quiet, verbose, progress: args::Progress::None };
+    daemon::mount(&mount, &common)
 }
 
 pub fn umount(words: &[OsString]) -> Result<u8> {

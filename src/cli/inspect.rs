@@ -3,9 +3,9 @@
 use super::args::{self, Common};
 use super::progress::Progress;
 use super::{cannot_print, examine, exit, plan, say, text_out};
-use crate::cache::Cache;
 use crate::error::{Error, Kind as ErrorKind, Result};
-use crate::formats::Volume;
+use crate::formats::{Unwatched, Volume};
+use crate::open::How;
 use crate::source::ReadAt;
 use crate::tree::{Attr, Kind, NameBuf, Node, Tree, device, find_path, path_display};
 use serde_json::json;
@@ -13,18 +13,20 @@ use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 /// Bytes of a file that are in memory at a time.
 const PIECE: usize = 1 << 20;
 
-fn open(operand: &OsStr) -> Result<(Volume, Vec<u8>, String)> {
+fn open(operand: &OsStr, how: &How) -> Result<(Volume, Vec<u8>, String)> {
     let (source, path) = plan::source_and_path(operand);
-    let volume = crate::open::open(&source, Cache::new(plan::CACHE))?;
+    let volume = crate::open::open_as(&source, how)?;
+    say::notes(&source, &volume.notes);
     Ok((volume, path, source.display().to_string()))
 }
 
 pub fn ls(given: &args::Ls) -> Result<u8> {
-    let (volume, path, source) = open(&given.source)?;
+    let (volume, path, source) = open(&given.source, &plan::how_to_look(&given.opening)?)?;
     let tree = &*volume.tree;
     let node = find_path(tree, &path).map_err(|e| e.within(source))?;
     let out = BufWriter::new(io::stdout());
@@ -190,8 +192,9 @@ fn entry_json(tree: &dyn Tree, node: Node, path: &[u8]) -> Result<serde_json::Va
 
 pub fn cat(given: &args::Cat) -> Result<u8> {
     let mut out = io::stdout();
+    let how = plan::how(&given.opening, Arc::new(Unwatched))?;
     for operand in &given.sources {
-        let (volume, path, source) = open(operand)?;
+        let (volume, path, source) = open(operand, &how)?;
         let place = format!("{source}:{}", path_display(&path));
         if path.is_empty() {
             return Err(Error::new(ErrorKind::Usage, format!("{source}: no file inside is named"))
@@ -205,7 +208,7 @@ pub fn cat(given: &args::Cat) -> Result<u8> {
     Ok(exit::OK)
 }
 
-fn file_of(tree: &dyn Tree, node: Node, place: &str) -> Result<std::sync::Arc<dyn ReadAt>> {
+fn file_of(tree: &dyn Tree, node: Node, place: &str) -> Result<Arc<dyn ReadAt>> {
     let attr = tree.attr(node)?;
     match attr.kind {
         Kind::File => tree.open(node),
@@ -236,7 +239,7 @@ fn copy(file: &dyn ReadAt, out: &mut dyn Write, place: &str) -> Result<()> {
 }
 
 pub fn info(given: &args::Info) -> Result<u8> {
-    let facts = examine::info(&given.source)?;
+    let facts = examine::info(&given.source, &plan::how_to_look(&given.opening)?)?;
     if given.json {
         let mut value = facts.json;
         value["v"] = 1.into();
@@ -251,7 +254,9 @@ pub fn info(given: &args::Info) -> Result<u8> {
 
 pub fn check(given: &args::Check, common: &Common) -> Result<u8> {
     let progress = Progress::new("check", common);
-    let report = progress.guard(|| (), || examine::check(&given.source, plan::threads(given.threads), &*progress));
+    let how = plan::how(&given.opening, progress.clone())?;
+    let report =
+        progress.guard(|| (), || examine::check(&given.source, &how, plan::threads(given.threads), &*progress));
     let report = match report {
         Ok(report) => report,
         Err(e) => {

@@ -9,11 +9,13 @@
 //!  inspect   ls, cat, info, check    examine what info and check find out
 //!  history   log, snapshot, restore, compact
 //!  create    create                  recover recover
+//!  ask       passwords
 //!  generate  manual, completions                         logging  stderr, syslog, a file
 //! ```
 
 mod append;
 pub mod args;
+mod ask;
 mod create;
 mod daemon;
 mod examine;
@@ -76,7 +78,7 @@ fn ended(done: Result<u8>) -> u8 {
 fn perform(cli: &Cli) -> Result<u8> {
     let common = &cli.common;
     match &cli.verb {
-        Verb::Mount(given) => daemon::mount(given, common.quiet),
+        Verb::Mount(given) => daemon::mount(given, common),
         Verb::Umount(given) => unmount::umount(given),
         Verb::Sync(given) => unmount::sync(given),
         Verb::Status(given) => unmount::status(given),

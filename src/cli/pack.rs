@@ -10,6 +10,7 @@ use crate::error::{Error, Kind, Result};
 use crate::formats::folder::Folder;
 use crate::formats::{Pack, Packed, Volume, Watch, st};
 use crate::jobs::unpack::{self, Existing};
+use crate::open::How;
 use crate::tree::{Entry, Filter, Forest, Name, Tree, not_found};
 use serde_json::json;
 use std::fs::File;
@@ -85,7 +86,12 @@ fn open_source(source: &Path, one_file_system: bool) -> Result<Arc<dyn Tree>> {
     if source.is_dir() {
         return Ok(Arc::new(Folder::open(source)?.one_file_system(one_file_system)));
     }
-    Ok(open_archive(source)?.tree)
+    // Archives of other makers are files like any other here; to make them anew is what `convert` does.
+    let volume = crate::open::open(source, Cache::new(plan::CACHE))?;
+    match volume.format {
+        "st" => Ok(volume.tree),
+        _ => Err(Error::new(Kind::NotRecognised, "not a container")),
+    }
 }
 
 /// A source by its own name: a folder with what is in it, anything else as an entry of the folder that it is in.
@@ -179,10 +185,11 @@ pub fn unpack(given: &args::Unpack, common: &Common) -> Result<u8> {
     let options = unpack_options(given)?;
     let target = target(given, from_stdin);
     let progress = Progress::new("unpack", common);
+    let how = plan::how(&given.opening, progress.clone())?;
     let done = progress.guard(
         || (),
         || {
-            let volume = if from_stdin { open_pipe(&target)? } else { open_archive(&given.source)? };
+            let volume = if from_stdin { open_pipe(&target, &how)? } else { open_archive(&given.source, &how)? };
             outside(&given.source, &target)?;
             make_dir(&target)?;
             unpack::unpack(&*volume.tree, &target, &options, &*progress)
@@ -226,8 +233,10 @@ fn target(given: &args::Unpack, from_stdin: bool) -> PathBuf {
     }
 }
 
-fn open_archive(source: &Path) -> Result<Volume> {
-    crate::open::open(source, Cache::new(plan::CACHE))
+fn open_archive(source: &Path, how: &How) -> Result<Volume> {
+    let volume = crate::open::open_as(source, how)?;
+    say::notes(source, &volume.notes);
+    Ok(volume)
 }
 
 fn make_dir(target: &Path) -> Result<()> {
@@ -248,13 +257,13 @@ fn outside(source: &Path, target: &Path) -> Result<()> {
 }
 
 /// The index of a container is at its end: what comes out of a pipe is kept first, in a file that has no name.
-fn open_pipe(target: &Path) -> Result<Volume> {
+fn open_pipe(target: &Path, how: &How) -> Result<Volume> {
     make_dir(target)?;
     let failed = |e| Error::io(e, format!("cannot keep the standard input in {}", target.display()));
     let mut spool = unnamed_anywhere(target).map_err(failed)?;
     io::copy(&mut io::stdin().lock(), &mut spool).map_err(failed)?;
     let spool: Arc<File> = Arc::new(spool);
     // Opened by its number, so that one way of opening serves files and pipes.
-    let volume = open_archive(Path::new(&format!("/proc/self/fd/{}", spool.as_raw_fd())));
+    let volume = open_archive(Path::new(&format!("/proc/self/fd/{}", spool.as_raw_fd())), how);
     volume.map_err(|e| e.within("the standard input"))
 }

@@ -1,16 +1,19 @@
 //! From the words of the command line to plain options: which source, which mount point, which path inside.
 
 use super::args;
+use super::ask::Passwords;
 use crate::error::{Error, Kind, Result};
-use crate::formats::st;
+use crate::formats::{Reading, Unwatched, Watch, st};
 use crate::mount::session::absolute;
 use crate::mount::{self, Options};
+use crate::open::How;
 use crate::tree::Filter;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Memory for decoded data when nobody says how much.
 pub const CACHE: u64 = 256 << 20;
@@ -63,7 +66,25 @@ pub fn mount_options(given: &args::MountOptions) -> Result<Options> {
     if given.break_lock {
         list.push("break-lock");
     }
+    let reading = given.reading.options();
+    list.extend(reading.iter().map(String::as_str));
     Options::parse(&list)
+}
+
+/// How a verb opens an archive that mounts nothing.
+pub fn how(given: &args::Opening, watch: Arc<dyn Watch>) -> Result<How> {
+    let mut options = given.reading.options();
+    options.extend(given.force.then(|| "force".to_owned()));
+    let options = Options::parse(&options.iter().map(String::as_str).collect::<Vec<_>>())?;
+    let keys = Arc::new(Passwords::new(&given.reading.passwords)?);
+    Ok(options.archive.how(CACHE, keys, watch))
+}
+
+/// The same for one that tells of an archive and reads nothing in it: no password is asked for unless there is nothing to
+/// tell without it.
+pub fn how_to_look(given: &args::Opening) -> Result<How> {
+    let how = how(given, Arc::new(Unwatched))?;
+    Ok(How { reading: Arc::new(Reading { asks_late: true, ..(*how.reading).clone() }), ..how })
 }
 
 fn has_option(given: &args::MountOptions, name: &str) -> bool {
@@ -76,6 +97,10 @@ fn existing(source: &Path) -> Result<PathBuf> {
         let mut whole = existing(&file)?.into_os_string();
         whole.push(format!("@{state}"));
         return Ok(whole.into());
+    }
+    if let Some(parts) = crate::open::parts(source) {
+        let parts = parts.iter().map(|part| existing(part).map(PathBuf::into_os_string)).collect::<Result<Vec<_>>>()?;
+        return Ok(parts.join(OsStr::new("+")).into());
     }
     source.canonicalize().map_err(|e| {
         let missing = e.kind() == io::ErrorKind::NotFound;

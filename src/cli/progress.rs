@@ -73,6 +73,12 @@ impl Progress {
         progress
     }
 
+    /// How far somebody else is.
+    pub fn set(&self, total: u64, done: u64) {
+        self.numbers.total.store(total, Relaxed);
+        self.numbers.done.store(done, Relaxed);
+    }
+
     /// Runs work that this progress follows: a signal cancels it, and a second one ends the process at once, after
     /// `clean`.
     pub fn guard<T>(&self, clean: impl Fn() + Send + 'static, work: impl FnOnce() -> T) -> T {

@@ -23,6 +23,11 @@ pub fn problem(what: &str, hint: Option<&str>) {
     let _ = err.lock().write_all(text.as_bytes());
 }
 
+/// What a person is to be told of an archive that was opened.
+pub fn notes(source: &std::path::Path, notes: &[String]) {
+    notes.iter().for_each(|note| log::warn!("{}: {note}", source.display()));
+}
+
 /// A line that is neither an error nor the result: it goes to stderr.
 pub fn notice(text: &str) {
     let err = io::stderr();

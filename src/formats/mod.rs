@@ -67,6 +67,8 @@ pub struct Reading {
     pub encoding: Option<String>,
     /// Refuse what is slightly wrong, instead of reading it with a warning.
     pub strict: bool,
+    /// Ask for a password only when something encrypted is read, and not to see whether it is right.
+    pub asks_late: bool,
     /// Open it though a password is missing or wrong, or the list of its entries is damaged.
     pub force: bool,
     /// More entries than this are refused.
@@ -78,7 +80,8 @@ pub const MAX_ENTRIES: usize = 10_000_000;
 
 impl Default for Reading {
     fn default() -> Self {
-        Self { keys: Arc::new(NoKeys), encoding: None, strict: false, force: false, max_entries: MAX_ENTRIES }
+        let (asks_late, strict, force) = (false, false, false);
+        Self { keys: Arc::new(NoKeys), encoding: None, strict, asks_late, force, max_entries: MAX_ENTRIES }
     }
 }
 
@@ -299,15 +302,23 @@ pub const HEAD: usize = 64 * 1024;
 /// All formats that open bytes, in the order in which they are asked.
 pub const FORMATS: &[&dyn Format] = &[&st::St];
 
-/// Opens bytes with the first format that recognises them.
-pub fn open(access: Access) -> Result<Volume> {
-    let len = access.bytes.len()?;
+/// The format that recognises these bytes, by its name.
+pub fn recognise(bytes: &dyn ReadAt, name: &str) -> Result<Option<&'static str>> {
+    Ok(format_of(bytes, name)?.map(Format::name))
+}
+
+fn format_of(bytes: &dyn ReadAt, name: &str) -> Result<Option<&'static dyn Format>> {
+    let len = bytes.len()?;
     let mut head = vec![0; HEAD.min(len as usize)];
-    access.bytes.read_exact_at(0, &mut head)?;
+    bytes.read_exact_at(0, &mut head)?;
     let mut tail = vec![0; HEAD.min(len as usize)];
-    access.bytes.read_exact_at(len - tail.len() as u64, &mut tail)?;
-    let probe = Probe { head: &head, tail: &tail, name: &access.name };
-    match recognised(&probe) {
+    bytes.read_exact_at(len - tail.len() as u64, &mut tail)?;
+    Ok(recognised(&Probe { head: &head, tail: &tail, name }))
+}
+
+/// Opens bytes with the format that recognises them.
+pub fn open(access: Access) -> Result<Volume> {
+    match format_of(&*access.bytes, &access.name)? {
         Some(format) => {
             let cache = Some(access.cache.clone());
             Ok(Volume { cache, ..format.open(access)? })

@@ -5,8 +5,10 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::formats::Upkeep;
+use crate::open::{Indexing, Wishes};
 use crate::vfs::{Commit, Policy};
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// How names are compared.
@@ -51,6 +53,10 @@ pub struct Options {
     pub fsname: Option<OsString>,
     /// A name for people, where the system shows one.
     pub volname: Option<String>,
+    /// How archives are opened. As `cachesize`.
+    pub archive: Wishes,
+    /// Files with passwords to try, for whoever opens the archive.
+    pub password_files: Vec<PathBuf>,
     /// Bytes of memory for decoded data. Not used below: whoever opens the container sizes its cache with it.
     pub cachesize: Option<u64>,
     /// Threads that take requests from the kernel.
@@ -84,6 +90,8 @@ impl Default for Options {
             dirsync: false,
             fsname: None,
             volname: None,
+            archive: Wishes::default(),
+            password_files: Vec::new(),
             cachesize: None,
             threads: None,
             readahead: None,
@@ -115,7 +123,14 @@ const FLAGS: &[(&str, SetFlag)] = &[
     ("sync", |o| o.sync = true),
     ("async", |o| o.sync = false),
     ("dirsync", |o| o.dirsync = true),
+    ("strict", |o| o.archive.strict = true),
+    ("force", |o| o.archive.force = true),
+    ("recursive", |o| o.archive.depth = DEPTH),
+    ("nocache", |o| o.archive.cache_max = Some(0)),
 ];
+
+/// How deep archives are shown as folders when nobody says how deep.
+const DEPTH: u32 = 8;
 
 /// Options with a value.
 const VALUES: &[(&str, SetValue)] = &[
@@ -125,6 +140,13 @@ const VALUES: &[(&str, SetValue)] = &[
     ("fmask", |o, v| mask(v).map(|n| o.fmask = n)),
     ("dmask", |o, v| mask(v).map(|n| o.dmask = n)),
     ("cachesize", |o, v| size(v).map(|n| o.cachesize = Some(n))),
+    ("encoding", |o, v| text(v).map(|v| o.archive.encoding = Some(v))),
+    ("recursive", |o, v| number(v, 10).map(|n| o.archive.depth = n)),
+    ("max-entries", |o, v| size(v).map(|n| o.archive.max_entries = Some(usize::try_from(n).unwrap_or(usize::MAX)))),
+    ("index", |o, v| text(v).map(|v| o.archive.indexes = indexing(&v))),
+    ("cache", |o, v| text(v).map(|v| o.archive.cache_dir = Some(v.into()))),
+    ("cache-max", |o, v| size(v).map(|n| o.archive.cache_max = Some(n))),
+    ("password-file", |o, v| text(v).map(|v| o.password_files.push(v.into()))),
     ("commit", |o, v| seconds(v).map(|t| o.commit = Some(t))),
     ("slack", |o, v| size(v).map(|n| o.upkeep.slack = n)),
     ("keep-last", |o, v| number(v, 10).map(|n| o.upkeep.last = n)),
@@ -285,6 +307,14 @@ fn mask(text: &str) -> Result<u32> {
 
 fn text(text: &str) -> Result<String> {
     if text.is_empty() || text.contains('\0') { Err(usage("a name is missing")) } else { Ok(text.to_owned()) }
+}
+
+fn indexing(text: &str) -> Indexing {
+    match text {
+        "auto" => Indexing::Auto,
+        "none" => Indexing::Nowhere,
+        dir => Indexing::Dir(dir.into()),
+    }
 }
 
 fn case(text: &str) -> Result<Case> {

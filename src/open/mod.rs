@@ -15,10 +15,11 @@ mod record;
 pub use follow::follow;
 pub use record::{Claim, record_of};
 
-use crate::cache::Cache;
+use crate::cache::{Below, Cache};
 use crate::error::{Error, Kind, Result, Within};
 use crate::formats::{self, Access, Reading, Remembered, Unwatched, Upkeep, Volume, Volumes, Watch, folder};
-use crate::source::{FileSource, Held, ReadAt};
+use crate::key::Keys;
+use crate::source::{FileSource, Held, ReadAt, Spill};
 use crate::tree::{Owner, Union};
 use beside::{Beside, Indexes};
 use std::path::{Path, PathBuf};
@@ -34,6 +35,67 @@ pub struct How {
     pub indexes: Option<PathBuf>,
     /// How deep archives inside of archives are shown as folders; 0 for not at all.
     pub depth: u32,
+}
+
+/// What a person wishes of opening archives.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wishes {
+    pub encoding: Option<String>,
+    pub strict: bool,
+    pub force: bool,
+    /// How deep archives inside of archives are shown as folders.
+    pub depth: u32,
+    pub max_entries: Option<usize>,
+    pub indexes: Indexing,
+    /// Where indexes and pages are kept.
+    pub cache_dir: Option<PathBuf>,
+    /// Bytes of pages on the disk.
+    pub cache_max: Option<u64>,
+}
+
+/// Where indexes are kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Indexing {
+    /// In the directory for caches of the user.
+    #[default]
+    Auto,
+    Nowhere,
+    Dir(PathBuf),
+}
+
+/// Bytes of decoded pages on the disk, when nobody says how many.
+const CACHE_MAX: u64 = 10 << 30;
+
+impl Wishes {
+    /// How to open by these wishes, with so many bytes of memory.
+    pub fn how(&self, memory: u64, keys: Arc<dyn Keys>, watch: Arc<dyn Watch>) -> How {
+        let dir = self.cache_dir.clone().or_else(cache_dir);
+        let spill =
+            dir.as_deref().map(|dir| Arc::new(Spill::new(dir, self.cache_max.unwrap_or(CACHE_MAX))) as Arc<dyn Below>);
+        let indexes = match &self.indexes {
+            Indexing::Auto => dir.map(|dir| dir.join("index")),
+            Indexing::Nowhere => None,
+            Indexing::Dir(dir) => Some(dir.clone()),
+        };
+        let reading = Reading {
+            keys,
+            encoding: self.encoding.clone(),
+            strict: self.strict,
+            force: self.force,
+            max_entries: self.max_entries.unwrap_or(formats::MAX_ENTRIES),
+            ..Reading::default()
+        };
+        How { cache: Cache::over(memory, spill), reading: Arc::new(reading), watch, indexes, depth: self.depth }
+    }
+}
+
+/// The directory for what can be made again, as the user or the system says.
+fn cache_dir() -> Option<PathBuf> {
+    let var = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    var("STMOUNT_CACHE_DIR")
+        .or_else(|| var("XDG_CACHE_HOME").map(|dir| dir.join("stmount")))
+        .or_else(|| var("HOME").map(|home| home.join(".cache/stmount")))
+        .or_else(|| rustix::process::geteuid().is_root().then(|| PathBuf::from("/var/cache/stmount")))
 }
 
 impl How {
@@ -153,19 +215,27 @@ fn claimed(path: &Path, cache: Arc<Cache>, claim: &Claim) -> Result<Access> {
 /// # Errors
 /// `Locked` when somebody else has it open to change it.
 pub fn open_to_write(path: &Path, cache: Arc<Cache>) -> Result<Volume> {
-    open_claimed(path, cache, &Claim::default(), Upkeep::default())
+    open_claimed(path, &How::new(cache), &Claim::default(), Upkeep::default())
 }
 
-/// The same, for a mount.
-pub fn open_claimed(path: &Path, cache: Arc<Cache>, claim: &Claim, upkeep: Upkeep) -> Result<Volume> {
-    if path.is_dir() || with_state(path).is_some() {
-        return open(path, cache);
+/// The same, for a mount. Of all formats only the container of this project is changed in place; others are opened to be
+/// read.
+pub fn open_claimed(path: &Path, how: &How, claim: &Claim, upkeep: Upkeep) -> Result<Volume> {
+    if how.depth > 0 || !is_container(path) {
+        return open_as(path, how);
     }
-    match claimed(path, cache.clone(), claim) {
+    match claimed(path, how.cache.clone(), claim) {
         Ok(access) => formats::open(Access { upkeep, ..access }),
-        Err(e) if matches!(e.kind(), Kind::Denied | Kind::ReadOnly) => open(path, cache),
+        Err(e) if matches!(e.kind(), Kind::Denied | Kind::ReadOnly) => open_as(path, how),
         Err(e) => Err(e),
     }
+}
+
+fn is_container(path: &Path) -> bool {
+    let name = path.display().to_string();
+    let format = || formats::recognise(&FileSource::open(path)?, &name);
+    // What cannot be read at all is told by whoever opens it.
+    path.is_file() && with_state(path).is_none() && !matches!(format(), Ok(found) if found != Some("st"))
 }
 
 /// Parts `FILE@STATE`, when there is no file that is called so as a whole.

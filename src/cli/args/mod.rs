@@ -1,5 +1,9 @@
 //! The command line as clap sees it. Nothing is done here; `plan` makes plain options of it.
 
+mod reading;
+
+pub use reading::{Opening, Passwords, Reading};
+
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -111,11 +115,14 @@ pub enum Verb {
     stmount game.st /mnt/game\n  \
     stmount game.st                       on ./game, made now and removed after the unmount\n  \
     stmount -o cachesize=1G,allow_other game.st /mnt/game\n  \
+    stmount -r Downloads /mnt/all         a folder, with the archives in it as folders\n  \
+    stmount base.zip+patch.7z /mnt/game   both as one, the rightmost wins\n  \
+    stmount --password-file key a.zip     else the password is asked for\n  \
     stmount -o follow backup.st /mnt/now  read what another process writes, commit by commit\n  \
     stmount -f -d game.st /mnt/game       stay in the foreground and tell everything\n\n\
     The command returns when the mount can be read. The daemon logs to syslog, or to --log-file.")]
 pub struct Mount {
-    /// What to mount: a .st container or a folder
+    /// What to mount: an archive or a folder, or several as A+B, of which the rightmost wins
     #[arg(value_hint = ValueHint::AnyPath)]
     pub source: PathBuf,
     /// An empty directory; without it ./NAME is made and removed again after the unmount
@@ -152,6 +159,14 @@ case=sensitive|insensitive|auto: how names are compared
 
 cachesize=SIZE: memory for decoded data; 256M without it
 
+cache=DIR, cache-max=SIZE, nocache: where decoded data are kept that memory has no room for (in a file without a name,
+unreadable to others), at most how much, 10G without it, or none; a gigabyte of the disk is always left free
+
+recursive=DEPTH, encoding=CHARSET, strict, max-entries=N, index=WHERE, password-file=FILE: as the options of these names
+
+force: mount an archive though a password is missing or wrong, or its list is damaged; what cannot be read is an error of
+the one file
+
 commit=SECONDS: how long a change waits at most before it is stored; 5 without it
 
 slack=SIZE: so many bytes that nothing needs any more may lie in a container, or as many as are needed when that is
@@ -176,11 +191,13 @@ pub struct MountOptions {
     #[arg(short = 'o', value_name = "OPTIONS", action = clap::ArgAction::Append, long_help = MOUNT_OPTIONS)]
     pub option: Vec<String>,
     /// Mount read-only
-    #[arg(short, long = "ro", visible_alias = "read-only")]
+    #[arg(long = "ro", visible_alias = "read-only")]
     pub read_only: bool,
     /// Take a container over whose lock record (SOURCE.lock) names a writer on another machine that is gone
     #[arg(long)]
     pub break_lock: bool,
+    #[command(flatten)]
+    pub reading: Reading,
 }
 
 #[derive(Args, Debug)]
@@ -465,6 +482,8 @@ pub struct Unpack {
     pub no_same_owner: bool,
     #[command(flatten)]
     pub globs: Globs,
+    #[command(flatten)]
+    pub opening: Opening,
 }
 
 #[derive(Args, Debug)]
@@ -485,6 +504,8 @@ pub struct Ls {
     /// JSON: {\"v\":1,\"entries\":[...]}
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub opening: Opening,
 }
 
 #[derive(Args, Debug)]
@@ -495,6 +516,8 @@ pub struct Cat {
     /// Files inside
     #[arg(value_name = "SRC:PATH", required = true, value_hint = ValueHint::FilePath)]
     pub sources: Vec<OsString>,
+    #[command(flatten)]
+    pub opening: Opening,
 }
 
 #[derive(Args, Debug)]
@@ -508,6 +531,8 @@ pub struct Info {
     /// JSON
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub opening: Opening,
 }
 
 #[derive(Args, Debug)]
@@ -525,6 +550,8 @@ pub struct Check {
     /// Threads; all cores without it
     #[arg(short = 'j', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
+    #[command(flatten)]
+    pub opening: Opening,
 }
 
 #[derive(Args, Debug)]
