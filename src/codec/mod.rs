@@ -3,6 +3,7 @@
 pub mod cdc;
 pub mod filter;
 pub mod id;
+pub mod pieces;
 pub mod varint;
 pub mod xz;
 pub mod zstd;

@@ -1,10 +1,15 @@
 //! Floor 2: the formats. Each opens bytes as a [`Tree`] and, where it can, packs a tree into bytes. A format knows neither
 //! kernel nor network nor terminal.
 
+mod entries;
 pub mod folder;
+pub mod sevenz;
 pub mod st;
+pub mod tar;
 mod upkeep;
+pub mod zip;
 
+pub use entries::{Found, Holds, collect};
 pub use upkeep::Upkeep;
 
 use crate::cache::Cache;
@@ -12,7 +17,7 @@ use crate::error::{Error, Kind, Result};
 use crate::key::{Keys, NoKeys};
 use crate::source::{Held, ReadAt, Store};
 use crate::tree::{Changes, Owner, Time, Tree};
-use std::io::Write;
+use std::io::{Seek, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -258,7 +263,20 @@ pub enum Give {
 /// Packs a tree into a stream, front to back, without a seek.
 pub trait Pack {
     fn pack(&self, tree: &dyn Tree, out: &mut (dyn Write + Send), watch: &dyn Watch) -> Result<Packed>;
+
+    /// The same into a file, for formats that go back in it.
+    fn pack_to_file(&self, tree: &dyn Tree, out: &mut dyn Seekable, watch: &dyn Watch) -> Result<Packed> {
+        let mut out = std::io::BufWriter::with_capacity(1 << 20, out);
+        let packed = self.pack(tree, &mut out, watch)?;
+        out.flush().map_err(|e| Error::io(e, "cannot write the archive"))?;
+        Ok(packed)
+    }
 }
+
+/// A file that is written, at any place.
+pub trait Seekable: Write + Seek + Send {}
+
+impl<T: Write + Seek + Send> Seekable for T {}
 
 /// What was packed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
