@@ -108,13 +108,27 @@ fn read_all(mut from: impl Read, what: &str) -> Result<Vec<Secret>> {
     Ok(lines(&bytes))
 }
 
-fn from_file(path: &Path) -> Result<Vec<Secret>> {
+pub(super) fn from_file(path: &Path) -> Result<Vec<Secret>> {
     if path == Path::new("-") {
         return read_all(io::stdin().lock(), "the standard input");
     }
     let what = path.display().to_string();
     let file = File::open(path).map_err(|e| Error::io(e, format!("cannot open the password file {what}")))?;
     read_all(file, &what)
+}
+
+/// A password for something new, typed twice.
+pub fn new_password() -> Result<Secret> {
+    let refused = |e| Error::new(Kind::Usage, "there is no terminal to ask for the new password").caused_by(e);
+    let typed = |prompt: &str| rpassword::prompt_password(prompt).map(Zeroizing::new).map_err(refused);
+    let first = typed("new password: ").map_err(|e| e.hint("--encrypt=FILE"))?;
+    if first.is_empty() {
+        return Err(Error::new(Kind::Usage, "an empty password protects nothing"));
+    }
+    if typed("once more: ")? != first {
+        return Err(Error::new(Kind::Usage, "these are two different passwords"));
+    }
+    Ok(Secret::new(first.as_bytes().to_vec()))
 }
 
 fn from_command(command: &str) -> Result<Vec<Secret>> {

@@ -18,7 +18,7 @@ use std::sync::Arc;
 /// Bytes of a file that are in memory at a time.
 const PIECE: usize = 1 << 20;
 
-fn open(operand: &OsStr, how: &How) -> Result<(Volume, Vec<u8>, String)> {
+pub(super) fn open(operand: &OsStr, how: &How) -> Result<(Volume, Vec<u8>, String)> {
     let (source, path) = plan::source_and_path(operand);
     let volume = crate::open::open_as(&source, how)?;
     say::notes(&source, &volume.notes);
@@ -92,7 +92,7 @@ impl Listing<'_> {
             return self.write(format!("{comma}{value}").as_bytes());
         }
         if self.given.long {
-            let line = self.long(node)?;
+            let line = long(self.tree, node)?;
             self.write(line.as_bytes())?;
         }
         let name = say::name(path, self.terminal).into_owned();
@@ -105,22 +105,22 @@ impl Listing<'_> {
         self.write(b"\n")
     }
 
-    fn long(&self, node: Node) -> Result<String> {
-        let attr = self.tree.attr(node)?;
-        let owner = self.tree.owner(node)?;
-        let user = owner.user.unwrap_or_else(|| attr.uid.to_string());
-        let group = owner.group.unwrap_or_else(|| attr.gid.to_string());
-        let size = match attr.kind.is_device() {
-            true => format!("{}, {}", device::major(attr.rdev), device::minor(attr.rdev)),
-            false => attr.size.to_string(),
-        };
-        let time = say::date(attr.mtime.secs);
-        Ok(format!("{} {:>3} {user:<8} {group:<8} {size:>12} {time} ", mode_words(&attr), attr.nlink))
-    }
-
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.out.write_all(bytes).map_err(cannot_print)
     }
+}
+
+/// Mode, owner, size and time, as `ls -l` writes them.
+pub(super) fn long(tree: &dyn Tree, node: Node) -> Result<String> {
+    let (attr, owner) = (tree.attr(node)?, tree.owner(node)?);
+    let user = owner.user.unwrap_or_else(|| attr.uid.to_string());
+    let group = owner.group.unwrap_or_else(|| attr.gid.to_string());
+    let size = match attr.kind.is_device() {
+        true => format!("{}, {}", device::major(attr.rdev), device::minor(attr.rdev)),
+        false => attr.size.to_string(),
+    };
+    let time = say::date(attr.mtime.secs);
+    Ok(format!("{} {:>3} {user:<8} {group:<8} {size:>12} {time} ", mode_words(&attr), attr.nlink))
 }
 
 /// The entries of a directory, sorted by their bytes.

@@ -6,6 +6,7 @@
 //!  daemon    the life of a mount     helper  mount(8)    progress bars and JSON lines
 //!  unmount   umount, sync, status, list   run     run         output   a file that appears when it is complete
 //!  pack      pack, unpack            append  pack --append, --update
+//!  writing   the formats that are written, convert, index         find  find
 //!  inspect   ls, cat, info, check    examine what info and check find out
 //!  history   log, snapshot, restore, compact
 //!  create    create                  recover recover
@@ -20,6 +21,7 @@ mod create;
 mod daemon;
 mod examine;
 pub mod exit;
+mod find;
 mod generate;
 mod heap;
 mod helper;
@@ -34,6 +36,7 @@ mod recover;
 mod run;
 mod say;
 mod unmount;
+mod writing;
 
 use crate::error::{Error, Result};
 use args::{Cli, Verb};
@@ -90,6 +93,9 @@ fn perform(cli: &Cli) -> Result<u8> {
         Verb::Run(given) => run::run(given),
         Verb::Create(given) => create::create(given),
         Verb::Pack(given) => pack::pack(given, common),
+        Verb::Convert(given) => writing::convert(given, common),
+        Verb::Find(given) => find::find(given),
+        Verb::Index(given) => writing::index(given, common),
         Verb::Unpack(given) => pack::unpack(given, common),
         Verb::Ls(given) => inspect::ls(given),
         Verb::Cat(given) => inspect::cat(given),

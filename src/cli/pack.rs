@@ -4,11 +4,12 @@ use super::append;
 use super::args::{self, Common};
 use super::output::{Output, unnamed_anywhere};
 use super::progress::Progress;
+use super::writing::{self, Packing};
 use super::{exit, heap, plan, say};
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
 use crate::formats::folder::Folder;
-use crate::formats::{Pack, Packed, Volume, Watch, st};
+use crate::formats::{Pack, Packed, Volume, Watch};
 use crate::jobs::unpack::{self, Existing};
 use crate::open::How;
 use crate::tree::{Entry, Filter, Forest, Name, Tree, not_found};
@@ -31,13 +32,19 @@ pub fn pack(given: &args::Pack, common: &Common) -> Result<u8> {
     if append::is_wanted(given)? {
         return append::append(given, common);
     }
-    let packer = packer(given)?;
-    let tree = open_sources(&given.sources, given.one_file_system)?.tree;
-    let progress = Progress::new("pack", common);
-    let done = match to_stdout {
-        true => progress.guard(|| (), || to_pipe(&packer, &*tree, &*progress)),
-        false => to_file(&packer, &*tree, given, &progress),
+    let packing = Packing {
+        format: writing::format(&given.out, given.writing.format)?,
+        level: given.level.number(),
+        threads: plan::threads(given.threads),
+        filter: filter(given)?,
+        segmentation: plan::segment(given.segment.as_deref())?,
     };
+    let packer = packing.packer(&given.writing)?;
+    let tree = open_sources(&given.sources, given.one_file_system)?.tree;
+    packing.tell_lost(&*tree)?;
+    let progress = Progress::new("pack", common);
+    let to = (given.force, given.writing.split.as_deref());
+    let done = writing::write(&*packer, &*tree, &given.out, to, &progress);
     finish(done.map(|packed| (pack_words(&packed, &progress), pack_json(&packed), packed.skipped)), &progress)
 }
 
@@ -52,16 +59,6 @@ pub(super) fn filter(given: &args::Pack) -> Result<Filter> {
         }
     }
     plan::filter(&globs)
-}
-
-fn packer(given: &args::Pack) -> Result<st::Packer> {
-    Ok(st::Packer {
-        level: given.level.number(),
-        segmentation: plan::segment(given.segment.as_deref())?,
-        threads: plan::threads(given.threads),
-        filter: filter(given)?,
-        again: None,
-    })
 }
 
 /// One folder gives its content, one container what is in it; several sources, or a plain file, are entries of a root.
@@ -107,29 +104,35 @@ fn entry(source: &Path, one_file_system: bool) -> Result<Entry> {
     Ok(Entry { name: name.to_owned(), tree: Arc::new(tree), node })
 }
 
-fn to_pipe(packer: &st::Packer, tree: &dyn Tree, watch: &dyn Watch) -> Result<Packed> {
+pub(super) fn to_pipe(packer: &dyn Pack, tree: &dyn Tree, watch: &dyn Watch) -> Result<Packed> {
     let mut out = BufWriter::with_capacity(WRITE, io::stdout());
     let packed = packer.pack(tree, &mut out, watch)?;
     out.flush().map_err(|e| Error::io(e, "cannot write to the standard output"))?;
     Ok(packed)
 }
 
-fn to_file(packer: &st::Packer, tree: &dyn Tree, given: &args::Pack, progress: &Progress) -> Result<Packed> {
-    let output = Output::create(&given.out, given.force)?;
+pub(super) fn to_file(
+    packer: &dyn Pack,
+    tree: &dyn Tree,
+    to: &Path,
+    force: bool,
+    progress: &Progress,
+) -> Result<Packed> {
+    let output = Output::create(to, force)?;
     let draft = output.draft();
     let clean = move || drop(draft.as_ref().map(std::fs::remove_file));
     progress.guard(clean, || {
-        let mut out = BufWriter::with_capacity(WRITE, &output.file);
-        let packed = packer.pack(tree, &mut out, progress)?;
-        out.flush().map_err(|e| Error::io(e, format!("cannot write {}", given.out.display())))?;
-        drop(out);
+        let packed = packer.pack_to_file(tree, &mut &output.file, progress).map_err(|e| match e.kind() {
+            Kind::NoSpace | Kind::Io | Kind::TooLarge => e.within(to.display()),
+            _ => e,
+        })?;
         cancelled(progress)?;
         output.commit()?;
         Ok(packed)
     })
 }
 
-fn cancelled(progress: &Progress) -> Result<()> {
+pub(super) fn cancelled(progress: &Progress) -> Result<()> {
     if progress.is_cancelled() { Err(Error::new(Kind::Interrupted, "interrupted")) } else { Ok(()) }
 }
 
@@ -172,7 +175,7 @@ pub(super) fn skipped_words(skipped: u64) -> String {
     if skipped == 0 { String::new() } else { format!(", {} skipped", say::count(skipped)) }
 }
 
-fn pack_json(p: &Packed) -> serde_json::Value {
+pub(super) fn pack_json(p: &Packed) -> serde_json::Value {
     json!({"entries": p.entries, "bytes": p.bytes, "unique": p.unique, "stored": p.stored, "skipped": p.skipped})
 }
 

@@ -1,8 +1,10 @@
 //! The command line as clap sees it. Nothing is done here; `plan` makes plain options of it.
 
 mod reading;
+mod writing;
 
 pub use reading::{Opening, Passwords, Reading};
+pub use writing::{Convert, Find, Format, Index, Kind, Method, Writing};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use std::ffi::OsString;
@@ -83,8 +85,10 @@ pub enum Verb {
     Run(Run),
     /// Make an empty .st container, to be mounted and written to
     Create(Create),
-    /// Pack folders into a .st container
+    /// Pack folders into an archive: .st, .zip, .7z, .tar, .tar.gz ...
     Pack(Pack),
+    /// Write what is in an archive as an archive of another format
+    Convert(Convert),
     /// Unpack an archive into a folder
     #[command(visible_alias = "extract")]
     Unpack(Unpack),
@@ -102,6 +106,10 @@ pub enum Verb {
     Cat(Cat),
     /// Tell what a container is and what reading from it costs
     Info(Info),
+    /// Search inside by name, without mounting
+    Find(Find),
+    /// Make the index of an archive that is slow to open
+    Index(Index),
     /// Read everything and verify it
     Check(Check),
     /// Make a damaged container open again
@@ -360,6 +368,9 @@ pub struct Create {
 #[command(after_help = "EXAMPLES\n  \
     stmount pack Game game.st\n  \
     stmount pack -9 Game game.st          smaller, slower\n  \
+    stmount pack Game game.zip            by the ending: .st .zip .7z .tar .tar.gz .tar.bz2 .tar.xz .tar.zst .tar.lz4\n  \
+    stmount pack --encrypt Game game.7z   the password is asked for\n  \
+    stmount pack --split 700M Game game.zip         game.zip.001, game.zip.002 ...\n  \
     stmount pack --exclude '*.log' --exclude /saves Game game.st\n  \
     stmount pack Game - | ssh host 'cat > game.st'\n  \
     stmount pack --append Mods game.st    more into one that exists\n  \
@@ -375,7 +386,7 @@ pub struct Pack {
     /// What to pack: the content of one folder, or one container anew; several sources go in by their names
     #[arg(required = true, num_args = 1.., value_name = "SRC", value_hint = ValueHint::AnyPath)]
     pub sources: Vec<PathBuf>,
-    /// The container to write, or - for the standard output
+    /// The archive to write, or - for the standard output
     #[arg(value_name = "OUT", value_hint = ValueHint::FilePath)]
     pub out: PathBuf,
     #[command(flatten)]
@@ -403,6 +414,8 @@ pub struct Pack {
     /// Remove from OUT what SRC does not have; what --exclude or --include leave out stays
     #[arg(long, requires = "update", conflicts_with = "append")]
     pub delete: bool,
+    #[command(flatten)]
+    pub writing: Writing,
 }
 
 /// `-1` to `-9`. Nine flags, of which the last one counts.

@@ -1,0 +1,321 @@
+//! From the words of `pack` and `convert` to whoever packs, and to where.
+
+use super::args::{self, Format, Method, Writing};
+use super::output::Output;
+use super::progress::Progress;
+use super::{ask, pack, plan, say};
+use crate::codec::pieces::Codec;
+use crate::error::{Error, Kind, Result};
+use crate::formats::sevenz::pack::SevenzPacker;
+use crate::formats::tar::pack::TarPacker;
+use crate::formats::zip::pack::ZipPacker;
+use crate::formats::{self, Holds, Pack, Packed, Unwatched, collect, st, zip};
+use crate::key::Secret;
+use crate::tree::{Filter, Tree};
+use serde_json::json;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, IsTerminal, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// Endings, longer ones first.
+const ENDINGS: &[(&str, Format)] = &[
+    (".tar.gz", Format::TarGz),
+    (".tar.bz2", Format::TarBz2),
+    (".tar.xz", Format::TarXz),
+    (".tar.zst", Format::TarZst),
+    (".tar.lz4", Format::TarLz4),
+    (".tgz", Format::TarGz),
+    (".tbz2", Format::TarBz2),
+    (".tbz", Format::TarBz2),
+    (".txz", Format::TarXz),
+    (".tzst", Format::TarZst),
+    (".tar", Format::Tar),
+    (".zip", Format::Zip),
+    (".jar", Format::Zip),
+    (".cbz", Format::Zip),
+    (".7z", Format::SevenZ),
+    (".cb7", Format::SevenZ),
+    (".st", Format::St),
+];
+
+/// Endings of what can be read and not written: a container under such a name would surprise everybody.
+const ONLY_READ: &[&str] =
+    &[".rar", ".iso", ".cpio", ".deb", ".squashfs", ".gz", ".xz", ".zst", ".bz2", ".lz4", ".lz", ".br"];
+
+/// The format to write.
+pub fn format(out: &Path, given: Option<Format>) -> Result<Format> {
+    let name = out.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    if let Some(format) = given.or_else(|| ENDINGS.iter().find(|(ending, _)| name.ends_with(ending)).map(|(_, f)| *f)) {
+        return Ok(format);
+    }
+    match ONLY_READ.iter().find(|ending| name.ends_with(**ending)) {
+        Some(ending) => Err(Error::new(Kind::Unsupported, format!("{}: {ending} cannot be written", out.display()))
+            .hint("one of .st .zip .7z .tar .tar.gz .tar.bz2 .tar.xz .tar.zst .tar.lz4, or --format")),
+        None => Ok(Format::St),
+    }
+}
+
+/// What a format keeps; of the container, everything.
+fn holds(format: Format) -> Option<&'static Holds> {
+    match format {
+        Format::St => None,
+        Format::Zip => Some(&zip::pack::HOLDS),
+        Format::SevenZ => Some(&formats::sevenz::pack::HOLDS),
+        _ => Some(&formats::tar::pack::HOLDS),
+    }
+}
+
+/// How to pack, whatever the format.
+pub struct Packing {
+    pub format: Format,
+    pub level: u8,
+    pub threads: usize,
+    pub filter: Filter,
+    pub segmentation: Option<st::Segmentation>,
+}
+
+impl Packing {
+    /// Whoever packs by these words.
+    pub fn packer(&self, given: &Writing) -> Result<Box<dyn Pack>> {
+        let (format, level, threads, filter) = (self.format, self.level, self.threads, self.filter.clone());
+        let is_lockable = matches!(format, Format::Zip | Format::SevenZ);
+        if given.encrypt.is_some() && !is_lockable {
+            return Err(Error::new(Kind::Usage, "--encrypt is for zip and 7z"));
+        }
+        if given.method.is_some() && format != Format::Zip {
+            return Err(Error::new(Kind::Usage, "--method is for zip"));
+        }
+        if self.segmentation.is_some() && format != Format::St {
+            return Err(Error::new(Kind::Usage, "--segment is for .st"));
+        }
+        let password = given.encrypt.as_ref().map(|file| new_password(file.as_deref())).transpose()?;
+        let tar = |codec| Box::new(TarPacker { codec, level, threads, filter: self.filter.clone() });
+        Ok(match format {
+            Format::St => Box::new(st::Packer { level, segmentation: self.segmentation, threads, filter, again: None }),
+            Format::Zip => {
+                let method = given.method.map_or(zip::pack::Method::Deflate, method);
+                Box::new(ZipPacker { method, level, threads, filter, password })
+            }
+            Format::SevenZ => Box::new(SevenzPacker { level, threads, filter, password }),
+            Format::Tar => tar(None),
+            Format::TarGz => tar(Some(Codec::Gzip)),
+            Format::TarBz2 => tar(Some(Codec::Bzip2)),
+            Format::TarXz => tar(Some(Codec::Xz)),
+            Format::TarZst => tar(Some(Codec::Zstd)),
+            Format::TarLz4 => tar(Some(Codec::Lz4)),
+        })
+    }
+
+    /// Tells what of a tree the format cannot hold.
+    pub fn tell_lost(&self, tree: &dyn Tree) -> Result<()> {
+        let Some(holds) = holds(self.format) else { return Ok(()) };
+        let all = collect(tree, &self.filter, &Unwatched)?;
+        holds.lost(tree, &all).iter().for_each(|lost| say::notice(&format!("stmount: {lost}")));
+        Ok(())
+    }
+}
+
+fn method(given: Method) -> zip::pack::Method {
+    match given {
+        Method::Store => zip::pack::Method::Store,
+        Method::Deflate => zip::pack::Method::Deflate,
+        Method::Bzip2 => zip::pack::Method::Bzip2,
+        Method::Zstd => zip::pack::Method::Zstd,
+        Method::Xz => zip::pack::Method::Xz,
+    }
+}
+
+/// The password of a new archive: the first of a file, or one that is typed twice.
+fn new_password(file: Option<&Path>) -> Result<Secret> {
+    let Some(file) = file else { return ask::new_password() };
+    let first = ask::from_file(file)?.into_iter().next();
+    first.ok_or_else(|| Error::new(Kind::Usage, format!("there is no password in {}", file.display())))
+}
+
+/// Where an archive is written to: a pipe, a file that appears when it is complete, or parts that do.
+pub fn write(
+    packer: &dyn Pack,
+    tree: &dyn Tree,
+    out: &Path,
+    (force, split): (bool, Option<&str>),
+    progress: &Progress,
+) -> Result<Packed> {
+    if out == Path::new("-") {
+        return progress.guard(|| (), || pack::to_pipe(packer, tree, progress));
+    }
+    let Some(split) = split else { return pack::to_file(packer, tree, out, force, progress) };
+    let size = crate::mount::size(split).map_err(|e| e.within("--split"))?;
+    if size < 64 << 10 {
+        return Err(Error::new(Kind::Usage, format!("--split: {split} is less than 64K")));
+    }
+    progress.guard(
+        || (),
+        || {
+            let mut parts = Parts { out: out.to_owned(), force, size, parts: Vec::new(), at: 0 };
+            let packed = packer.pack_to_file(tree, &mut parts, progress)?;
+            pack::cancelled(progress)?;
+            parts.commit()?;
+            Ok(packed)
+        },
+    )
+}
+
+/// One file in parts. They appear one after the other when all are complete.
+struct Parts {
+    out: PathBuf,
+    force: bool,
+    size: u64,
+    parts: Vec<Output>,
+    at: u64,
+}
+
+impl Parts {
+    fn part(&mut self, number: usize) -> io::Result<&File> {
+        while self.parts.len() <= number {
+            let mut name = OsString::from(&self.out);
+            name.push(format!(".{:03}", self.parts.len() + 1));
+            let part = Output::create(Path::new(&name), self.force).map_err(io::Error::other)?;
+            self.parts.push(part);
+        }
+        Ok(&self.parts[number].file)
+    }
+
+    fn commit(self) -> Result<()> {
+        self.parts.into_iter().try_for_each(Output::commit)
+    }
+}
+
+impl Write for Parts {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let (number, at) = ((self.at / self.size) as usize, self.at % self.size);
+        let len = bytes.len().min(usize::try_from(self.size - at).unwrap_or(usize::MAX));
+        self.part(number)?.write_all_at(&bytes[..len], at)?;
+        self.at += len as u64;
+        Ok(len)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Seek for Parts {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let end = match self.parts.last() {
+            Some(last) => (self.parts.len() as u64 - 1) * self.size + last.file.metadata()?.len(),
+            None => 0,
+        };
+        let at = match to {
+            SeekFrom::Start(at) => Some(at),
+            SeekFrom::End(by) => end.checked_add_signed(by),
+            SeekFrom::Current(by) => self.at.checked_add_signed(by),
+        };
+        self.at = at.ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(self.at)
+    }
+}
+
+impl Read for Parts {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let (number, at) = ((self.at / self.size) as usize, self.at % self.size);
+        let len = into.len().min(usize::try_from(self.size - at).unwrap_or(usize::MAX));
+        let got = match self.parts.get(number) {
+            Some(part) => part.file.read_at(&mut into[..len], at)?,
+            None => 0,
+        };
+        self.at += got as u64;
+        Ok(got)
+    }
+}
+
+/// `stmount convert`.
+pub fn convert(given: &args::Convert, common: &args::Common) -> Result<u8> {
+    if given.out == Path::new("-") && io::stdout().is_terminal() {
+        return Err(Error::new(Kind::Usage, "an archive is not for a terminal").hint("stmount convert SRC OUT"));
+    }
+    super::heap::keep_small();
+    let packing = Packing {
+        format: format(&given.out, given.writing.format)?,
+        level: given.level.number(),
+        threads: plan::threads(given.threads),
+        filter: plan::filter(&given.globs)?,
+        segmentation: None,
+    };
+    let packer = packing.packer(&given.writing)?;
+    let progress = Progress::new("convert", common);
+    let how = plan::how(&given.opening, progress.clone())?;
+    let volume = crate::open::open_as(&given.source, &how)?;
+    say::notes(&given.source, &volume.notes);
+    packing.tell_lost(&*volume.tree)?;
+    let to = (given.overwrite, given.writing.split.as_deref());
+    let done = write(&*packer, &*volume.tree, &given.out, to, &progress);
+    let told = done.map(|packed| (words(&packed, &progress), pack::pack_json(&packed), packed.skipped));
+    pack::finish(told, &progress)
+}
+
+/// `stmount index`.
+pub fn index(given: &args::Index, common: &args::Common) -> Result<u8> {
+    for source in &given.sources {
+        let progress = Progress::new("index", common);
+        let how = plan::how(&given.opening, progress.clone())?;
+        let opened = progress.guard(|| (), || crate::open::open_as(source, &how)).and_then(|volume| {
+            say::notes(source, &volume.notes);
+            let totals = volume.tree.totals()?;
+            let (files, size) = (say::counted(totals.nodes, "file", "files"), say::size(totals.bytes));
+            let words = format!("{}: {files}, {size} ({})", source.display(), say::time(progress.took()));
+            Ok((words, json!({"files": totals.nodes, "bytes": totals.bytes}), 0))
+        });
+        let code = pack::finish(opened, &progress)?;
+        if code != super::exit::OK {
+            return Ok(code);
+        }
+    }
+    Ok(super::exit::OK)
+}
+
+fn words(packed: &Packed, progress: &Progress) -> String {
+    let files = say::counted(packed.entries, "file", "files");
+    let (from, to) = (say::size(packed.bytes), say::size(packed.stored));
+    let skipped = pack::skipped_words(packed.skipped);
+    let ratio = say::percent(packed.stored, packed.bytes);
+    format!("{from} in {files} → {to} ({ratio} %), {}{skipped}", say::time(progress.took()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ending_tells_the_format() {
+        let of = |name: &str| format(Path::new(name), None);
+        for (name, want) in [
+            ("a.TAR.GZ", Format::TarGz),
+            ("a.tgz", Format::TarGz),
+            ("a.7z", Format::SevenZ),
+            ("a", Format::St),
+            ("a.img", Format::St),
+        ] {
+            assert_eq!(of(name).unwrap(), want, "{name}");
+        }
+        assert_eq!(of("a.rar").unwrap_err().kind(), Kind::Unsupported);
+        assert_eq!(format(Path::new("a.rar"), Some(Format::Zip)).unwrap(), Format::Zip);
+    }
+
+    #[test]
+    fn parts_are_one_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("x.7z");
+        let mut parts = Parts { out: out.clone(), force: false, size: 10, parts: Vec::new(), at: 0 };
+        parts.seek(SeekFrom::Start(4)).unwrap();
+        parts.write_all(&[1; 25]).unwrap();
+        parts.seek(SeekFrom::Start(0)).unwrap();
+        parts.write_all(&[2; 4]).unwrap();
+        assert_eq!(parts.seek(SeekFrom::End(0)).unwrap(), 29);
+        parts.commit().unwrap();
+        let part = |n: u32| std::fs::read(dir.path().join(format!("x.7z.{n:03}"))).unwrap();
+        assert_eq!([part(1), part(2), part(3)].concat(), [vec![2; 4], vec![1; 25]].concat());
+        assert_eq!(part(1).len(), 10);
+    }
+}
