@@ -1,8 +1,11 @@
 //! What is packed as zip, 7z or tar is what the tools of these formats read.
 
-mod common;
+#[path = "common/desk.rs"]
+mod desk;
+#[path = "common/metadata.rs"]
+mod metadata;
 
-use common::desk::Desk;
+use desk::Desk;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
@@ -32,7 +35,7 @@ fn with_source() -> Option<Desk> {
     let text: Vec<u8> = (0..200_000u32).flat_map(|n| format!("line {}\n", n % 3000).into_bytes()).collect();
     write("src/readme.txt", b"read me\n");
     write("src/deep/er/text", &text);
-    write("src/deep/noise.bin", &common::metadata::noise(9_000_000, 7));
+    write("src/deep/noise.bin", &metadata::noise(9_000_000, 7));
     write("src/empty", b"");
     write("src/Übung 日本.txt", b"names");
     write(&format!("src/{}/long", "d".repeat(150)), b"long path");
@@ -60,8 +63,7 @@ fn listing(root: &Path) -> Vec<String> {
         };
         format!("{name}: {what}")
     };
-    let mut all: Vec<_> =
-        common::metadata::below(root).iter().filter(|path| *path != root).map(|path| line(path)).collect();
+    let mut all: Vec<_> = metadata::below(root).iter().filter(|path| *path != root).map(|path| line(path)).collect();
     all.sort();
     all
 }
@@ -93,7 +95,7 @@ fn tar_keeps_links_holes_attributes_and_nanoseconds() {
     let sparse = fs::File::create(file("sparse")).unwrap();
     sparse.set_len(10 << 20).unwrap();
     std::os::unix::fs::FileExt::write_all_at(&sparse, b"data", 5 << 20).unwrap();
-    common::metadata::set_time(&file("a"), -5, 250_000_000);
+    metadata::set_time(&file("a"), -5, 250_000_000);
     ok(Command::new("setfattr").args(["-n", "user.note", "-v", "of mine"]).arg(file("a")).output().unwrap());
     ok(Command::new("mkfifo").arg(file("pipe")).output().unwrap());
     desk.ok(&["pack", "-q", "src", "out.tar"]);

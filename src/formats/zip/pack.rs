@@ -102,7 +102,7 @@ impl Pack for ZipPacker {
                 }
                 Ok(())
             },
-            |job| self.make(tree, &all, job),
+            |job| self.make(&all, job),
             |made| {
                 let (at, done) = match made {
                     Made::Ready(ready) => return zip.add_prepared_file(*ready).map_err(output),
@@ -165,13 +165,13 @@ impl ZipPacker {
     }
 
     /// What can be done aside.
-    fn make(&self, tree: &dyn Tree, all: &[Found], job: Job) -> Made {
+    fn make(&self, all: &[Found], job: Job) -> Made {
         let (at, bytes) = match job {
             Job::Small(at, bytes) => (at, bytes),
             Job::Other(at) => return Made::Later(at),
             Job::Failed(at, e) => return Made::Failed(at, e),
         };
-        let made = self.options(tree, &all[at]).and_then(|options| {
+        let made = self.options(&all[at]).and_then(|options| {
             let mut builder = ZipFileBuilder::new(as_text(&all[at].path), options).map_err(refused)?;
             builder.write_all(&bytes)?;
             builder.finish().map_err(refused)
@@ -187,7 +187,7 @@ impl ZipPacker {
         watch: &dyn Watch,
     ) -> Result<()> {
         let name = as_text(&found.path);
-        let options = self.options(tree, found)?;
+        let options = self.options(found)?;
         match found.attr.kind {
             Kind::Directory => zip.add_directory(format!("{name}/"), self.locked(options)).map_err(output),
             Kind::Symlink => {
@@ -216,12 +216,13 @@ impl ZipPacker {
         }
     }
 
-    fn options(&self, tree: &dyn Tree, found: &Found) -> Result<FullFileOptions<'static, 'static>> {
+    fn options(&self, found: &Found) -> Result<FullFileOptions<'static, 'static>> {
         let attr = &found.attr;
         let mode = attr.kind.mode_bits() | attr.mode;
         // The DOS attribute of directories beside the Unix mode.
         let dos = if attr.kind == Kind::Directory { 0x10 } else { 0 };
-        let (method, level) = self.method_and_level();
+        // Of nothing there is nothing to compress, and some programs refuse a compressed nothing.
+        let (method, level) = if attr.size == 0 { (CompressionMethod::Stored, None) } else { self.method_and_level() };
         let mut options: FullFileOptions<'static, 'static> = FileOptions::default()
             .compression_method(method)
             .compression_level(level)
@@ -236,7 +237,6 @@ impl ZipPacker {
         // Extra field "ux": the owner.
         let owner = [&[1, 4], &attr.uid.to_le_bytes()[..], &[4], &attr.gid.to_le_bytes()[..]].concat();
         options.add_extra_field(0x7875, owner, false).map_err(refused)?;
-        let _ = tree;
         Ok(options)
     }
 
