@@ -7,11 +7,14 @@ mod file;
 mod held;
 mod memory;
 mod span;
+mod stream;
+pub mod streams;
 
 pub use file::FileSource;
 pub use held::{Held, Sign, Standing};
 pub use memory::Memory;
 pub use span::Span;
+pub use stream::{Decoder, Point, Stream};
 
 use crate::error::{Error, Kind, Result};
 use std::ops::Range;
