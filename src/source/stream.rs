@@ -19,7 +19,8 @@ pub struct Point {
 }
 
 /// Bytes that are decoded from their front, or from a point.
-#[allow(clippy::len_without_is_empty)] // Who wants to know whether there are any begins to decode.
+// A length that need not be true, or is not known, does not tell whether there are no bytes.
+#[allow(clippy::len_without_is_empty)]
 pub trait Stream: Send + Sync {
     /// Begins to decode, at the front or at a point.
     fn start(&self, from: Option<&Point>) -> Result<Box<dyn Decoder>>;
