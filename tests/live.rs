@@ -43,7 +43,7 @@ impl Dice {
         // Runs, so that some of it repeats and some does not.
         let run = 1 + self.below(64);
         let next = |i: u64| {
-            if i % run == 0 {
+            if i.is_multiple_of(run) {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             }
             (state >> 40) as u8

@@ -691,11 +691,11 @@ fn merged(
     base.list(dir, after, &mut |name, node, kind| {
         while let Some(first) = names.first_entry().filter(|first| first.key().as_name() < name) {
             let (new, to) = first.remove_entry();
-            if let Some((node, kind)) = to {
-                if visit(new.as_name(), node, kind).is_break() {
-                    over = true;
-                    return ControlFlow::Break(());
-                }
+            if let Some((node, kind)) = to
+                && visit(new.as_name(), node, kind).is_break()
+            {
+                over = true;
+                return ControlFlow::Break(());
             }
         }
         let flow = match names.remove(name.bytes()) {

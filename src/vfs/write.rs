@@ -522,12 +522,11 @@ impl Vfs {
         }
         let open = self.handles.get(handle);
         self.handles.remove(handle);
-        if let (Ok(open), Some(live)) = (open, &self.live) {
-            if let Open::Living(node, _) = &*open {
-                if let Err(e) = live.note_close(*node) {
-                    log::warn!("{}: {e}", self.describe(self.numbers.ino(*node)));
-                }
-            }
+        if let (Ok(open), Some(live)) = (open, &self.live)
+            && let Open::Living(node, _) = &*open
+            && let Err(e) = live.note_close(*node)
+        {
+            log::warn!("{}: {e}", self.describe(self.numbers.ino(*node)));
         }
     }
 }

@@ -240,10 +240,10 @@ pub fn below(root: &Path) -> Vec<PathBuf> {
     let mut all = vec![root.to_owned()];
     let mut next = 0;
     while next < all.len() {
-        if all[next].symlink_metadata().unwrap().is_dir() {
-            if let Ok(entries) = fs::read_dir(&all[next]) {
-                all.extend(entries.map(|e| e.unwrap().path()));
-            }
+        if all[next].symlink_metadata().unwrap().is_dir()
+            && let Ok(entries) = fs::read_dir(&all[next])
+        {
+            all.extend(entries.map(|e| e.unwrap().path()));
         }
         next += 1;
     }

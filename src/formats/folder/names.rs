@@ -38,7 +38,7 @@ impl Run {
     fn new<'a>(parent: u32, first: u32, sorted: impl Iterator<Item = Name<'a>>) -> Self {
         let (mut names, mut marks, mut count) = (Vec::new(), Vec::new(), 0);
         for name in sorted {
-            if count > 0 && (count as usize) % STEP == 0 {
+            if count > 0 && (count as usize).is_multiple_of(STEP) {
                 marks.push(names.len() as u32);
             }
             names.extend_from_slice(&(name.bytes().len() as u16).to_le_bytes());

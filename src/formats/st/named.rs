@@ -128,7 +128,7 @@ impl Inodes {
             Some(run) if ino - run.first == run.len => run.len += 1,
             _ => self.runs.push(Run { first: ino, len: 1, before: self.count }),
         }
-        if self.count % 64 == 0 {
+        if self.count.is_multiple_of(64) {
             self.named.push(0);
         }
         if let Some(word) = self.named.last_mut() {

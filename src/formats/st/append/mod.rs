@@ -536,10 +536,10 @@ impl Drop for StWriter {
     /// Gives back the space that was reserved and not needed, and what an attempt that failed has left.
     fn drop(&mut self) {
         let end = self.end.load(Relaxed);
-        if self.reserved.load(Relaxed) > end || self.untidy.load(Relaxed) {
-            if let Err(e) = self.store.set_len(end) {
-                log::warn!("{}: cannot give reserved space back: {e}", self.name);
-            }
+        if (self.reserved.load(Relaxed) > end || self.untidy.load(Relaxed))
+            && let Err(e) = self.store.set_len(end)
+        {
+            log::warn!("{}: cannot give reserved space back: {e}", self.name);
         }
     }
 }
