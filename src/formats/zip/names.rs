@@ -1,0 +1,65 @@
+//! Names and comments of entries, as UTF-8 where it is known what they are in.
+
+use super::entry::is_of_dos;
+use super::extra::{Extras, Text};
+use super::layout::flag;
+use super::records::Record;
+use crate::error::Result;
+use std::borrow::Cow;
+
+/// Names that are looked at to find out what they are in: so many bytes of them.
+const SAMPLE: usize = 256 << 10;
+
+/// Names that do not say what they are in.
+#[derive(Default)]
+pub struct Undeclared {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Undeclared {
+    pub fn see(&mut self, record: &Record<'_>) {
+        if self.bytes.len() < SAMPLE && !is_declared(record) && !record.name.is_ascii() {
+            self.bytes.extend_from_slice(record.name);
+            self.ends.push(self.bytes.len());
+        }
+    }
+}
+
+fn is_declared(record: &Record<'_>) -> bool {
+    record.central.flags.get() & flag::UTF_8 != 0 && std::str::from_utf8(record.name).is_ok()
+}
+
+/// How names are decoded.
+pub struct Names;
+
+impl Names {
+    /// By what a person says they are in, or what all of them look like.
+    pub fn new(_encoding: Option<&str>, _undeclared: &Undeclared) -> Result<Self> {
+        Ok(Self)
+    }
+
+    /// The path of an entry, with `/` between its names.
+    pub fn path<'a>(&self, record: &Record<'a>, extras: &Extras<'a>) -> Cow<'a, [u8]> {
+        let path = self.text(record, record.name, extras.path.as_ref());
+        // Of a program on Windows a backslash can be nothing else; of one on Unix it is a letter.
+        if is_of_dos(record.central.made_by) && path.contains(&b'\\') && !path.contains(&b'/') {
+            return Cow::Owned(path.iter().map(|byte| if *byte == b'\\' { b'/' } else { *byte }).collect());
+        }
+        path
+    }
+
+    pub fn comment<'a>(&self, record: &Record<'a>, extras: &Extras<'a>) -> Cow<'a, [u8]> {
+        self.text(record, record.comment, extras.comment.as_ref())
+    }
+
+    fn text<'a>(&self, record: &Record<'a>, raw: &'a [u8], instead: Option<&Text<'a>>) -> Cow<'a, [u8]> {
+        if is_declared(record) || raw.is_ascii() {
+            return Cow::Borrowed(raw);
+        }
+        match instead.and_then(|text| text.instead_of(raw)) {
+            Some(text) => Cow::Borrowed(text.as_bytes()),
+            None => Cow::Borrowed(raw),
+        }
+    }
+}
