@@ -27,6 +27,8 @@ const MOST: usize = 64;
 pub struct Ending {
     /// Where the first of them begins, and so the list has ended.
     pub at: u64,
+    /// Where the last of them begins.
+    end_at: u64,
     /// The number of the last volume.
     pub disk: u32,
     pub list_disk: u32,
@@ -101,9 +103,13 @@ pub fn may_end(tail: &[u8]) -> bool {
 
 fn best_in(source: &dyn ReadAt, starts: &[u64], window: u64) -> Result<Option<Found>> {
     let (mut best, mut candidates): (Option<Found>, usize) = (None, 0);
+    let mut last = None;
     for ending in endings(source, starts, window)? {
         let place = locate(source, starts, &ending)?;
-        candidates += usize::from(place.is_some_and(|place| !place.is_empty()));
+        // With zip64 and without, one record is one.
+        let is_another =
+            place.is_some_and(|place| !place.is_empty()) && last.replace(ending.end_at) != Some(ending.end_at);
+        candidates += usize::from(is_another);
         let trust = |place: &Option<Place>| place.map(|place| place.trust);
         if best.as_ref().is_none_or(|best| trust(&place) > trust(&best.place)) {
             best = Some(Found { ending, place, candidates: 0 });
@@ -135,6 +141,7 @@ fn ending(at: u64, end: &End, rest: &[u8]) -> Option<Ending> {
     let comment = &rest[..rest.len().min(end.comment_len.get().into())];
     let ending = Ending {
         at,
+        end_at: at,
         disk: end.disk.get().into(),
         list_disk: end.list_disk.get().into(),
         entries: end.entries.get().into(),

@@ -136,7 +136,8 @@ impl List {
     /// Makes the catalog. `list_at` is where the list begins in the archive.
     pub fn entries(&self, survey: &Survey, reading: &Reading, list_at: u64, mut slips: Slips) -> Result<Entries> {
         let names = Names::new(reading.encoding.as_deref(), &survey.undeclared)?;
-        let builder = Builder::new(Duplicates::Numbered, reading.max_entries, survey.newest);
+        let mut builder = Builder::new(Duplicates::Numbered, reading.max_entries, survey.newest);
+        builder.reserve(survey.entries as usize, 0);
         let members = Vec::with_capacity(survey.entries as usize);
         let (methods, ciphers) = (BTreeMap::new(), BTreeMap::new());
         let mut made = Making { names, builder, members, methods, ciphers, comments: 0, ids: ids() };
