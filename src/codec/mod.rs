@@ -1,6 +1,7 @@
 //! Floor 0: bytes in, bytes out. No I/O, no names, no threads, no clock.
 
 pub mod cdc;
+pub mod charset;
 pub mod filter;
 pub mod id;
 pub mod varint;
