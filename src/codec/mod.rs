@@ -1,9 +1,11 @@
 //! Floor 0: bytes in, bytes out. No I/O, no names, no threads, no clock.
 
+pub mod adler;
 pub mod cdc;
 pub mod charset;
 pub mod filter;
 pub mod id;
+pub mod inflate;
 pub mod varint;
 pub mod xz;
 pub mod zstd;

@@ -12,6 +12,7 @@ mod shelf;
 mod span;
 mod spill;
 mod stream;
+pub mod streams;
 
 pub use file::FileSource;
 pub use forward::{Forward, PAGE};

@@ -1,0 +1,8 @@
+//! Compressed streams, made by the programs that people make them with.
+
+#[path = "../common/dice.rs"]
+#[allow(dead_code)]
+mod dice;
+
+mod battery;
+mod deflate;
