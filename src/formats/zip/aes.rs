@@ -46,11 +46,6 @@ impl Strength {
     fn key(self) -> usize {
         8 + 8 * usize::from(self.0)
     }
-
-    /// Bytes that are there besides the data.
-    pub fn overhead(self) -> u64 {
-        (self.salt() + VERIFIER + CHECK) as u64
-    }
 }
 
 /// What stands in front of the data and behind them.
@@ -252,7 +247,7 @@ mod tests {
     fn a_wrong_password_is_found_out_and_so_is_what_is_too_short() {
         let (bytes, strength) = sealed(&[5; 100], 1);
         assert!(unlock(bytes.clone(), strength, b"wrong").is_none());
-        let cut = Arc::new(Memory::new(bytes[..strength.overhead() as usize - 1].to_vec()));
+        let cut = Arc::new(Memory::new(bytes[..strength.salt() + VERIFIER + CHECK - 1].to_vec()));
         assert_eq!(Sealed::read(cut, strength).err().unwrap().kind(), Kind::Damaged);
     }
 }

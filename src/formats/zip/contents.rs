@@ -6,9 +6,8 @@
 //! ```
 
 use super::aes::Sealed;
-use super::entry::{Cipher, LONGEST_TARGET, Member};
+use super::entry::{Cipher, LONGEST_TARGET, Member, UNKNOWN};
 use super::layout::{LOCAL, Local, flag};
-use super::list::UNKNOWN;
 use super::methods;
 use super::sealed::{Checked, Seal};
 use super::summed::{Crc, NoSum, Summed};
@@ -128,14 +127,14 @@ impl Archive {
             return Err(Error::new(Kind::Damaged, format!("it should have {size} bytes, and {len} are stored")));
         }
         // With a check of its own it is checked already.
-        let sum = if member.has_crc() { Crc::boxed(member.crc) } else { Box::new(NoSum) };
+        let sum = if member.has_crc { Crc::boxed(member.crc) } else { Box::new(NoSum) };
         drop(seal);
         Ok(Arc::new(Summed::new(packed, len, sum)))
     }
 
     fn decoded(&self, member: &Member, packed: Arc<dyn ReadAt>, seal: Option<Seal>) -> Result<Arc<Checked>> {
         let size = Some(member.size).filter(|size| *size != UNKNOWN);
-        let crc = member.has_crc().then_some(member.crc);
+        let crc = member.has_crc.then_some(member.crc);
         Ok(Arc::new(Checked::new(methods::decoded(member, packed, size)?, size, crc, seal)))
     }
 
@@ -148,7 +147,7 @@ impl Archive {
                 Err(Error::new(Kind::UnknownCipher, what))
             }
             Cipher::ZipCrypto => self.with_password(member, |secret| self.zipcrypto(member, &packed, secret)),
-            Cipher::Aes { strength, .. } => {
+            Cipher::Aes(strength) => {
                 let sealed = Sealed::read(packed, strength)?;
                 self.with_password(member, |secret| {
                     let Some(aes) = sealed.unlock(secret) else { return Ok(None) };

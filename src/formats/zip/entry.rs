@@ -24,37 +24,32 @@ pub struct Member {
     pub flags: u16,
     pub name_len: u16,
     pub cipher: Cipher,
+    /// Whether the CRC says something.
+    pub has_crc: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cipher {
     None,
     ZipCrypto,
-    Aes {
-        strength: Strength,
-        /// Version 2 has no CRC: its own check is enough.
-        has_crc: bool,
-    },
+    Aes(Strength),
     /// One that is not known here.
     Other,
 }
 
 impl Member {
-    /// `at` is where the header is, with what is to be added.
     pub fn new(central: &Central, extras: &Extras<'_>, exact: Wide) -> Self {
         let (cipher, method) = cipher(central, extras);
         let Wide { header_at, packed, size, .. } = exact;
         let (crc, time, flags) = (central.crc.get(), central.time.get(), central.flags.get());
-        Self { header_at, packed, size, crc, time, method, flags, name_len: central.name_len.get(), cipher }
+        // Version 2 of AES has no CRC: its own check is enough.
+        let is_sealed = matches!(cipher, Cipher::Aes(_)) && extras.aes.is_some_and(|aes| aes.version.get() == 2);
+        let (name_len, has_crc) = (central.name_len.get(), !is_sealed && size != UNKNOWN);
+        Self { header_at, packed, size, crc, time, method, flags, name_len, cipher, has_crc }
     }
 
     pub fn is_encrypted(&self) -> bool {
         self.cipher != Cipher::None
-    }
-
-    /// Whether its CRC says something.
-    pub fn has_crc(&self) -> bool {
-        !matches!(self.cipher, Cipher::Aes { has_crc: false, .. })
     }
 }
 
@@ -72,10 +67,13 @@ fn cipher(central: &Central, extras: &Extras<'_>) -> (Cipher, u16) {
     }
     let Some(aes) = extras.aes else { return (Cipher::Other, method) };
     match Strength::new(aes.strength) {
-        Some(strength) => (Cipher::Aes { strength, has_crc: aes.version.get() != 2 }, aes.method.get()),
+        Some(strength) => (Cipher::Aes(strength), aes.method.get()),
         None => (Cipher::Other, method),
     }
 }
+
+/// The size of an entry when nothing says it.
+pub const UNKNOWN: u64 = u64::MAX;
 
 /// The method that says that it is encrypted by WinZip.
 const AES: u16 = 99;

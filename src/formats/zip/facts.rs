@@ -17,6 +17,7 @@ pub fn facts(set: &Set, found: Option<&Found>, entries: &Entries) -> Vec<(&'stat
         let ciphers = entries.ciphers.iter().map(|(name, count)| format!("{name} {count}")).collect();
         facts.push(("encryption", counted(ciphers)));
     }
+    facts.extend(entries.charset.map(|charset| ("names in", charset.to_owned())));
     if set.files > 1 {
         facts.push(("volumes", set.files.to_string()));
     }

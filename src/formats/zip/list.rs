@@ -1,8 +1,9 @@
 //! From the list of entries to a catalog. It is gone through twice: once to see how many there are and what their names may
 //! be in, then for good.
 
-use super::entry::{self, Cipher, Ids, Member, Wide, dos_time};
+use super::entry::{self, Cipher, Ids, Member, UNKNOWN, Wide, dos_time};
 use super::extra::Extras;
+use super::measure;
 use super::names::{Names, Undeclared};
 use super::overlap;
 use super::rebuild::{Exact, Rebuilt};
@@ -11,7 +12,7 @@ use super::slips::Slips;
 use crate::error::{Error, Kind, Result};
 use crate::formats::Reading;
 use crate::source::{Memory, ReadAt};
-use crate::tree::{Builder, Duplicates, Item, Tables, Time};
+use crate::tree::{Builder, Duplicates, Item, Kind as NodeKind, Tables, Time};
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
@@ -34,11 +35,9 @@ pub struct List {
 /// Where the headers of entries are.
 pub enum Places {
     /// At the offset that is told, from the beginning of a volume, with something added to it.
-    Told {
-        starts: Vec<u64>,
-        base: i64,
-    },
-    Found(Vec<Exact>),
+    Told { starts: Vec<u64>, base: i64 },
+    /// In an archive whose list was made anew.
+    Found(Arc<dyn ReadAt>, Vec<Exact>),
 }
 
 /// What the first look at a list shows.
@@ -65,6 +64,8 @@ pub struct Entries {
     pub notes: Vec<String>,
     pub methods: BTreeMap<u16, u64>,
     pub ciphers: BTreeMap<String, u64>,
+    /// What names are in that do not say it.
+    pub charset: Option<&'static str>,
 }
 
 impl List {
@@ -80,16 +81,17 @@ impl List {
         Ok(Self { bytes: Arc::new(Memory::new(bytes)), range: 0..len, places })
     }
 
-    pub fn rebuilt(rebuilt: Rebuilt) -> Self {
-        let range = 0..rebuilt.list.len() as u64;
-        Self { bytes: Arc::new(Memory::new(rebuilt.list)), range, places: Places::Found(rebuilt.exact) }
+    /// One that was made anew, of an archive.
+    pub fn rebuilt(rebuilt: Rebuilt, archive: &Arc<dyn ReadAt>) -> Self {
+        let (range, places) = (0..rebuilt.list.len() as u64, Places::Found(archive.clone(), rebuilt.exact));
+        Self { bytes: Arc::new(Memory::new(rebuilt.list)), range, places }
     }
 
     /// Other offsets than were thought first.
     pub fn with_base(self, base: i64) -> Self {
         match self.places {
             Places::Told { starts, .. } => Self { places: Places::Told { starts, base }, ..self },
-            Places::Found(_) => self,
+            Places::Found(..) => self,
         }
     }
 
@@ -117,7 +119,7 @@ impl List {
     fn exact(&self, number: usize, wide: Wide, slips: &mut Slips) -> Result<Wide> {
         let (starts, base) = match &self.places {
             Places::Told { starts, base } => (starts, *base),
-            Places::Found(exact) => {
+            Places::Found(_, exact) => {
                 let Exact { header_at, packed, size } = exact[number];
                 return Ok(Wide { header_at, packed, size: size.unwrap_or(UNKNOWN), disk: 0, is_missing: false });
             }
@@ -140,7 +142,9 @@ impl List {
         builder.reserve(survey.entries as usize, 0);
         let members = Vec::with_capacity(survey.entries as usize);
         let (methods, ciphers) = (BTreeMap::new(), BTreeMap::new());
+        let charset = survey.undeclared.any().then(|| names.charset());
         let mut made = Making { names, builder, members, methods, ciphers, comments: 0, ids: ids() };
+        let mut patience = measure::PATIENCE;
         let mut records = Records::new(&*self.bytes, self.range.clone());
         while let Some(record) = records.next()? {
             let extras = Extras::parse(record.extra, dos_time(record.central));
@@ -148,14 +152,16 @@ impl List {
                 slips.add("an extra field of an entry is torn")?;
             }
             let wide = self.exact(made.members.len(), Wide::of(record.central, &extras), &mut slips)?;
-            made.take(&record, &extras, wide, reading.max_entries, &mut slips)?;
+            let mut member = Member::new(record.central, &extras, wide);
+            if let (UNKNOWN, Places::Found(archive, _)) = (member.size, &self.places) {
+                member.size = measure::size(archive, &member, &mut patience)?;
+            }
+            made.take(&record, &extras, member, reading.max_entries, &mut slips)?;
         }
-        made.finish(list_at, slips)
+        let entries = made.finish(list_at, slips)?;
+        Ok(Entries { charset, ..entries })
     }
 }
-
-/// The size of an entry when nothing says it.
-pub const UNKNOWN: u64 = u64::MAX;
 
 struct Making {
     names: Names,
@@ -173,17 +179,16 @@ impl Making {
         &mut self,
         record: &Record<'_>,
         extras: &Extras<'_>,
-        wide: Wide,
+        member: Member,
         most: usize,
         slips: &mut Slips,
     ) -> Result<()> {
-        let member = Member::new(record.central, extras, wide);
         let number = self.members.len() as u64;
         let path = self.names.path(record, extras);
         let mut item = entry::item(record, extras, &member, number, &path, self.ids);
         self.comment(record, extras, &mut item);
         self.members.push(member);
-        if item.attr.kind == crate::tree::Kind::File {
+        if item.attr.kind == NodeKind::File {
             *self.methods.entry(member.method).or_default() += 1;
         }
         if member.is_encrypted() {
@@ -212,7 +217,7 @@ impl Making {
         let (tables, shown) = self.builder.finish();
         let notes = [slips.notes(), shown].concat();
         let (members, methods, ciphers) = (self.members, self.methods, self.ciphers);
-        Ok(Entries { tables, members, overlapping, notes, methods, ciphers })
+        Ok(Entries { tables, members, overlapping, notes, methods, ciphers, charset: None })
     }
 }
 
@@ -220,7 +225,7 @@ fn cipher_name(cipher: Cipher) -> String {
     match cipher {
         Cipher::None => "none".into(),
         Cipher::ZipCrypto => "ZipCrypto".into(),
-        Cipher::Aes { strength, .. } => format!("AES-{}", strength.bits()),
+        Cipher::Aes(strength) => format!("AES-{}", strength.bits()),
         Cipher::Other => "unknown".into(),
     }
 }

@@ -5,7 +5,7 @@
 //!  volumes   all files of the archive    end      where the list of entries is
 //!  records   the list, piece by piece    rebuild  a new one, where it is lost        window  small looks at large sources
 //!  list      entries into a catalog      entry    what one means                     names   in which charset
-//!  overlap   who quotes whom             slips    what is slightly wrong
+//!  overlap   who quotes whom             slips    what is slightly wrong     measure  sizes that nobody says
 //!  contents  what is in an entry         methods  how it is compressed               summed, sealed   checks on the way
 //!  aes, zipcrypto                        facts    what `info` tells
 //! ```
@@ -21,6 +21,7 @@ mod extra;
 mod facts;
 mod layout;
 mod list;
+mod measure;
 mod methods;
 mod names;
 mod overlap;
@@ -190,7 +191,7 @@ fn compare(found: &Found, survey: &Survey, base: i64, slips: &mut Slips) -> Resu
 
 fn rebuilt(set: &Set, access: &Access, slips: &mut Slips) -> Result<(List, Survey, u64)> {
     slips.add("the list of entries is missing or damaged; it was made anew from what is in front of the entries")?;
-    let list = List::rebuilt(rebuild::rebuild(&*set.bytes, access.reading.max_entries)?);
+    let list = List::rebuilt(rebuild::rebuild(&*set.bytes, access.reading.max_entries)?, &set.bytes);
     let survey = list.survey(access.reading.max_entries)?;
     if survey.entries == 0 {
         return Err(Error::new(Kind::Header, "there is neither a list of entries nor any entry"));
