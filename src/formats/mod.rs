@@ -318,7 +318,7 @@ impl Watch for Unwatched {}
 pub const HEAD: usize = 64 * 1024;
 
 /// All formats that open bytes, in the order in which they are asked.
-pub const FORMATS: &[&dyn Format] = &[&st::St];
+pub const FORMATS: &[&dyn Format] = &[&st::St, &zip::Zip];
 
 /// The format that recognises these bytes, by its name.
 pub fn recognise(bytes: &dyn ReadAt, name: &str) -> Result<Option<&'static str>> {

@@ -6,6 +6,7 @@
 mod file;
 mod forward;
 mod held;
+mod joined;
 mod memory;
 mod shelf;
 mod span;
@@ -16,6 +17,7 @@ pub mod streams;
 pub use file::FileSource;
 pub use forward::{Forward, PAGE};
 pub use held::{Held, Sign, Standing};
+pub use joined::Joined;
 pub use memory::Memory;
 pub use shelf::Shelf;
 pub use span::Span;

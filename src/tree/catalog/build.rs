@@ -4,9 +4,9 @@ use super::names::{UP, numbered, shown};
 use super::{Class, Extra, MISSING, Named, Row, Tables};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::tree::{Attr, Kind, Owner, Time, Xattr};
-use hashbrown::{HashMap, HashTable};
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use std::borrow::Cow;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 
 /// Directories below each other, and components of a path: as many as anybody can open.
 const MAX_DEPTH: usize = 4096;
@@ -51,8 +51,12 @@ struct Place<'a> {
 pub struct Builder {
     tables: Tables,
     index: HashTable<u32>,
-    hasher: RandomState,
+    hasher: DefaultHashBuilder,
     classes: HashMap<Class, u32>,
+    /// The class of the last entry: the next has the same, mostly.
+    last_class: u32,
+    /// The directory of the last entry, with all of its path up to the name.
+    last_dir: LastDir,
     /// Of each row, the place of its name.
     homes: Vec<u32>,
     /// Of names that are taken, the number that was given last.
@@ -70,6 +74,14 @@ pub struct Builder {
     rewritten: u64,
 }
 
+/// A directory never loses its number: what it is once is right for ever.
+#[derive(Default)]
+struct LastDir {
+    path: Vec<u8>,
+    row: u32,
+    is_as_stored: bool,
+}
+
 /// The root is the first row, and has no name.
 const ROOT: u32 = 0;
 const NO_HOME: u32 = u32::MAX;
@@ -80,8 +92,10 @@ impl Builder {
         let mut builder = Self {
             tables: Tables::default(),
             index: HashTable::new(),
-            hasher: RandomState::new(),
+            hasher: DefaultHashBuilder::default(),
             classes: HashMap::new(),
+            last_class: 0,
+            last_dir: LastDir::default(),
             homes: Vec::new(),
             numbers: HashMap::new(),
             duplicates,
@@ -95,6 +109,21 @@ impl Builder {
         let root = builder.implied();
         builder.push_row(&root, NO_HOME);
         builder
+    }
+
+    /// Makes room for so many entries, and names of so many bytes altogether: as many as there are, not as many as an
+    /// archive says that there are.
+    pub fn reserve(&mut self, entries: usize, text: usize) {
+        let Self { tables, index, hasher, homes, .. } = self;
+        tables.rows.reserve(entries);
+        tables.names.reserve(entries);
+        tables.text.reserve(text);
+        homes.reserve(entries);
+        let hash = |at: &u32| {
+            let named = &tables.names[*at as usize];
+            hasher.hash_one((named.parent, tables.name(named)))
+        };
+        index.reserve(entries, hash);
     }
 
     fn implied(&self) -> Item {
@@ -172,17 +201,25 @@ impl Builder {
 
     /// The place of a path, with all directories above it; nothing for the path of the root.
     fn descend<'a>(&mut self, path: &'a [u8]) -> Result<Option<Place<'a>>> {
+        let (above, last) = path.split_at(path.iter().rposition(|b| *b == b'/').map_or(0, |at| at + 1));
+        if let Some(name) = shown(last).filter(|_| !above.is_empty() && above == self.last_dir.path) {
+            let LastDir { row: dir, is_as_stored, .. } = self.last_dir;
+            return Ok(Some(Place { dir, is_as_stored: is_as_stored && as_it_is(&name), name }));
+        }
         let mut parts: Vec<_> = path.split(|b| *b == b'/').filter_map(shown).collect();
         if parts.len() > MAX_DEPTH {
             let what = format!("a path of {} names is deeper than {MAX_DEPTH}", parts.len());
             return Err(Error::new(ErrorKind::Limit, what));
         }
-        let as_it_is = |part: &Cow<'_, [u8]>| matches!(part, Cow::Borrowed(name) if *name != UP);
         let is_as_stored = !path.starts_with(b"/") && parts.iter().all(as_it_is);
         let Some(name) = parts.pop() else { return Ok(None) };
         let mut dir = ROOT;
+        let is_dir_as_stored = !path.starts_with(b"/") && parts.iter().all(as_it_is);
         for part in parts {
             dir = self.directory(dir, &part)?;
+        }
+        if shown(last).is_some() {
+            self.last_dir = LastDir { path: above.to_vec(), row: dir, is_as_stored: is_dir_as_stored };
         }
         Ok(Some(Place { dir, name, is_as_stored }))
     }
@@ -316,11 +353,14 @@ impl Builder {
         let (user, group) = (item.owner.user.clone(), item.owner.group.clone());
         let class =
             Class { kind: attr.kind.code(), mode: attr.mode & 0o7777, uid: attr.uid, gid: attr.gid, user, group };
-        let next = self.classes.len() as u32;
-        let class = *self.classes.entry(class).or_insert_with_key(|class| {
-            self.tables.classes.push(class.clone());
-            next
-        });
+        if self.tables.classes.get(self.last_class as usize) != Some(&class) {
+            let next = self.classes.len() as u32;
+            self.last_class = *self.classes.entry(class).or_insert_with_key(|class| {
+                self.tables.classes.push(class.clone());
+                next
+            });
+        }
+        let class = self.last_class;
         let Time { secs, nanos } = attr.mtime;
         let size = match (&item.target, attr.kind) {
             (Some(target), Kind::Symlink) => target.len() as u64,
@@ -432,6 +472,11 @@ impl Builder {
         );
         notes
     }
+}
+
+/// Whether a component is shown as it is in the archive.
+fn as_it_is(part: &Cow<'_, [u8]>) -> bool {
+    matches!(part, Cow::Borrowed(name) if *name != UP)
 }
 
 fn extra(item: &Item) -> Extra {
