@@ -103,7 +103,7 @@ impl Holds {
         let has_xattrs = |found: &Found| tree.xattrs(found.node).is_ok_and(|xattrs| !xattrs.is_empty());
         let is_sparse = |found: &Found| found.attr.kind == Kind::File && found.attr.allocated < found.attr.size;
         let is_special = |f: &Found| matches!(f.attr.kind, Kind::Fifo | Kind::CharDevice | Kind::BlockDevice);
-        let is_fine = |f: &Found| f.attr.mtime.nanos % self.time.max(1) != 0;
+        let is_fine = |f: &Found| !f.attr.mtime.nanos.is_multiple_of(self.time.max(1));
         let root = all.first().map_or((0, 0), |root| (root.attr.uid, root.attr.gid));
         let is_other = |f: &Found| (f.attr.uid, f.attr.gid) != root;
         let table: [(bool, usize, &str); 8] = [

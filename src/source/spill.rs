@@ -89,7 +89,7 @@ impl Spill {
         state.writings += 1;
         let slot = Slot { key, len: len as u32, nonce, was_asked_for: false, is_busy: true };
         let count = state.slots.len() as u64;
-        if count % LOOK_EVERY == 0 {
+        if count.is_multiple_of(LOOK_EVERY) {
             state.is_full |= count < self.most && !has_room(file);
         }
         let at = if count < self.most && !state.is_full {
@@ -188,7 +188,7 @@ mod tests {
     }
 
     fn page(at: u64) -> Vec<u8> {
-        vec![at as u8; if at % 3 == 0 { 1000 } else { SLOT as usize }]
+        vec![at as u8; if at.is_multiple_of(3) { 1000 } else { SLOT as usize }]
     }
 
     #[test]

@@ -50,7 +50,7 @@ impl Union {
 
     fn place(&self, node: Node) -> Result<Place> {
         let gone = || Error::new(ErrorKind::NotFound, "no such inode");
-        if node.0 % 2 == 0 {
+        if node.0.is_multiple_of(2) {
             let shared = lock(&self.shared);
             return shared.dirs.get((node.0 / 2) as usize).cloned().map(Place::Shared).ok_or_else(gone);
         }
@@ -140,7 +140,7 @@ impl Tree for Union {
         let (tree, inner) = self.top(node)?;
         let attr = tree.attr(inner)?;
         // How many directories are in one that is joined is not counted.
-        Ok(if node.0 % 2 == 0 { Attr { nlink: 1, ..attr } } else { attr })
+        Ok(if node.0.is_multiple_of(2) { Attr { nlink: 1, ..attr } } else { attr })
     }
 
     fn list(&self, dir: Node, after: Option<Name<'_>>, visit: &mut Visit<'_>) -> Result<()> {

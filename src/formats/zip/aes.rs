@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn every_part_can_be_read_by_itself() {
-        let plain: Vec<u8> = (0..5000u32).map(|n| (n * n >> 3) as u8).collect();
+        let plain: Vec<u8> = (0..5000u32).map(|n| ((n * n) >> 3) as u8).collect();
         for number in 1..=3 {
             let (bytes, strength) = sealed(&plain, number);
             let aes = unlock(bytes, strength, b"secret").unwrap();

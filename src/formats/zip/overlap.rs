@@ -42,6 +42,7 @@ mod tests {
 
     fn overlapping(extents: &[(u64, u64)], end: u64) -> Vec<u64> {
         let member = |&(header_at, packed): &(u64, u64)| Member {
+            has_crc: true,
             header_at,
             packed,
             size: 0,

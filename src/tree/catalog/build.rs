@@ -475,6 +475,7 @@ impl Builder {
 }
 
 /// Whether a component is shown as it is in the archive.
+#[allow(clippy::ptr_arg)] // Whether it is borrowed is what tells.
 fn as_it_is(part: &Cow<'_, [u8]>) -> bool {
     matches!(part, Cow::Borrowed(name) if *name != UP)
 }
