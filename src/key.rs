@@ -56,10 +56,10 @@ pub fn fitting<T>(keys: &dyn Keys, what: &str, mut fits: impl FnMut(&Secret) -> 
         wrong += 1;
     }
     Err(match wrong {
-        0 => Error::new(Kind::NeedsPassword, format!("{what} is encrypted, and no password was given"))
+        0 => Error::new(Kind::NeedsPassword, "it is encrypted, and no password was given")
             .hint("--password-file FILE, or a terminal on which it can be asked for"),
-        1 => Error::new(Kind::WrongPassword, format!("the password is wrong for {what}")),
-        n => Error::new(Kind::WrongPassword, format!("none of {n} passwords is right for {what}")),
+        1 => Error::new(Kind::WrongPassword, "the password is wrong"),
+        n => Error::new(Kind::WrongPassword, format!("none of {n} passwords is right")),
     })
 }
 

@@ -9,7 +9,7 @@ pub mod tar;
 mod upkeep;
 pub mod zip;
 
-pub use entries::{Found, Holds, collect};
+pub use entries::{Found, Holds, as_text, collect};
 pub use upkeep::Upkeep;
 
 use crate::cache::Cache;

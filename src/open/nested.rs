@@ -11,7 +11,7 @@
 
 use super::How;
 use crate::error::{Error, Kind as ErrorKind, Result};
-use crate::formats::{self, Access, Volumes};
+use crate::formats::{self, Access, Reading, Volumes};
 use crate::pool::lock;
 use crate::source::ReadAt;
 use crate::tree::{Attr, Kind, Name, NameBuf, Node, Owner, Time, Totals, Tree, Visit, Xattr, list_as};
@@ -147,8 +147,10 @@ impl Nested {
         let parent = self.tree(inner.parent)?;
         let bytes = parent.open(inner.file)?;
         let beside = Beside { tree: parent, dir: inner.dir, name: inner.name.clone() };
+        // A listing needs no password, and there is nobody to ask for one any more.
+        let reading = Reading { asks_late: true, ..(*self.how.reading).clone() };
         let access = Access {
-            reading: self.how.reading.clone(),
+            reading: Arc::new(reading),
             volumes: Some(Arc::new(beside)),
             ..Access::to_read(bytes, self.how.cache.clone(), inner.name.clone())
         };

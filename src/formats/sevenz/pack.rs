@@ -4,8 +4,8 @@
 //!
 //! The header of 7z stands at the front and is written last: it cannot go into a pipe.
 
-use super::super::entries::{Found, Holds, as_text, collect};
 use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::formats::{Found, Holds, as_text, collect};
 use crate::formats::{Pack, Packed, Seekable, Watch};
 use crate::key::Secret;
 use crate::pool::{self, lock};

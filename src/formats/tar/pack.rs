@@ -9,9 +9,9 @@
 //! pieces that are compressed each on its own: all cores work, and whoever reads can begin at each of them. Every
 //! decompressor reads such files, they are what `cat a.gz b.gz` gives.
 
-use super::super::entries::{Found, Holds, collect};
 use crate::codec::pieces::{Codec, compressed};
 use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::formats::{Found, Holds, collect};
 use crate::formats::{Pack, Packed, Watch};
 use crate::pool;
 use crate::source::ReadAt;

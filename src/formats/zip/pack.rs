@@ -9,8 +9,8 @@
 //! It is written front to back, so it can go into a pipe; sizes of large files stand behind their contents, as everybody
 //! reads them.
 
-use super::super::entries::{Found, Holds, as_text, collect};
 use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::formats::{Found, Holds, as_text, collect};
 use crate::formats::{Pack, Packed, Watch};
 use crate::key::Secret;
 use crate::pool::{self, lock};
