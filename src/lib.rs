@@ -7,7 +7,7 @@
 //!  5  doors for people    bin/stmount.rs   cli/           arguments -> plain options; the only place that prints
 //!  4  uses                mount/           jobs/          a kernel, or one piece of work, on a tree
 //!  3  the file system     vfs/             open/          nodes and handles; location -> Volume
-//!  2  suppliers           formats/{st,zip,7z,tar,folder}   bytes -> tree, tree -> bytes
+//!  2  suppliers           formats/{st,zip,folder,..}      bytes -> tree, tree -> bytes
 //!  1  the two nouns       source/          tree/          ReadAt, Store; Tree, Attr, Name
 //!  0  stones              error  key  cache  pool  codec/ no I/O, no names, no clock
 //! ```
