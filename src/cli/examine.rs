@@ -1,15 +1,16 @@
 //! What `info` and `check` find out. For any tree by reading all of it; a container knows more of itself.
 
-use super::inspect::entries;
 use super::{heap, plan, say};
 use crate::cache::Cache;
 use crate::error::{Error, Kind as ErrorKind, Result};
-use crate::formats::{Volume, Watch, st};
+use crate::formats::{Found, Volume, Watch, collect, st};
 use crate::open::{self, How};
-use crate::tree::{Kind, Node, Tree, path_display};
+use crate::pool::lock;
+use crate::tree::{Filter, Kind, Node, Tree, path_display};
 use serde_json::{Value, json};
-use std::collections::HashSet;
 use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// What `info` shows: rows for people, an object for programs.
 #[derive(Debug)]
@@ -117,7 +118,7 @@ pub fn check(source: &Path, how: &How, threads: usize, watch: &dyn Watch) -> Res
     if volume.format == CONTAINER {
         return Ok(of_check(container(source)?.check(threads, watch)?));
     }
-    read_all(&volume, watch)
+    read_all(&volume, threads, watch)
 }
 
 /// A container knows its hashes; damage that belongs to no file is told under the name of the container.
@@ -128,85 +129,92 @@ fn of_check(found: st::Checked) -> Checked {
     Checked { files: found.entries, segments: found.segments, bytes: found.bytes, damaged, damage: found.damage }
 }
 
-/// Reads every byte of every file once: whatever a format verifies when it reads is verified.
-fn read_all(volume: &Volume, watch: &dyn Watch) -> Result<Checked> {
-    let totals = volume.tree.totals()?;
-    watch.total(totals.bytes, totals.nodes);
-    let (seen, found, piece) = (HashSet::new(), Checked::default(), vec![0; 1 << 20]);
-    let mut walk = Walk { tree: &*volume.tree, watch, seen, found, piece };
-    walk.directory(volume.tree.root(), b"")?;
-    Ok(walk.found)
+/// Reads every byte of every file once: whatever a format verifies when it reads is verified. Files are read in the order
+/// in which they lie, by several threads: those that share a solid block share its decoding.
+fn read_all(volume: &Volume, threads: usize, watch: &dyn Watch) -> Result<Checked> {
+    let tree = &*volume.tree;
+    let notes = Notes { watch, damaged: Mutex::default() };
+    let all = collect(tree, &Filter::default(), &notes)?;
+    let reading =
+        Reading { tree, notes: &notes, next: AtomicUsize::new(0), files: AtomicU64::new(0), bytes: AtomicU64::new(0) };
+    watch.total(tree.totals()?.bytes, all.len() as u64);
+    std::thread::scope(|scope| {
+        (0..threads.max(1)).for_each(|_| drop(scope.spawn(|| reading.work(&all))));
+    });
+    if watch.is_cancelled() {
+        return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
+    }
+    let (files, bytes) = (reading.files.into_inner(), reading.bytes.into_inner());
+    let mut damaged = std::mem::take(&mut *lock(&notes.damaged));
+    damaged.sort();
+    Ok(Checked { files, bytes, damaged, ..Checked::default() })
 }
 
-struct Walk<'a> {
-    tree: &'a dyn Tree,
+/// Takes note of what cannot be listed or read.
+struct Notes<'a> {
     watch: &'a dyn Watch,
-    /// Inodes with several names, of which one is enough.
-    seen: HashSet<Node>,
-    found: Checked,
-    piece: Vec<u8>,
+    damaged: Mutex<Vec<(Vec<u8>, String)>>,
 }
 
-impl Walk<'_> {
-    fn directory(&mut self, dir: Node, path: &[u8]) -> Result<()> {
-        let listed = entries(self.tree, dir);
-        let Some(listed) = self.note(path, listed)? else { return Ok(()) };
-        for (name, node, kind) in listed {
-            let name = name.as_name().bytes();
-            let path = if path.is_empty() { name.to_vec() } else { [path, b"/", name].concat() };
-            if kind == Kind::Directory {
-                self.directory(node, &path)?;
-            } else {
-                let read = self.entry(node, kind, &path);
-                self.note(&path, read)?;
-            }
-        }
-        Ok(())
+impl Watch for Notes<'_> {
+    fn skipped(&self, path: &[u8], why: &Error) {
+        log::debug!("{}: {why}", path_display(path));
+        lock(&self.damaged).push((path.to_owned(), why.to_string()));
     }
 
-    fn entry(&mut self, node: Node, kind: Kind, path: &[u8]) -> Result<()> {
-        if self.watch.is_cancelled() {
-            return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
+    fn is_cancelled(&self) -> bool {
+        self.watch.is_cancelled()
+    }
+}
+
+struct Reading<'a> {
+    tree: &'a dyn Tree,
+    notes: &'a Notes<'a>,
+    next: AtomicUsize,
+    files: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Reading<'_> {
+    /// Takes the next entry until there is none.
+    fn work(&self, all: &[Found]) {
+        let mut piece = vec![0; 1 << 20];
+        while let Some(found) = all.get(self.next.fetch_add(1, Ordering::Relaxed)) {
+            if self.notes.is_cancelled() {
+                return;
+            }
+            self.notes.watch.entry(&found.path);
+            if let Err(e) = self.entry(found, &mut piece) {
+                self.notes.skipped(&found.path, &e);
+            }
+            self.notes.watch.advance(0, 1);
         }
-        self.watch.entry(path);
-        let attr = self.tree.attr(node)?;
-        self.tree.xattrs(node)?;
-        self.watch.advance(0, 1);
-        match kind {
-            Kind::Symlink => drop(self.tree.target(node)?),
-            Kind::File if attr.nlink < 2 || self.seen.insert(node) => self.file(node)?,
+    }
+
+    fn entry(&self, found: &Found, piece: &mut [u8]) -> Result<()> {
+        self.tree.xattrs(found.node)?;
+        match found.attr.kind {
+            Kind::Symlink => drop(self.tree.target(found.node)?),
+            // Of several names of one file the first is enough.
+            Kind::File if found.same_as.is_none() => self.file(found.node, piece)?,
             _ => {}
         }
         Ok(())
     }
 
-    /// The rest of a file is read behind a damaged piece as well: each byte counts once.
-    fn file(&mut self, node: Node) -> Result<()> {
-        self.found.files += 1;
+    fn file(&self, node: Node, piece: &mut [u8]) -> Result<()> {
+        self.files.fetch_add(1, Ordering::Relaxed);
         let file = self.tree.open(node)?;
         let (len, mut at) = (file.len()?, 0);
-        while at < len {
-            let got = file.read_at(at, &mut self.piece)?;
+        while at < len && !self.notes.is_cancelled() {
+            let got = file.read_at(at, piece)?;
             if got == 0 {
                 return Err(Error::new(ErrorKind::Damaged, format!("ends at {at} of {len} bytes")));
             }
             at += got as u64;
-            self.found.bytes += got as u64;
-            self.watch.advance(got as u64, 0);
+            self.bytes.fetch_add(got as u64, Ordering::Relaxed);
+            self.notes.watch.advance(got as u64, 0);
         }
         Ok(())
-    }
-
-    /// Damage is noted and the walk goes on; what concerns the whole ends it.
-    fn note<T>(&mut self, path: &[u8], result: Result<T>) -> Result<Option<T>> {
-        match result {
-            Ok(value) => Ok(Some(value)),
-            Err(e) if e.kind() == ErrorKind::Interrupted => Err(e),
-            Err(e) => {
-                log::debug!("{}: {e}", path_display(path));
-                self.found.damaged.push((path.to_owned(), e.to_string()));
-                Ok(None)
-            }
-        }
     }
 }
