@@ -64,6 +64,11 @@ impl Case<'_> {
         points
     }
 
+    /// The points that are known without decoding.
+    pub fn known(&self) -> Vec<Point> {
+        self.open(self.packed.clone()).unwrap().points().unwrap()
+    }
+
     pub fn every_point(&self, points: &[Point]) {
         let stream = self.open(self.packed.clone()).unwrap();
         for point in points {
@@ -81,6 +86,15 @@ impl Case<'_> {
     /// Cut anywhere, it is an error or, behind a whole member, shorter.
     pub fn cut_everywhere(&self) {
         for len in 0..self.packed.len() {
+            self.judge(self.packed[..len].to_vec(), &[], &format!("cut at {len}"));
+        }
+    }
+
+    /// The same, at some of the places.
+    pub fn cut_at_some(&self, cuts: u64) {
+        let mut dice = Dice(5);
+        for _ in 0..cuts {
+            let len = dice.below(self.packed.len() as u64) as usize;
             self.judge(self.packed[..len].to_vec(), &[], &format!("cut at {len}"));
         }
     }
@@ -104,7 +118,8 @@ impl Case<'_> {
         for point in points {
             let _ = decode(&*stream, Some(point), self.plain.len() + 1000);
         }
-        match decode(&*stream, None, self.plain.len() + 1000) {
+        // A block of bzip2 can be decoded to so much before its check comes.
+        match decode(&*stream, None, self.plain.len() + (6 << 20)) {
             Err(e) => assert!(
                 matches!(e.kind(), Kind::Damaged | Kind::Limit | Kind::Unsupported),
                 "{}: {what}: {e:?}",
@@ -154,6 +169,13 @@ pub fn python(lines: &str, input: &[u8]) -> Vec<u8> {
     let python = std::env::var("STMOUNT_TEST_PYTHON").unwrap_or_else(|_| "python3".into());
     let script = format!("import sys\nd = sys.stdin.buffer.read()\n{lines}\nsys.stdout.buffer.write(o)");
     through(&python, &["-c", &script], input)
+}
+
+/// The compressed bytes of the first member of a zip archive that tells its lengths in front.
+pub fn member(zip: &[u8]) -> Vec<u8> {
+    let number = |at: usize, n: usize| zip[at..at + n].iter().rev().fold(0, |sum, b| sum << 8 | usize::from(*b));
+    let start = 30 + number(26, 2) + number(28, 2);
+    zip[start..start + number(18, 4)].to_vec()
 }
 
 /// Bytes with words, numbers, noise, and long runs.

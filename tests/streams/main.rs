@@ -6,3 +6,7 @@ mod dice;
 
 mod battery;
 mod deflate;
+mod frames;
+mod kinds;
+mod lzma;
+mod others;

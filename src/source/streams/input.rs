@@ -1,8 +1,9 @@
 //! A source, read forward in blocks.
 
-use crate::codec::damaged;
+use crate::codec::{Supply, damaged};
 use crate::error::{Error, Kind, Result};
 use crate::source::ReadAt;
+use std::io::{self, BufRead, Read};
 use std::sync::Arc;
 
 /// Bytes that are read at once.
@@ -29,6 +30,11 @@ impl Input {
     /// Goes on elsewhere.
     pub fn seek(&mut self, at: u64) {
         (self.start, self.end, self.next) = (0, 0, at);
+    }
+
+    /// Takes the source to end here, at most where it ends.
+    pub fn limit(&mut self, end: u64) {
+        self.limit = self.limit.min(end);
     }
 
     /// The offset in the source of the next byte.
@@ -66,6 +72,14 @@ impl Input {
         Ok(got > 0)
     }
 
+    /// At least one byte, unless the source has ended.
+    pub fn some(&mut self) -> Result<&[u8]> {
+        if self.start == self.end {
+            self.more()?;
+        }
+        Ok(self.at_hand())
+    }
+
     /// At least `n` bytes, of 4096 at most, unless the source has ended.
     pub fn ahead(&mut self, n: usize) -> Result<&[u8]> {
         while self.end - self.start < n && self.more()? {}
@@ -82,6 +96,19 @@ impl Input {
     /// Takes one byte.
     pub fn byte(&mut self) -> Result<u8> {
         Ok(self.array::<1>()?[0])
+    }
+
+    /// Leaves bytes out, which need not be read.
+    pub fn skip(&mut self, n: u64) -> Result<()> {
+        let at_hand = (self.end - self.start) as u64;
+        if n <= at_hand {
+            self.start += n as usize;
+        } else if n - at_hand > self.limit.saturating_sub(self.next) {
+            return Err(self.torn());
+        } else {
+            self.seek(self.next + (n - at_hand));
+        }
+        Ok(())
     }
 
     /// The error of a source that ends where something must follow.
@@ -107,6 +134,46 @@ impl Input {
     }
 }
 
+impl Supply for Input {
+    fn some(&mut self) -> Result<&[u8]> {
+        self.some()
+    }
+
+    fn used(&mut self, n: usize) {
+        self.used(n);
+    }
+
+    fn torn(&self) -> Error {
+        self.torn()
+    }
+}
+
+/// For decoders that read by themselves. The error of the source is inside of what they get; [`unwrap`] takes it out.
+impl Read for Input {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let bytes = self.fill_buf()?;
+        let n = bytes.len().min(into.len());
+        into[..n].copy_from_slice(&bytes[..n]);
+        self.consume(n);
+        Ok(n)
+    }
+}
+
+impl BufRead for Input {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.some().map_err(io::Error::other)
+    }
+
+    fn consume(&mut self, n: usize) {
+        self.used(n);
+    }
+}
+
+/// The error of the source below an error of input and output, or that one.
+pub(super) fn unwrap(e: io::Error) -> Result<Error, io::Error> {
+    e.downcast::<Error>()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,11 +187,14 @@ mod tests {
     #[test]
     fn offsets_follow_what_is_used() {
         let mut input = input(200_000);
-        assert_eq!(input.ahead(1).unwrap().len(), BLOCK);
+        assert_eq!(input.some().unwrap().len(), BLOCK);
         input.used(BLOCK - 3);
         assert_eq!(input.ahead(10).unwrap().len(), BLOCK);
         assert_eq!(input.offset(), BLOCK as u64 - 3);
-        assert_eq!(input.byte().unwrap(), ((BLOCK - 3) % 251) as u8);
+        input.skip(100_000).unwrap();
+        let at = BLOCK as u64 - 3 + 100_000;
+        assert_eq!((input.offset(), input.byte().unwrap()), (at, (at % 251) as u8));
+        assert!(input.skip(200_000).is_err());
     }
 
     #[test]
@@ -136,7 +206,7 @@ mod tests {
         assert_eq!(torn.kind(), Kind::Damaged);
         assert!(torn.to_string().contains("at byte 10"), "{torn}");
         assert_eq!(input.array::<2>().unwrap(), [8, 9]);
-        assert!(input.ahead(1).unwrap().is_empty());
+        assert!(input.some().unwrap().is_empty());
         assert!(input.weight() < 1000);
     }
 }
