@@ -512,7 +512,7 @@ pub struct Ls {
     #[arg(short)]
     pub long: bool,
     /// Everything below, with its path
-    #[arg(short = 'R', long)]
+    #[arg(id = "everything", short = 'R')]
     pub recursive: bool,
     /// JSON: {\"v\":1,\"entries\":[...]}
     #[arg(long)]
