@@ -208,18 +208,31 @@ impl Archive {
         Ok(Some((Forward::new(stream, self.cache.clone())?, None)))
     }
 
-    /// Whether there is a password for what is encrypted: tried on the smallest of the first entries.
-    pub fn try_password(&self) -> Result<()> {
+    /// Whether there is a password for what is encrypted: tried on the smallest of the first entries. Returns what a
+    /// person is to be told, where a part of the archive can be read without.
+    pub fn try_password(&self) -> Result<Option<String>> {
+        let has_data = || self.members.iter().filter(|member| member.packed > 0);
+        let Some(member) = self.member_to_try() else { return Ok(None) };
+        let e = match self.unlocked(member) {
+            // What is wrong with that one member is told to whoever reads it.
+            Err(e) if e.kind() == Kind::Damaged => return Ok(None),
+            Err(e) => e,
+            Ok(_) => return Ok(None),
+        };
+        let is_mixed = !has_data().all(Member::is_encrypted);
+        match e.kind() {
+            Kind::NeedsPassword | Kind::UnknownCipher if is_mixed => {
+                let locked = has_data().filter(|member| member.is_encrypted()).count();
+                Ok(Some(format!("{locked} entries cannot be read: {e}")))
+            }
+            _ => Err(e),
+        }
+    }
+
+    fn member_to_try(&self) -> Option<&Member> {
         let encrypted = || self.members.iter().filter(|member| member.is_encrypted() && member.packed > 0);
         let known = encrypted().filter(|member| member.cipher != Cipher::Other);
-        let Some(member) = known.take(TRIED_MEMBERS).min_by_key(|member| member.packed) else {
-            return encrypted().next().map_or(Ok(()), |member| self.unlocked(member).map(drop));
-        };
-        match self.unlocked(member) {
-            // What is wrong with that one member is told to whoever reads it.
-            Err(e) if e.kind() == Kind::Damaged => Ok(()),
-            tried => tried.map(drop),
-        }
+        known.take(TRIED_MEMBERS).min_by_key(|member| member.packed).or_else(|| encrypted().next())
     }
 }
 

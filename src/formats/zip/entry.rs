@@ -8,7 +8,7 @@ use crate::tree::{Attr, Item, Kind, Time};
 use zerocopy::FromBytes;
 use zerocopy::little_endian::{U32, U64};
 
-/// Targets of links are no longer than this; what is longer is no link that anybody could follow.
+/// Targets of links are no longer than this; what is longer nobody could follow, and it is not read.
 pub const LONGEST_TARGET: u64 = 64 << 10;
 
 /// What is needed to read the contents of an entry.
@@ -44,8 +44,16 @@ impl Member {
         let (crc, time, flags) = (central.crc.get(), central.time.get(), central.flags.get());
         // Version 2 of AES has no CRC: its own check is enough.
         let is_sealed = matches!(cipher, Cipher::Aes(_)) && extras.aes.is_some_and(|aes| aes.version.get() == 2);
-        let (name_len, has_crc) = (central.name_len.get(), !is_sealed && size != UNKNOWN);
+        // Some programs leave the CRC out. Contents that have this one are rare enough not to be checked.
+        let is_told = crc != 0 || size == 0;
+        let (name_len, has_crc) = (central.name_len.get(), !is_sealed && is_told && size != UNKNOWN);
         Self { header_at, packed, size, crc, time, method, flags, name_len, cipher, has_crc }
+    }
+
+    /// Whether it is only stored, and longer by some 4 GiB than what is: its upper half was made up.
+    pub fn is_too_long_by_4_gib(&self) -> bool {
+        let is_plain = self.method == 0 && self.cipher == Cipher::None && self.size != UNKNOWN;
+        is_plain && self.size > self.packed && self.size as u32 == self.packed as u32
     }
 
     pub fn is_encrypted(&self) -> bool {
@@ -148,7 +156,6 @@ fn kind_and_mode(central: &Central, extras: &Extras<'_>, path: &[u8], size: u64)
     let is_dos_dir = external & dos::DIRECTORY != 0 && size == 0;
     let kind = match Kind::from_mode(unix) {
         _ if has_slash => Kind::Directory,
-        Some(Kind::Symlink) if size > LONGEST_TARGET => Kind::File,
         Some(kind) => kind,
         None if is_dos_dir => Kind::Directory,
         None => Kind::File,

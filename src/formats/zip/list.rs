@@ -156,6 +156,10 @@ impl List {
             if let (UNKNOWN, Places::Found(archive, _)) = (member.size, &self.places) {
                 member.size = measure::size(archive, &member, &mut patience)?;
             }
+            if member.is_too_long_by_4_gib() {
+                slips.add("an entry is said to be longer by 4 GiB than what is stored of it")?;
+                member.size = member.packed;
+            }
             made.take(&record, &extras, member, reading.max_entries, &mut slips)?;
         }
         let entries = made.finish(list_at, slips)?;

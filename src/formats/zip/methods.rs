@@ -3,7 +3,7 @@
 use super::entry::Member;
 use super::layout::method_name;
 use crate::error::{Error, Kind, Result};
-use crate::source::streams::{Deflate, Deflate64};
+use crate::source::streams::{Bzip2, Deflate, Deflate64, Lzma, Ppmd, Xz, Zstd};
 use crate::source::{ReadAt, Stream};
 use std::sync::Arc;
 
@@ -15,10 +15,20 @@ pub fn decoded(member: &Member, packed: Arc<dyn ReadAt>, size: Option<u64>) -> R
     Ok(match member.method {
         8 => Arc::new(Deflate::new(packed, size)),
         9 => Arc::new(Deflate64::new(packed, size)),
+        12 => Arc::new(Bzip2::new(packed, size)),
+        14 => Arc::new(Lzma::in_zip(packed, size)?),
+        20 | 93 => Arc::new(Zstd::new(packed)),
+        95 => Arc::new(Xz::new(packed)),
+        98 => Arc::new(Ppmd::in_zip(packed, size.ok_or_else(endless)?)?),
         method => {
             let name = method_name(method);
             let what = format!("it is compressed by method {method} ({name}), which this build cannot undo");
             return Err(Error::new(Kind::Unsupported, what));
         }
     })
+}
+
+/// Data of PPMd have no end of their own.
+fn endless() -> Error {
+    Error::new(Kind::Damaged, "it is compressed by PPMd, and nothing says how long it is")
 }

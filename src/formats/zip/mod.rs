@@ -96,11 +96,11 @@ fn open(access: Access, format: &'static str) -> Result<Volume> {
     let mut entries = list.entries(&survey, &access.reading, list_at, slips)?;
     drop(list);
     let facts = facts::facts(&set, found.as_ref(), &entries);
-    let (notes, tables) = (std::mem::take(&mut entries.notes), std::mem::take(&mut entries.tables));
+    let (mut notes, tables) = (std::mem::take(&mut entries.notes), std::mem::take(&mut entries.tables));
     let stored = set.bytes.len()?;
     let archive = Arc::new(archive(&access, set, entries));
     if !access.reading.force && !access.reading.asks_late {
-        archive.try_password()?;
+        notes.extend(archive.try_password()?);
     }
     let tree = Arc::new(Catalog::new(tables, archive, stored));
     Ok(Volume { notes, facts, ..Volume::read_only(tree, format) })
