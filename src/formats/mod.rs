@@ -3,6 +3,7 @@
 
 mod entries;
 pub mod folder;
+mod parts;
 pub mod sevenz;
 pub mod st;
 pub mod tar;
@@ -10,6 +11,7 @@ mod upkeep;
 pub mod zip;
 
 pub use entries::{Found, Holds, as_text, collect};
+pub use parts::Parts;
 pub use upkeep::Upkeep;
 
 use crate::cache::Cache;
@@ -40,6 +42,8 @@ pub struct Access {
     pub reading: Arc<Reading>,
     /// The other files of an archive of several, where there may be any.
     pub volumes: Option<Arc<dyn Volumes>>,
+    /// The pieces that the bytes were put together from.
+    pub parts: Option<Parts>,
     /// What was learnt of these bytes when they were opened before.
     pub memory: Option<Arc<dyn Remembered>>,
     /// Who follows an opening that takes long.
@@ -53,9 +57,9 @@ impl Access {
     /// To read the newest state.
     pub fn to_read(bytes: Arc<dyn ReadAt>, cache: Arc<Cache>, name: impl Into<String>) -> Self {
         let (store, held, owners, state, level, upkeep) = (None, None, None, None, None, Upkeep::default());
-        let (reading, volumes, memory, watch) = (Arc::default(), None, None, Arc::new(Unwatched));
+        let (reading, volumes, parts, memory, watch) = (Arc::default(), None, None, None, Arc::new(Unwatched));
         let name = name.into();
-        Self { bytes, store, held, owners, state, upkeep, level, reading, volumes, memory, watch, cache, name }
+        Self { bytes, store, held, owners, state, upkeep, level, reading, volumes, parts, memory, watch, cache, name }
     }
 
     /// To change what is stored; whoever opens it holds the lock.
@@ -320,6 +324,9 @@ pub const HEAD: usize = 64 * 1024;
 /// All formats that open bytes, in the order in which they are asked.
 pub const FORMATS: &[&dyn Format] = &[&st::St, &zip::Zip];
 
+/// Their names, for messages.
+const NAMES: &str = ".st and zip";
+
 /// The format that recognises these bytes, by its name.
 pub fn recognise(bytes: &dyn ReadAt, name: &str) -> Result<Option<&'static str>> {
     Ok(format_of(bytes, name)?.map(Format::name))
@@ -336,13 +343,21 @@ fn format_of(bytes: &dyn ReadAt, name: &str) -> Result<Option<&'static dyn Forma
 
 /// Opens bytes with the format that recognises them.
 pub fn open(access: Access) -> Result<Volume> {
+    let access = parts::whole(access)?;
+    let (cache, parts) = (Some(access.cache.clone()), access.parts.clone());
+    let opened = open_whole(access).map_err(|e| match &parts {
+        Some(parts) => parts.blame(e),
+        None => e,
+    })?;
+    let pieces = parts.map(|parts| ("pieces", parts.count.to_string()));
+    Ok(Volume { cache, facts: pieces.into_iter().chain(opened.facts).collect(), ..opened })
+}
+
+fn open_whole(access: Access) -> Result<Volume> {
     match format_of(&*access.bytes, &access.name)? {
-        Some(format) => {
-            let cache = Some(access.cache.clone());
-            Ok(Volume { cache, ..format.open(access)? })
-        }
+        Some(format) => format.open(access),
         None => Err(Error::new(Kind::NotRecognised, format!("{}: not an archive of a known format", access.name))
-            .hint("stmount reads .st containers; `stmount pack DIR x.st` makes one")),
+            .hint(format!("stmount reads {}", NAMES))),
     }
 }
 

@@ -76,6 +76,8 @@ const FILES: usize = 1024;
 const EARLIER_FILES: usize = 16;
 /// Paths kept for messages: a damaged file is read again and again.
 const PATHS: usize = 256;
+/// No system takes a path of so many bytes.
+const PATH_MAX: usize = 4096;
 
 /// An inode number with its attributes, as they are shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -230,8 +232,15 @@ impl Vfs {
     }
 
     /// The target of a symbolic link.
+    ///
+    /// # Errors
+    /// `NameTooLong` for one that no system takes; cut off, it would lead elsewhere.
     pub fn readlink(&self, ino: u64) -> Result<Vec<u8>> {
-        self.tree.target(self.numbers.node(ino))
+        let target = self.tree.target(self.numbers.node(ino))?;
+        match target.len() {
+            ..PATH_MAX => Ok(target),
+            len => Err(Error::new(ErrorKind::NameTooLong, format!("a link with a target of {len} bytes"))),
+        }
     }
 
     /// Opens a file for reading. The handle is [`STATELESS`] when the tree is frozen.

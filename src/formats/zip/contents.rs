@@ -58,8 +58,9 @@ impl Contents for Archive {
     fn target(&self, content: u64) -> Result<Vec<u8>> {
         let file = self.open(content)?;
         let len = file.len()?;
+        let kind = if len == 0 { Kind::Damaged } else { Kind::NameTooLong };
         if len == 0 || len > LONGEST_TARGET {
-            return Err(Error::new(Kind::Damaged, format!("a link with a target of {len} bytes")));
+            return Err(Error::new(kind, format!("a link with a target of {len} bytes")));
         }
         let mut target = vec![0; len as usize];
         file.read_exact_at(0, &mut target)?;

@@ -1,8 +1,7 @@
-//! The files of an archive that was cut into several.
+//! The files of an archive that the packer cut into several.
 //!
 //! ```text
 //!   x.z01  x.z02  ..  x.zip       offsets count from the front of the file that they name; the list is in the last
-//!   x.zip.001  x.zip.002  ..      an archive cut anywhere: offsets count from its front
 //! ```
 
 use super::end::{self, Found};
@@ -33,14 +32,15 @@ pub struct Set {
 /// `MissingVolume` when one of them is not there.
 pub fn gather(access: &Access) -> Result<Set> {
     let beside = access.volumes.as_deref();
-    if let Some(set) = beside.map(numbered).transpose()?.flatten() {
-        return Ok(set);
-    }
     let last = match beside.map(last_of).transpose()?.flatten() {
         Some((name, bytes)) => Last { name: Some(name), bytes },
         None => Last { name: beside.map(|beside| beside.name().to_owned()), bytes: access.bytes.clone() },
     };
     let found = end::find(&*last.bytes, &[0])?;
+    // Without an end, the last piece of it is not there.
+    if let Some(parts) = access.parts.as_ref().filter(|_| found.as_ref().is_none_or(|found| found.place.is_none())) {
+        return Err(parts.missing());
+    }
     let disks = found.as_ref().map_or(0, |found| found.ending.disk);
     if disks == 0 || found.as_ref().is_some_and(|found| found.ending.needs_zip64()) {
         return Ok(Set { bytes: last.bytes, starts: vec![0], files: 1, found, slip: None });
@@ -109,16 +109,7 @@ fn piece(beside: &dyn Volumes, last: &str, number: u32) -> Result<Arc<dyn ReadAt
 
 /// The last file of a set of which another one was opened, by the name of that.
 fn last_of(beside: &dyn Volumes) -> Result<Option<(String, Arc<dyn ReadAt>)>> {
-    let name = beside.name();
-    let Some((stem, ending)) = name.rsplit_once('.') else { return Ok(None) };
-    let lower = ending.to_ascii_lowercase();
-    let digits = lower.trim_start_matches(['z', 'x']);
-    let is_piece = digits.len() >= 2 && digits.bytes().all(|b| b.is_ascii_digit()) && digits.len() < lower.len();
-    let last = match lower.strip_suffix(digits) {
-        Some("z") if is_piece => "zip",
-        Some("zx") if is_piece => "zipx",
-        _ => return Ok(None),
-    };
+    let Some((stem, last)) = piece_of(beside.name()) else { return Ok(None) };
     for last in [format!("{stem}.{last}"), format!("{stem}.{}", last.to_uppercase())] {
         if let Some(bytes) = beside.open(&last)? {
             return Ok(Some((last, bytes)));
@@ -127,38 +118,20 @@ fn last_of(beside: &dyn Volumes) -> Result<Option<(String, Arc<dyn ReadAt>)>> {
     Err(missing(format!("the volume {stem}.{last} is missing, which has the list of entries")))
 }
 
-/// Whether a file is called as a part of a zip archive that was cut anywhere: `x.zip.002`.
+/// Whether a file is called as one of several.
 pub fn is_numbered(name: &str) -> bool {
-    number_of(name).is_some_and(|(stem, _)| [".zip", ".zipx", ".jar"].iter().any(|ending| stem.ends_with(ending)))
+    piece_of(name).is_some()
 }
 
-/// Parts `x.002` at its dot.
-fn number_of(name: &str) -> Option<(&str, &str)> {
-    let (stem, digits) = name.rsplit_once('.')?;
-    (digits.len() >= 3 && digits.bytes().all(|b| b.is_ascii_digit())).then_some((stem, digits))
-}
-
-/// The set of `x.001`, when one of its files was opened.
-fn numbered(beside: &dyn Volumes) -> Result<Option<Set>> {
-    let Some((stem, digits)) = number_of(beside.name()) else { return Ok(None) };
-    let width = digits.len();
-    let at = |number: u32| format!("{stem}.{number:0width$}");
-    let mut pieces = Vec::new();
-    while let Some(piece) = beside.open(&at(pieces.len() as u32 + 1))? {
-        pieces.push(piece);
-        if pieces.len() as u32 >= MOST {
-            return Err(Error::new(Kind::Limit, format!("{stem} has more than {MOST} volumes")));
-        }
+/// Parts `x.z02` into `x` and the ending of the last file of its set.
+fn piece_of(name: &str) -> Option<(&str, &'static str)> {
+    let (stem, ending) = name.rsplit_once('.')?;
+    let lower = ending.to_ascii_lowercase();
+    let digits = lower.trim_start_matches(['z', 'x']);
+    let is_piece = digits.len() >= 2 && digits.bytes().all(|b| b.is_ascii_digit());
+    match lower.strip_suffix(digits) {
+        Some("z") if is_piece => Some((stem, "zip")),
+        Some("zx") if is_piece => Some((stem, "zipx")),
+        _ => None,
     }
-    let opened = digits.parse().unwrap_or(u32::MAX);
-    let is_there = pieces.len() as u32;
-    if is_there < opened {
-        return Err(missing(format!("the volume {} is missing", at(is_there + 1))));
-    }
-    let set = joined(pieces)?;
-    // Whoever splits an archive does not say into how many: without an end, the last is not there.
-    if set.found.as_ref().is_none_or(|found| found.place.is_none()) && set.bytes.len()? > 0 {
-        return Err(missing(format!("the volume {} is missing", at(is_there + 1))));
-    }
-    Ok(Some(Set { starts: vec![0], ..set }))
 }
