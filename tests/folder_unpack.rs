@@ -621,3 +621,24 @@ fn the_fixture_says_what_a_hard_link_is() {
     let said: HashMap<_, _> = describe(&tree).into_iter().collect();
     assert_eq!(said["/a"], said["/b"]);
 }
+
+// ---- leading directories, and the order of contents ----
+
+#[test]
+fn leading_directories_are_left_out() {
+    let tmp = tempdir().unwrap();
+    let (from, to) = (tmp.path().join("from"), tmp.path().join("to"));
+    for path in ["top/readme", "top/src/main.c", "top/src/deep/er.c", "other/src/more.c", "alone"] {
+        fs::create_dir_all(from.join(path).parent().unwrap()).unwrap();
+        fs::write(from.join(path), path).unwrap();
+    }
+    let ears = Ears::default();
+    let options = Options { strip: 1, ..Options::default() };
+    unpack(&Folder::open(&from).unwrap(), &to, &options, &ears).unwrap();
+    assert_eq!(ears.heard(), []);
+    let mut found: Vec<_> = metadata::below(&to).iter().map(|p| p.strip_prefix(&to).unwrap().to_owned()).collect();
+    found.sort();
+    let expected = ["", "readme", "src", "src/deep", "src/deep/er.c", "src/main.c", "src/more.c"];
+    assert_eq!(found, expected.map(std::path::PathBuf::from));
+    assert_eq!(fs::read_to_string(to.join("src/main.c")).unwrap(), "top/src/main.c");
+}

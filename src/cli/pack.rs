@@ -221,6 +221,7 @@ fn unpack_options(given: &args::Unpack) -> Result<unpack::Options> {
     };
     Ok(unpack::Options {
         existing,
+        strip: given.strip,
         numeric_owner: given.numeric_owner,
         same_owner: given.no_same_owner.then_some(false),
         filter: plan::filter(&given.globs)?,

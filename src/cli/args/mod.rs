@@ -468,6 +468,7 @@ pub struct Globs {
     stmount unpack game.st                into ./game\n  \
     stmount unpack game.st /srv/game\n  \
     stmount unpack --include /saves game.st backup\n  \
+    stmount unpack --strip 1 linux-6.9.tar.xz src\n  \
     ssh host cat game.st | stmount unpack - game\n\n\
     From a pipe, the compressed bytes are first kept in a file without a name in the target directory: the index of a \
     container is at its end.")]
@@ -487,6 +488,9 @@ pub struct Unpack {
     /// Leave files that exist as they are
     #[arg(long)]
     pub skip_existing: bool,
+    /// Leave so many leading directories out of every path
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, alias = "strip-components")]
+    pub strip: usize,
     /// Take owners by number, not by name
     #[arg(long)]
     pub numeric_owner: bool,

@@ -8,6 +8,9 @@
 //!                                               attributes, owner, mode, ACLs, times
 //! ```
 //!
+//! Files whose contents lie in some order in an archive are held back and then made in that order: of a solid block,
+//! everything is decoded once, from its front.
+//!
 //! The tree may be hostile. So every entry is made by its one name in a directory that is held open and was itself
 //! opened without following a link ([`beneath`](crate::formats::folder::beneath)); everything is created exclusively, so
 //! that nothing that exists is written through; a directory that is reached twice is refused, and so is one at a depth
@@ -57,6 +60,8 @@ pub struct Options {
     pub filter: Filter,
     /// Unpack only this path: the contents of a directory, or one other entry.
     pub subdir: Option<Vec<u8>>,
+    /// So many leading directories are left out of every path, and what has no more than these is not unpacked.
+    pub strip: usize,
     pub existing: Existing,
     /// Restore owners; `None` does so as root and never else.
     pub same_owner: Option<bool>,
@@ -79,6 +84,7 @@ impl Default for Options {
             threads: 0,
             filter: Filter::default(),
             subdir: None,
+            strip: 0,
             existing: Existing::default(),
             same_owner: None,
             numeric_owner: false,
@@ -126,7 +132,7 @@ pub fn unpack(tree: &dyn Tree, target: &Path, options: &Options, watch: &dyn Wat
     let node = find_path(tree, &prefix)?;
     let (fd, is_new) = open_target(target)?;
     let work = Work::new(tree, options, watch, Arc::new(fd), prefix);
-    if tree.is_frozen() && options.filter.is_everything() && options.subdir.is_none() {
+    if tree.is_frozen() && options.filter.is_everything() && options.subdir.is_none() && options.strip == 0 {
         let totals = tree.totals()?;
         watch.total(totals.bytes, totals.nodes);
     }

@@ -1,4 +1,4 @@
-//! The walker: directories in the order of the tree, everything else to the workers.
+//! The walker: directories in the order of the tree, everything else to the workers, files in the order of their contents.
 
 use super::dirs::{self, Dir};
 use super::{Job, MAX_DEPTH, Work, entry};
@@ -10,7 +10,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 /// Jobs on the way. Each may hold a directory open, and a process may usually have 1024 files open.
 const QUEUE: usize = 256;
@@ -21,10 +21,14 @@ const HELD: usize = 64;
 /// Entries taken from a listing at once: between two pages the tree is not being asked, so workers can ask it.
 const PAGE: usize = 1024;
 
+/// Files that are held back to be put in order: some 100 MB of memory.
+const HELD_BACK: usize = 1 << 20;
+
 /// Unpacks what is at `node`; failures are in `work`.
 pub fn run(work: &Work<'_>, node: Node, target_is_new: bool) -> Result<()> {
     let is_dir = work.tree.attr(node)?.kind == Kind::Directory;
-    let root = Dir::root(work, is_dir.then_some(node), target_is_new);
+    let is_whole = is_dir && work.options.strip == 0;
+    let root = Dir::root(work, is_whole.then_some(node), target_is_new);
     let threads = if work.options.threads == 0 { crate::pool::threads() } else { work.options.threads };
     let (jobs, queue) = sync_channel(QUEUE);
     let queue = Arc::new(Mutex::new(queue));
@@ -41,13 +45,27 @@ pub fn run(work: &Work<'_>, node: Node, target_is_new: bool) -> Result<()> {
 
 fn serve(work: &Work<'_>, queue: &Mutex<Receiver<Job>>) {
     let mut buffer = Vec::new();
+    let mut last = Weak::new();
     loop {
         let next = lock(queue).recv();
         let Ok(job) = next else { return };
+        leave(work, &last, &job.dir);
+        last = Arc::downgrade(&job.dir);
         if !work.is_over() {
             entry::unpack(work, &job, &mut buffer);
         }
         dirs::release(work, job.dir);
+    }
+}
+
+/// Closes the directory of the job before when this one is in another: in the order of their contents, files of any
+/// number of directories may take turns.
+fn leave(work: &Work<'_>, last: &Weak<Dir>, dir: &Arc<Dir>) {
+    if let Some(last) = last.upgrade() {
+        if !Arc::ptr_eq(&last, dir) {
+            last.let_go();
+        }
+        dirs::release(work, last);
     }
 }
 
@@ -67,6 +85,8 @@ struct Walker<'a> {
     /// Directories that were reached. A tree in which one is reached twice is none.
     reached: HashSet<Node>,
     hash: RandomState,
+    /// Files by the place of their contents.
+    held_back: Vec<(u64, Job)>,
 }
 
 /// A directory the walker is in.
@@ -80,12 +100,19 @@ struct Level {
 
 impl<'a> Walker<'a> {
     fn new(work: &'a Work<'a>, jobs: SyncSender<Job>) -> Self {
-        Self { work, jobs, path: work.prefix.clone(), reached: HashSet::new(), hash: RandomState::new() }
+        Self {
+            work,
+            jobs,
+            path: work.prefix.clone(),
+            reached: HashSet::new(),
+            hash: RandomState::new(),
+            held_back: Vec::new(),
+        }
     }
 
     fn walk(mut self, root: Arc<Dir>, node: Node) -> Result<()> {
         self.reached.insert(node);
-        let mut levels = vec![self.level(root, node, 0)];
+        let mut levels = vec![self.level(root, node, 0, 0)];
         while let Some(level) = levels.last_mut() {
             if self.work.is_over() {
                 return Ok(());
@@ -93,6 +120,9 @@ impl<'a> Walker<'a> {
             let Some((name, node)) = level.rest.next() else {
                 self.path.truncate(level.above);
                 let done = levels.pop().expect("there is a last one");
+                if !self.held_back.is_empty() {
+                    done.dir.let_go();
+                }
                 dirs::release(self.work, done.dir);
                 continue;
             };
@@ -100,7 +130,7 @@ impl<'a> Walker<'a> {
             self.push(name.as_name());
             match self.enter(&levels[depth - 1].dir, name, node, depth) {
                 Ok(Some(dir)) => {
-                    let level = self.level(dir, node, above);
+                    let level = self.level(dir, node, above, depth);
                     levels.push(level);
                     if depth > HELD {
                         levels[depth - HELD].dir.let_go();
@@ -113,6 +143,7 @@ impl<'a> Walker<'a> {
                 }
             }
         }
+        self.send_held_back();
         Ok(())
     }
 
@@ -137,8 +168,11 @@ impl<'a> Walker<'a> {
         if !self.reached.insert(node) {
             return Err(twice());
         }
-        let dir = above.below(name, node);
         self.work.watch.entry(&self.path);
+        if depth <= self.work.options.strip {
+            return Ok(Some(above.clone()));
+        }
+        let dir = above.below(name, node);
         // With patterns to include, a directory is made for what is in it, or because it matches itself.
         if filter.includes(&self.path) {
             dir.fd(self.work)?;
@@ -147,7 +181,7 @@ impl<'a> Walker<'a> {
     }
 
     /// Lists a directory: files and the like go to the workers, its directories wait.
-    fn level(&mut self, dir: Arc<Dir>, node: Node, above: usize) -> Level {
+    fn level(&mut self, dir: Arc<Dir>, node: Node, above: usize, depth: usize) -> Level {
         let mut rest = Vec::new();
         let mut seen = HashSet::new();
         let mut after: Option<NameBuf> = None;
@@ -166,7 +200,7 @@ impl<'a> Walker<'a> {
                     self.twice(name.as_name());
                 } else if kind == Kind::Directory {
                     rest.push((name, node));
-                } else if !self.send(&dir, name, node) {
+                } else if depth >= self.work.options.strip && !self.send(&dir, name, node) {
                     break;
                 }
             }
@@ -205,6 +239,20 @@ impl<'a> Walker<'a> {
                 return true;
             }
         }
-        self.jobs.send(Job { dir: dir.clone(), name, node }).is_ok()
+        let job = Job { dir: dir.clone(), name, node };
+        match self.work.tree.place(node) {
+            0 => self.jobs.send(job).is_ok(),
+            place => {
+                self.held_back.push((place, job));
+                self.held_back.len() < HELD_BACK || self.send_held_back()
+            }
+        }
+    }
+
+    /// Hands over what was held back; false when nobody takes it any more.
+    fn send_held_back(&mut self) -> bool {
+        let mut jobs = std::mem::take(&mut self.held_back);
+        jobs.sort_by_key(|(place, _)| *place);
+        jobs.into_iter().all(|(_, job)| self.jobs.send(job).is_ok())
     }
 }
