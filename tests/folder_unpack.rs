@@ -642,3 +642,19 @@ fn leading_directories_are_left_out() {
     assert_eq!(found, expected.map(std::path::PathBuf::from));
     assert_eq!(fs::read_to_string(to.join("src/main.c")).unwrap(), "top/src/main.c");
 }
+
+#[test]
+fn what_becomes_too_large_is_stopped() {
+    let tmp = tempdir().unwrap();
+    let (from, to) = (tmp.path().join("from"), tmp.path().join("to"));
+    fs::create_dir(&from).unwrap();
+    for n in 0..10 {
+        fs::write(from.join(format!("{n}")), noise(100_000, n)).unwrap();
+    }
+    let with = |most| unpack(&Folder::open(&from).unwrap(), &to, &Options { most, ..Options::default() }, &Unwatched);
+    assert_eq!(with(Some(450_000)).unwrap_err().kind(), ErrorKind::Limit);
+    let sizes: Vec<_> = fs::read_dir(&to).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).collect();
+    assert!(sizes.len() <= 4 && sizes.iter().all(|len| *len == 100_000), "whole files only: {sizes:?}");
+    fs::remove_dir_all(&to).unwrap();
+    assert_eq!(with(Some(1_000_000)).unwrap().files, 10);
+}

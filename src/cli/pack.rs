@@ -185,7 +185,7 @@ pub fn unpack(given: &args::Unpack, common: &Common) -> Result<u8> {
         return Err(Error::new(Kind::Usage, "no archive is named").hint("stmount unpack game.st"));
     }
     heap::keep_small();
-    let options = unpack_options(given)?;
+    let mut options = unpack_options(given)?;
     let target = target(given, from_stdin);
     let progress = Progress::new("unpack", common);
     let how = plan::how(&given.opening, progress.clone())?;
@@ -195,7 +195,12 @@ pub fn unpack(given: &args::Unpack, common: &Common) -> Result<u8> {
             let volume = if from_stdin { open_pipe(&target, &how)? } else { open_archive(&given.source, &how)? };
             outside(&given.source, &target)?;
             make_dir(&target)?;
-            unpack::unpack(&*volume.tree, &target, &options, &*progress)
+            options.most = most(&volume, given.max_ratio)?;
+            let hint = |e: Error| match e.kind() {
+                Kind::Limit => e.hint(ENDLESS).within(given.source.display()),
+                _ => e,
+            };
+            unpack::unpack(&*volume.tree, &target, &options, &*progress).map_err(hint)
         },
     );
     let told = done.map(|report| {
@@ -211,6 +216,20 @@ pub fn unpack(given: &args::Unpack, common: &Common) -> Result<u8> {
         (words, json, skipped)
     });
     finish(told, &progress)
+}
+
+/// What to do about an archive that becomes too large.
+const ENDLESS: &str = "when that is no trick: --max-ratio N, or 0 for no limit";
+
+/// What an archive may become without being suspected, however small it is.
+const HARMLESS: u64 = 1 << 30;
+
+/// Bytes that are written at most. A container of our own shares equal contents, so it may be any times smaller.
+fn most(volume: &Volume, ratio: u64) -> Result<Option<u64>> {
+    if ratio == 0 || matches!(volume.format, "st" | "folder") {
+        return Ok(None);
+    }
+    Ok(Some(volume.tree.totals()?.stored.saturating_mul(ratio).max(HARMLESS)))
 }
 
 fn unpack_options(given: &args::Unpack) -> Result<unpack::Options> {

@@ -491,6 +491,10 @@ pub struct Unpack {
     /// Leave so many leading directories out of every path
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, alias = "strip-components")]
     pub strip: usize,
+    /// Stop when more than N times the size of the archive was written; 1100 without it, which deflate cannot reach; 0
+    /// for no limit
+    #[arg(long, value_name = "N", default_value_t = 1100, hide_default_value = true)]
+    pub max_ratio: u64,
     /// Take owners by number, not by name
     #[arg(long)]
     pub numeric_owner: bool,

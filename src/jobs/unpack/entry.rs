@@ -244,6 +244,7 @@ fn copy(work: &Work<'_>, source: &dyn ReadAt, file: &File, range: Range<u64>, bu
             buffer.resize(want, 0);
         }
         source.read_exact_at(at, &mut buffer[..want])?;
+        work.write_more(want as u64)?;
         let next = at + want as u64;
         if next < range.end {
             source.will_read(next..range.end.min(next + BUFFER as u64));

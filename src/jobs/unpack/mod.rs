@@ -62,6 +62,8 @@ pub struct Options {
     pub subdir: Option<Vec<u8>>,
     /// So many leading directories are left out of every path, and what has no more than these is not unpacked.
     pub strip: usize,
+    /// Bytes that are written at most; holes are not. Against archives that are small and become endless.
+    pub most: Option<u64>,
     pub existing: Existing,
     /// Restore owners; `None` does so as root and never else.
     pub same_owner: Option<bool>,
@@ -85,6 +87,7 @@ impl Default for Options {
             filter: Filter::default(),
             subdir: None,
             strip: 0,
+            most: None,
             existing: Existing::default(),
             same_owner: None,
             numeric_owner: false,
@@ -180,6 +183,8 @@ struct Tally {
     dirs: AtomicU64,
     others: AtomicU64,
     bytes: AtomicU64,
+    /// What is written, holes not counted.
+    written: AtomicU64,
     kept: AtomicU64,
     skipped: AtomicU64,
     incomplete: AtomicU64,
@@ -234,6 +239,25 @@ impl<'a> Work<'a> {
         self.stopped.load(Ordering::Relaxed)
     }
 
+    /// Counts what is about to be written.
+    fn write_more(&self, bytes: u64) -> Result<()> {
+        let written = self.tally.written.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        match self.options.most {
+            Some(most) if written > most => {
+                let e = || Error::new(Kind::Limit, format!("it becomes more than {most} bytes"));
+                self.fail(e());
+                Err(e())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether more was written than may be: the next entries would fare no better.
+    fn is_too_much(&self, e: &Error) -> bool {
+        let written = self.tally.written.load(Ordering::Relaxed);
+        e.kind() == Kind::Limit && self.options.most.is_some_and(|most| written > most)
+    }
+
     /// Ends the work with this error, unless one was first.
     fn fail(&self, e: Error) {
         lock(&self.failure).get_or_insert(e);
@@ -244,7 +268,10 @@ impl<'a> Work<'a> {
     fn skip(&self, path: &[u8], e: Error) {
         use rustix::io::Errno;
         let hopeless = [Errno::NOSPC, Errno::DQUOT, Errno::ROFS].map(|e| e.raw_os_error());
-        if e.kind() == Kind::Interrupted || e.os_code().is_some_and(|code| hopeless.contains(&code)) {
+        if matches!(e.kind(), Kind::Interrupted)
+            || self.is_too_much(&e)
+            || e.os_code().is_some_and(|code| hopeless.contains(&code))
+        {
             return self.fail(e.within(crate::tree::path_display(path)));
         }
         one_more(&self.tally.skipped);
