@@ -1,4 +1,4 @@
-//! Does with a container what a user may do, in small measure where it claims to be large. What is found must agree with
+//! Does with a container, or an archive, what a user may do, in small measure where it claims to be large. What is found must agree with
 //! itself; whether it is an error or not is no matter.
 
 use std::collections::HashSet;
@@ -7,7 +7,8 @@ use std::sync::Arc;
 use stmount::cache::Cache;
 use stmount::error::Result;
 use stmount::formats::st::{Container, St};
-use stmount::formats::{Access, Format, HEAD, Match, Probe, Unwatched};
+use stmount::formats::{Access, Format, HEAD, Match, Probe, Reading, Unwatched};
+use stmount::key::{Keys, NoKeys, OneKey, Secret};
 use stmount::source::{Memory, ReadAt};
 use stmount::tree::{Kind, Name, NameBuf, Node, Tree};
 
@@ -37,10 +38,31 @@ pub fn all(bytes: &[u8]) {
     }
 }
 
+/// The same with an archive of another maker. With a password, what is encrypted is decrypted, though it is hardly right.
+pub fn archive(format: &dyn Format, name: &str, bytes: &[u8], password: Option<&str>) {
+    let keys: Arc<dyn Keys> = match password {
+        Some(password) => Arc::new(OneKey(Secret::new(password.into()))),
+        None => Arc::new(NoKeys),
+    };
+    let reading = Reading { keys, force: true, asks_late: true, max_entries: 100_000, ..Reading::default() };
+    let bytes = Arc::new(Memory::new(bytes.to_vec()));
+    let cache = Cache::new(CACHE);
+    let access = Access { reading: Arc::new(reading), ..Access::to_read(bytes, cache.clone(), name) };
+    if let Ok(volume) = format.open(access) {
+        walk(&*volume.tree);
+        let _ = volume.tree.totals();
+    }
+    while Arc::strong_count(&cache) > 1 {
+        std::thread::yield_now();
+    }
+}
+
+fn walk(tree: &dyn Tree) {
+    Walk { tree, entries: ENTRIES, bytes: BYTES, seen: HashSet::new(), piece: vec![0; PIECE] }.tree();
+}
+
 fn use_all(container: &Container) {
-    let mut walk =
-        Walk { tree: container, entries: ENTRIES, bytes: BYTES, seen: HashSet::new(), piece: vec![0; PIECE] };
-    walk.tree();
+    walk(container);
     let _ = container.totals();
     let _ = container.info();
     let _ = container.check(1, &Unwatched);
