@@ -47,6 +47,12 @@ struct Place<'a> {
     is_as_stored: bool,
 }
 
+impl Place<'_> {
+    fn rewritten(self) -> Self {
+        Self { is_as_stored: false, ..self }
+    }
+}
+
 /// Makes a catalog.
 pub struct Builder {
     tables: Tables,
@@ -84,6 +90,10 @@ struct LastDir {
 
 /// The root is the first row, and has no name.
 const ROOT: u32 = 0;
+
+/// What is shown of a file that has no name.
+const NAMELESS: &[u8] = b"(no name)";
+
 const NO_HOME: u32 = u32::MAX;
 
 impl Builder {
@@ -143,7 +153,11 @@ impl Builder {
     /// # Errors
     /// `Limit` when there are too many entries, or too many directories in each other.
     pub fn add(&mut self, path: &[u8], item: Item) -> Result<u32> {
-        let Some(Place { dir, name, is_as_stored }) = self.descend(path)? else { return Ok(self.set_root(&item)) };
+        let place = match self.descend(path)? {
+            None if item.attr.kind != Kind::Directory => self.descend(NAMELESS)?.map(Place::rewritten),
+            place => place,
+        };
+        let Some(Place { dir, name, is_as_stored }) = place else { return Ok(self.set_root(&item)) };
         let row = match self.find(dir, &name) {
             None => self.push(dir, &name, &item)?,
             Some(at) => self.meet(at, dir, &name, &item)?,
