@@ -68,6 +68,7 @@ pub trait Below: Send + Sync {
 /// The cache. Cheap to share through an [`Arc`]; made once per process.
 pub struct Cache {
     inner: Inner<Key, Slot, Weigh>,
+    budget: u64,
     below: Option<Arc<dyn Below>>,
     owners: AtomicU64,
     loads: AtomicU64,
@@ -92,7 +93,18 @@ impl Cache {
             .expect("both capacities are given");
         let inner = Inner::with_options(options, Weigh, DefaultHashBuilder::default(), DefaultLifecycle::default());
         let (owners, loads, asked) = (AtomicU64::new(1), AtomicU64::new(0), AtomicU64::new(0));
-        Arc::new(Self { inner, below, owners, loads, asked })
+        Arc::new(Self { inner, budget, below, owners, loads, asked })
+    }
+
+    /// How many bytes of the budget may be lent to what is not in the cache.
+    pub fn lendable(&self) -> u64 {
+        self.budget / 2
+    }
+
+    /// Leaves so many bytes of the budget to what is not in the cache, so that both together keep to it; the last word
+    /// counts. More than [`lendable`](Self::lendable) are not lent.
+    pub fn lend(&self, bytes: u64) {
+        self.inner.set_capacity(self.budget - bytes.min(self.lendable()));
     }
 
     /// A number for the keys of something newly opened.
@@ -194,6 +206,21 @@ mod tests {
             cache.get_or_load(key(at), || Ok(vec![0u8; 10_000])).unwrap();
             assert!(cache.used() <= 1 << 20);
         }
+    }
+
+    #[test]
+    fn what_is_lent_is_missing_in_the_cache_until_it_comes_back() {
+        let cache = Cache::new(1 << 20);
+        let fill = || (0..200).for_each(|at| drop(cache.get_or_load(key(at), || Ok(vec![0u8; 10_000])).unwrap()));
+        fill();
+        cache.lend(300_000);
+        assert!(cache.used() <= (1 << 20) - 300_000, "{}", cache.used());
+        cache.lend(u64::MAX);
+        fill();
+        assert!((1 << 18..=1 << 19).contains(&cache.used()), "{}", cache.used());
+        cache.lend(0);
+        fill();
+        assert!(cache.used() > 1 << 19);
     }
 
     #[test]

@@ -25,8 +25,9 @@ const MARK: u8 = b'#';
 /// Bits of a number that are the place of the archive.
 const BITS: u32 = 24;
 
-/// Entries in the lists of all inner archives that are open at a time; that of the outermost is not counted.
-const OPEN_ENTRIES: u64 = 1_000_000;
+/// Memory for an entry in the list of an inner archive, with all that is known of it elsewhere. Lists are paid for by the
+/// cache, of which they get what it lends; that of the outermost archive is not counted.
+const ENTRY: u64 = 280;
 
 /// Archives that are met in one mount; more are not shown as folders.
 const MOST: usize = 100_000;
@@ -168,15 +169,14 @@ impl Nested {
         let mut open: Vec<_> = all.iter().enumerate().filter_map(|(at, inner)| Some((read(inner)?, at))).collect();
         let mut entries: u64 = open.iter().map(|((_, entries), _)| entries).sum();
         open.sort_unstable();
+        let cache = &self.how.cache;
         for ((_, of_this), at) in open {
-            if entries <= OPEN_ENTRIES {
-                return;
-            }
-            if at != but {
+            if entries * ENTRY > cache.lendable() && at != but {
                 lock(&all[at].opened).tree = None;
                 entries -= of_this;
             }
         }
+        cache.lend(entries * ENTRY);
     }
 
     /// The place of an archive in a tree, which it gets when it is met first.
