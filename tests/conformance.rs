@@ -258,6 +258,46 @@ fn locked_zip_archives() {
 }
 
 #[test]
+fn tar_archives() {
+    let python = "python3 -c \"import tarfile, sys; tarfile.open(sys.argv[1], 'w', format=FORMAT).add('.')\" $A";
+    let by_python = |format: &str| -> &'static str { python.replace("FORMAT", format).leak() };
+    all_conform(&[
+        made("gnu.tar", "tar --format=gnu -cf $A .", ALL),
+        made("pax.tar", "tar --format=pax -cf $A .", ALL),
+        made("oldgnu.tar", "tar --format=oldgnu -cf $A .", ALL),
+        made("python-gnu.tar", by_python("1"), ALL),
+        made("python-pax.tar", by_python("2"), ALL),
+        made("bsd.tar", "bsdtar --format pax -cf $A .", ALL),
+        made("bsd-gnu.tar", "bsdtar --format gnutar -cf $A .", ALL),
+        made("split.tar.001", "tar -cf - . | split -b 700000 -d -a 3 --numeric-suffixes=1 - ${A%001}", ALL),
+    ]);
+}
+
+#[test]
+fn compressed_tar_archives() {
+    all_conform(&[
+        made("a.tar.gz", "tar -cf - . | gzip > $A", ALL),
+        made("many.tar.gz", "tar -cf - . | split -b 100000 --filter=gzip > $A", ALL),
+        made("a.tgz", "tar -czf $A .", ALL),
+        made("a.tar.bz2", "tar -cf - . | bzip2 > $A", ALL),
+        made("a.tar.xz", "tar -cf - . | xz > $A", ALL),
+        made("blocks.tar.xz", "tar -cf - . | xz --block-size=200000 > $A", ALL),
+        made("a.tar.zst", "tar -cf - . | zstd -q > $A", ALL),
+        made("a.tar.lz4", "tar -cf - . | lz4 -q > $A", ALL),
+        made("a.tar.lz", "tar -cf - . | lzip > $A", ALL),
+        made("a.tar.lzma", "tar -cf - . | xz --format=lzma > $A", ALL),
+        made("a.tar.br", "tar -cf - . | brotli -q 5 > $A", ALL),
+        made("a.tar.Z", "tar -cf - . | compress > $A", ALL),
+    ]);
+}
+
+#[test]
 fn what_stmount_writes_it_reads() {
-    all_conform(&[made("own.zip", "$STMOUNT pack -q . $A", Keeps { times: 1, ..UNIX })]);
+    all_conform(&[
+        made("own.zip", "$STMOUNT pack -q . $A", UNIX),
+        made("own.tar", "$STMOUNT pack -q . $A", ALL),
+        made("own.tar.gz", "$STMOUNT pack -q . $A", ALL),
+        made("own.tar.zst", "$STMOUNT pack -q . $A", ALL),
+        made("own.tar.xz", "$STMOUNT pack -q . $A", ALL),
+    ]);
 }

@@ -1,10 +1,12 @@
 //! Floor 2: the formats. Each opens bytes as a [`Tree`] and, where it can, packs a tree into bytes. A format knows neither
 //! kernel nor network nor terminal.
 
+pub mod compressed;
 mod entries;
 pub mod folder;
 mod parts;
 pub mod sevenz;
+mod slips;
 pub mod st;
 pub mod tar;
 mod upkeep;
@@ -12,6 +14,7 @@ pub mod zip;
 
 pub use entries::{Found, Holds, as_text, collect};
 pub use parts::Parts;
+pub use slips::Slips;
 pub use upkeep::Upkeep;
 
 use crate::cache::Cache;
@@ -24,6 +27,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Bytes to open, and what an opened tree works with.
+#[derive(Clone)]
 pub struct Access {
     pub bytes: Arc<dyn ReadAt>,
     /// The same bytes, to be written, when whoever opens them wants to and holds the lock.
@@ -44,6 +48,10 @@ pub struct Access {
     pub volumes: Option<Arc<dyn Volumes>>,
     /// The pieces that the bytes were put together from.
     pub parts: Option<Parts>,
+    /// What the bytes are decoded from, where they are.
+    pub compressed: Option<Compressed>,
+    /// When the file that the bytes are from was changed last.
+    pub modified: Option<Time>,
     /// What was learnt of these bytes when they were opened before.
     pub memory: Option<Arc<dyn Remembered>>,
     /// Who follows an opening that takes long.
@@ -57,15 +65,28 @@ impl Access {
     /// To read the newest state.
     pub fn to_read(bytes: Arc<dyn ReadAt>, cache: Arc<Cache>, name: impl Into<String>) -> Self {
         let (store, held, owners, state, level, upkeep) = (None, None, None, None, None, Upkeep::default());
-        let (reading, volumes, parts, memory, watch) = (Arc::default(), None, None, None, Arc::new(Unwatched));
-        let name = name.into();
-        Self { bytes, store, held, owners, state, upkeep, level, reading, volumes, parts, memory, watch, cache, name }
+        let (reading, watch, name) = (Arc::default(), Arc::new(Unwatched), name.into());
+        let (volumes, parts, compressed, modified, memory) = (None, None, None, None, None);
+        #[rustfmt::skip]
+        let access = Self {
+            bytes, store, held, owners, state, upkeep, level, reading, volumes, parts, compressed, modified, memory, watch,
+            cache, name,
+        };
+        access
     }
 
     /// To change what is stored; whoever opens it holds the lock.
     pub fn to_write<S: Store + 'static>(store: Arc<S>, cache: Arc<Cache>, name: impl Into<String>) -> Self {
         Self { store: Some(store.clone()), ..Self::to_read(store, cache, name) }
     }
+}
+
+/// What bytes are decoded from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compressed {
+    pub by: &'static str,
+    /// Compressed bytes.
+    pub len: u64,
 }
 
 /// How archives of other makers are read.
@@ -207,6 +228,11 @@ pub trait Format: Sync {
     /// How sure it is that these bytes are of this format.
     fn recognise(&self, probe: &Probe<'_>) -> Match;
 
+    /// Whether it is read from its front to its end, and so can be read out of a compressed file.
+    fn is_read_forward(&self) -> bool {
+        false
+    }
+
     fn open(&self, access: Access) -> Result<Volume>;
 }
 
@@ -322,10 +348,10 @@ impl Watch for Unwatched {}
 pub const HEAD: usize = 64 * 1024;
 
 /// All formats that open bytes, in the order in which they are asked.
-pub const FORMATS: &[&dyn Format] = &[&st::St, &zip::Zip];
+pub const FORMATS: &[&dyn Format] = &[&st::St, &zip::Zip, &tar::Tar, &compressed::CompressedFile];
 
 /// Their names, for messages.
-const NAMES: &str = ".st and zip";
+const NAMES: &str = ".st, zip, tar, and files compressed by gzip, bzip2, xz, lzma, lzip, zstd, lz4, brotli, compress";
 
 /// The format that recognises these bytes, by its name.
 pub fn recognise(bytes: &dyn ReadAt, name: &str) -> Result<Option<&'static str>> {
@@ -359,6 +385,12 @@ fn open_whole(access: Access) -> Result<Volume> {
         None => Err(Error::new(Kind::NotRecognised, format!("{}: not an archive of a known format", access.name))
             .hint(format!("stmount reads {}", NAMES))),
     }
+}
+
+/// The format of something that is decoded, and of which only the front is seen.
+fn forward_format(probe: &Probe<'_>) -> Option<&'static dyn Format> {
+    let is_it = |format: &&&dyn Format| format.is_read_forward() && format.recognise(probe) > Match::No;
+    FORMATS.iter().find(is_it).copied()
 }
 
 fn recognised(probe: &Probe<'_>) -> Option<&'static dyn Format> {

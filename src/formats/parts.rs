@@ -55,7 +55,14 @@ pub fn whole(access: Access) -> Result<Access> {
     let parts = Parts { count: pieces.len(), next: at(pieces.len() + 1) };
     let name = access.name.strip_suffix(digits).and_then(|name| name.strip_suffix('.'));
     let name = name.map_or_else(|| access.name.clone(), str::to_owned);
-    Ok(Access { bytes: Arc::new(Joined::new(pieces)?), parts: Some(parts), volumes: None, name, ..access })
+    Ok(Access {
+        bytes: Arc::new(Joined::new(pieces)?),
+        parts: Some(parts),
+        volumes: None,
+        memory: None,
+        name,
+        ..access
+    })
 }
 
 fn pieces(beside: &dyn Volumes, at: impl Fn(usize) -> String) -> Result<Vec<Arc<dyn ReadAt>>> {

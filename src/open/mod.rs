@@ -20,7 +20,7 @@ use crate::error::{Error, Kind, Result, Within};
 use crate::formats::{self, Access, Reading, Remembered, Unwatched, Upkeep, Volume, Volumes, Watch, folder};
 use crate::key::Keys;
 use crate::source::{FileSource, Held, ReadAt, Spill};
-use crate::tree::{Owner, Union};
+use crate::tree::{Owner, Time, Union};
 use beside::{Beside, Indexes};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -163,7 +163,8 @@ fn access_as(path: &Path, how: &How) -> Result<Access> {
     let indexes = how.indexes.as_deref().and_then(|dir| Indexes::of(dir, path, &*access.bytes));
     let memory = indexes.map(|indexes| Arc::new(indexes) as Arc<dyn Remembered>);
     let volumes = Beside::of(path).map(|beside| Arc::new(beside) as Arc<dyn Volumes>);
-    Ok(Access { reading: how.reading.clone(), watch: how.watch.clone(), memory, volumes, ..access })
+    let modified = path.metadata().and_then(|meta| meta.modified()).ok().map(Time::from);
+    Ok(Access { reading: how.reading.clone(), watch: how.watch.clone(), memory, volumes, modified, ..access })
 }
 
 /// Parts `A+B+C`, when there is no file that is called so as a whole, and each part is there.

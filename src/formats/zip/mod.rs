@@ -29,12 +29,12 @@ pub mod pack;
 mod rebuild;
 mod records;
 mod sealed;
-mod slips;
 mod summed;
 mod volumes;
 mod window;
 mod zipcrypto;
 
+use super::Slips;
 use super::{Access, Format, Match, Probe, Volume};
 use crate::error::{Error, Kind, Result, Within};
 use crate::source::{ReadAt, Shelf};
@@ -44,7 +44,6 @@ use end::Found;
 use layout::{ARCHIVE_EXTRA, DESCRIPTOR, END, LOCAL, SINGLE};
 use list::{Entries, List, Survey};
 use memchr::memmem;
-use slips::Slips;
 use std::sync::{Arc, Mutex};
 use volumes::Set;
 

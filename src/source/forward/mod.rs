@@ -147,6 +147,16 @@ impl Forward {
         lock(&self.state).points.clone()
     }
 
+    /// Whether the stream says how long it is.
+    pub fn is_len_told(&self) -> bool {
+        self.stream.len().is_some()
+    }
+
+    /// How far it was decoded.
+    pub fn furthest(&self) -> u64 {
+        lock(&self.state).furthest
+    }
+
     /// Bytes between two points, as of now: what a jump decodes at most where the codec has points.
     pub fn apart(&self) -> u64 {
         lock(&self.state).apart
@@ -490,8 +500,7 @@ impl ReadAt for Forward {
                 Ok(page) => page,
                 Err(e) => match lock(&self.state).end {
                     Some(end) if here >= end && self.stream.len().is_none() => break,
-                    // What was read before the damage is right.
-                    _ if done > 0 => break,
+                    // A short read would say that the end is here.
                     _ => return Err(e),
                 },
             };

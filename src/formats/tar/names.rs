@@ -1,0 +1,67 @@
+//! In which charset names are. A tar does not say it; nearly all are in UTF-8, and those of pax always.
+
+use crate::codec::charset::{Charset, Origin};
+use crate::error::{Error, Kind, Result};
+use std::borrow::Cow;
+
+/// Names that are looked at to find out what they are in: so many bytes of them.
+const SAMPLE: usize = 256 << 10;
+
+/// Names that are not in UTF-8.
+#[derive(Default)]
+pub struct Undeclared {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Undeclared {
+    pub fn see(&mut self, name: &[u8]) {
+        if self.bytes.len() < SAMPLE && std::str::from_utf8(name).is_err() {
+            self.bytes.extend_from_slice(name);
+            self.ends.push(self.bytes.len());
+        }
+    }
+
+    pub fn any(&self) -> bool {
+        !self.ends.is_empty()
+    }
+
+    fn names(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, end)| &self.bytes[start..*end])
+    }
+}
+
+/// How names are decoded.
+#[derive(Clone, Copy, Default)]
+pub struct Names(Option<Charset>);
+
+impl Names {
+    pub fn by_name(name: &str) -> Result<Self> {
+        let charset = Charset::by_name(name);
+        charset
+            .map(|charset| Self(Some(charset)))
+            .ok_or_else(|| Error::new(Kind::Usage, format!("{name}: no such charset")))
+    }
+
+    /// What all of these look like.
+    pub fn detected(undeclared: &Undeclared) -> Self {
+        Self(Some(Charset::detect(undeclared.names(), Origin::Unix)))
+    }
+
+    /// Whether any of these becomes something else.
+    pub fn changes(&self, undeclared: &Undeclared) -> bool {
+        undeclared.names().any(|name| *self.decoded(name) != *name)
+    }
+
+    pub fn decoded<'a>(&self, name: &'a [u8]) -> Cow<'a, [u8]> {
+        match self.0 {
+            Some(charset) if std::str::from_utf8(name).is_err() => charset.utf8(name),
+            _ => Cow::Borrowed(name),
+        }
+    }
+
+    pub fn charset(&self) -> Option<&'static str> {
+        self.0.map(Charset::name)
+    }
+}
