@@ -304,7 +304,7 @@ fn a_split_archive_is_opened_by_any_of_its_files() {
     fs::remove_file(desk.path("s.z02")).unwrap();
     let (code, said) = stderr(&desk, &["s.zip", "m"]);
     assert!(code != Some(0) && said.contains("s.z02"), "{said}");
-    let last = (1..9).map(|n| desk.path(&format!("w.zip.00{n}"))).filter(|path| path.exists()).last().unwrap();
+    let last = (1..9).rev().map(|n| desk.path(&format!("w.zip.00{n}"))).find(|path| path.exists()).unwrap();
     fs::remove_file(&last).unwrap();
     let (code, said) = stderr(&desk, &["w.zip.001", "m"]);
     assert!(code != Some(0) && said.contains(last.file_name().unwrap().to_str().unwrap()), "{said}");

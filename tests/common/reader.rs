@@ -9,7 +9,7 @@ use stmount::cache::Cache;
 use stmount::error::{Error, Kind};
 use stmount::formats::{Access, Format, Reading};
 use stmount::key::{Keys, Secret};
-use stmount::source::{Memory, ReadAt};
+use stmount::source::Memory;
 use stmount::tree::{Kind as NodeKind, Node, Tree};
 
 /// Files, as paths, with their contents or what kept them from being read.

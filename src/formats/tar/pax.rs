@@ -181,6 +181,18 @@ fn base64(text: &[u8]) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
 
+    /// Records with the lengths that they must have.
+    fn records(all: &[&str]) -> String {
+        let record = |text: &&str| {
+            let mut len = text.len() + 3;
+            while len != format!("{len} {text}\n").len() {
+                len = format!("{len} {text}\n").len();
+            }
+            format!("{len} {text}\n")
+        };
+        all.iter().map(record).collect()
+    }
+
     fn read(text: &str) -> Pax {
         let mut pax = Pax::default();
         pax.take(text.as_bytes());
@@ -189,10 +201,11 @@ mod tests {
 
     #[test]
     fn records_are_read_until_one_is_torn() {
-        let pax = read("12 path=a/b\n20 mtime=-1.25000000\n11 size=77\n999 uid=5\n");
+        let good = records(&["path=a/b", "mtime=-1.25", "size=77"]);
+        let pax = read(&format!("{good}999 uid=5\n"));
         assert_eq!((pax.path.as_deref(), pax.size, pax.uid), (Some(&b"a/b"[..]), Some(77), None));
-        assert!(pax.is_torn);
-        assert!(!read("12 path=a/b\n\0\0\0").is_torn);
+        assert_eq!((pax.mtime, pax.is_torn), (Some((-2, 750_000_000)), true));
+        assert!(!read(&format!("{good}\0\0\0")).is_torn);
         for torn in ["", "x", "5", "1 a=b\n", "99999999999999999999 a=b\n", "6 a=bc", "6 abc\n"] {
             assert!(read(torn).path.is_none());
         }
@@ -200,16 +213,15 @@ mod tests {
 
     #[test]
     fn attributes_are_plain_or_encoded() {
-        let pax = read("29 SCHILY.xattr.user.a=value\n35 LIBARCHIVE.xattr.user.b%41=dmFsdWU=\n");
+        let pax = read(&records(&["SCHILY.xattr.user.a=value", "LIBARCHIVE.xattr.user.b%41=dmFsdWU="]));
         assert_eq!(pax.xattrs, [(b"user.a".to_vec(), b"value".to_vec()), (b"user.bA".to_vec(), b"value".to_vec())]);
     }
 
     #[test]
     fn pieces_are_in_a_map_or_in_pairs() {
-        let map = read("27 GNU.sparse.map=0,5,100,7\n").sparse.pieces;
-        let pairs =
-            "23 GNU.sparse.offset=0\n25 GNU.sparse.numbytes=5\n25 GNU.sparse.offset=100\n25 GNU.sparse.numbytes=7\n";
+        let map = read(&records(&["GNU.sparse.map=0,5,100,7"])).sparse.pieces;
+        let pairs = ["offset=0", "numbytes=5", "offset=100", "numbytes=7"].map(|pair| format!("GNU.sparse.{pair}"));
         assert_eq!(map, [Piece { at: 0, len: 5 }, Piece { at: 100, len: 7 }]);
-        assert_eq!(read(pairs).sparse.pieces, map);
+        assert_eq!(read(&records(&pairs.each_ref().map(String::as_str))).sparse.pieces, map);
     }
 }
