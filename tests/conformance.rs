@@ -258,6 +258,39 @@ fn locked_zip_archives() {
 }
 
 #[test]
+fn sevenz_archives() {
+    let solid = |how: &str| -> &'static str { format!("seven a -snl {how} $A . >/dev/null").leak() };
+    all_conform(&[
+        made("solid.7z", solid("-mx=5"), UNIX),
+        made("single.7z", solid("-ms=off"), UNIX),
+        made("blocks.7z", solid("-ms=300k"), UNIX),
+        made("stored.7z", solid("-mx=0"), UNIX),
+        made("lzma.7z", solid("-m0=lzma"), UNIX),
+        made("wide.7z", solid("-m0=lzma:lc=8:lp=0:pb=4"), UNIX),
+        made("ppmd.7z", solid("-m0=ppmd"), UNIX),
+        made("bzip2.7z", solid("-m0=bzip2"), UNIX),
+        made("deflate.7z", solid("-m0=deflate"), UNIX),
+        made("deflate64.7z", solid("-m0=deflate64"), UNIX),
+        made("bcj.7z", solid("-m0=bcj -m1=lzma2"), UNIX),
+        made("bcj2.7z", solid("-m0=bcj2 -m1=lzma:d=22 -m2=lzma:d=19 -m3=lzma:d=19 -mb0:1 -mb0s1:2 -mb0s2:3"), UNIX),
+        made("arm.7z", solid("-m0=arm -m1=lzma2"), UNIX),
+        made("delta.7z", solid("-m0=delta:4 -m1=lzma2"), UNIX),
+        made("sfx.exe", "seven a -snl $A.7z . >/dev/null && cat /bin/true $A.7z > $A && rm $A.7z", UNIX),
+        made("bsdtar.7z", "bsdtar -cf $A --format 7zip .", UNIX),
+        made("split.7z.001", "seven a -snl -v300k ${A%.001} . >/dev/null", UNIX),
+    ]);
+}
+
+#[test]
+fn locked_sevenz_archives() {
+    all_conform(&[
+        locked("locked.7z", "seven a -snl -psecret $A . >/dev/null", UNIX),
+        locked("hidden.7z", "seven a -snl -psecret -mhe=on $A . >/dev/null", UNIX),
+        locked("copy.7z", "seven a -snl -psecret -mx=0 $A . >/dev/null", UNIX),
+    ]);
+}
+
+#[test]
 fn tar_archives() {
     let python = "python3 -c \"import tarfile, sys; tarfile.open(sys.argv[1], 'w', format=FORMAT).add('.')\" $A";
     let by_python = |format: &str| -> &'static str { python.replace("FORMAT", format).leak() };
@@ -295,6 +328,7 @@ fn compressed_tar_archives() {
 fn what_stmount_writes_it_reads() {
     all_conform(&[
         made("own.zip", "$STMOUNT pack -q . $A", UNIX),
+        made("own.7z", "$STMOUNT pack -q . $A", UNIX),
         made("own.tar", "$STMOUNT pack -q . $A", ALL),
         made("own.tar.gz", "$STMOUNT pack -q . $A", ALL),
         made("own.tar.zst", "$STMOUNT pack -q . $A", ALL),

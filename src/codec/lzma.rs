@@ -77,8 +77,19 @@ fn too_large() -> Error {
         .hint("compress it with a smaller dictionary; it would not be decoded slower")
 }
 
-fn check_dictionary(len: u64) -> Result<()> {
+/// Refuses a dictionary that is larger than anybody needs.
+pub fn check_dictionary(len: u64) -> Result<()> {
     if len > DICTIONARY { Err(too_large()) } else { Ok(()) }
+}
+
+/// Whether the first property asks for more bits of context than the usual decoder takes.
+pub fn is_wide(property: u8) -> bool {
+    property < 225 && property % 9 + property / 9 % 5 > 4
+}
+
+/// Bytes of the model of such data.
+pub fn wide_model(property: u8) -> usize {
+    (0x600 << (property % 9 + property / 9 % 5)) * size_of::<u16>()
 }
 
 /// The dictionary that the property of LZMA2 stands for.

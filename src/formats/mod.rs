@@ -233,6 +233,11 @@ pub trait Format: Sync {
         false
     }
 
+    /// Whether it begins further in than a [`Probe`] sees, behind a program.
+    fn is_further_in(&self, _bytes: &dyn ReadAt) -> Result<bool> {
+        Ok(false)
+    }
+
     fn open(&self, access: Access) -> Result<Volume>;
 }
 
@@ -348,10 +353,11 @@ impl Watch for Unwatched {}
 pub const HEAD: usize = 64 * 1024;
 
 /// All formats that open bytes, in the order in which they are asked.
-pub const FORMATS: &[&dyn Format] = &[&st::St, &zip::Zip, &tar::Tar, &compressed::CompressedFile];
+pub const FORMATS: &[&dyn Format] = &[&st::St, &zip::Zip, &sevenz::SevenZ, &tar::Tar, &compressed::CompressedFile];
 
 /// Their names, for messages.
-const NAMES: &str = ".st, zip, tar, and files compressed by gzip, bzip2, xz, lzma, lzip, zstd, lz4, brotli, compress";
+const NAMES: &str =
+    ".st, zip, 7z, tar, and files compressed by gzip, bzip2, xz, lzma, lzip, zstd, lz4, brotli, compress";
 
 /// The format that recognises these bytes, by its name.
 pub fn recognise(bytes: &dyn ReadAt, name: &str) -> Result<Option<&'static str>> {
@@ -364,7 +370,15 @@ fn format_of(bytes: &dyn ReadAt, name: &str) -> Result<Option<&'static dyn Forma
     bytes.read_exact_at(0, &mut head)?;
     let mut tail = vec![0; HEAD.min(len as usize)];
     bytes.read_exact_at(len - tail.len() as u64, &mut tail)?;
-    Ok(recognised(&Probe { head: &head, tail: &tail, name }))
+    if let Some(format) = recognised(&Probe { head: &head, tail: &tail, name }) {
+        return Ok(Some(format));
+    }
+    for format in FORMATS {
+        if format.is_further_in(bytes)? {
+            return Ok(Some(*format));
+        }
+    }
+    Ok(None)
 }
 
 /// Opens bytes with the format that recognises them.

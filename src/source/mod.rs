@@ -13,6 +13,7 @@ mod span;
 mod spill;
 mod stream;
 pub mod streams;
+mod summed;
 
 pub use file::FileSource;
 pub use forward::{Forward, PAGE};
@@ -23,6 +24,7 @@ pub use shelf::Shelf;
 pub use span::Span;
 pub use spill::Spill;
 pub use stream::{Decoder, Point, Stream};
+pub use summed::{Crc, NoSum, Sum, Summed};
 
 use crate::error::{Error, Kind, Result};
 use std::ops::Range;

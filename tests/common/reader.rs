@@ -102,20 +102,47 @@ pub fn harm(format: &dyn Format, name: &str, archive: &[u8], passwords: &[&str],
         }
     }
     println!("{name}: {opened} of {} cuts are opened", archive.len() / step);
-    let mut dice = 0x2545_f491_4f6c_dd1du64;
-    let mut roll = || {
-        dice ^= dice << 13;
-        dice ^= dice >> 7;
-        dice ^= dice << 17;
-        dice
-    };
+    let mut dice = Dice(0x2545_f491_4f6c_dd1d);
     for _ in 0..flips {
         let mut bytes = archive.to_vec();
-        for _ in 0..1 + roll() % 3 {
-            let at = (roll() % bytes.len() as u64) as usize;
-            bytes[at] = [bytes[at] ^ 1 << (roll() % 8), 0, 0xff, roll() as u8][(roll() % 4) as usize];
-        }
+        dice.change(&mut bytes);
         let _ = read_all(format, name, bytes, passwords);
+    }
+}
+
+/// The same with the header of a 7z archive, whose checksums are made right, so that somebody reads what is in it.
+pub fn harm_header(format: &dyn Format, name: &str, archive: &[u8], flips: usize) {
+    let number = |at: usize| u64::from_le_bytes(archive[at..at + 8].try_into().unwrap()) as usize;
+    let header = 32 + number(12)..32 + number(12) + number(20);
+    let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+    for _ in 0..flips {
+        let mut bytes = archive.to_vec();
+        dice.change(&mut bytes[header.clone()]);
+        let sum = crc32fast::hash(&bytes[header.clone()]);
+        bytes[28..32].copy_from_slice(&sum.to_le_bytes());
+        let sum = crc32fast::hash(&bytes[12..32]);
+        bytes[8..12].copy_from_slice(&sum.to_le_bytes());
+        let _ = read_all(format, name, bytes, &[]);
+    }
+}
+
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    /// Changes up to three bytes.
+    fn change(&mut self, bytes: &mut [u8]) {
+        for _ in 0..1 + self.roll() % 3 {
+            let at = (self.roll() % bytes.len() as u64) as usize;
+            let flipped = bytes[at] ^ 1 << (self.roll() % 8);
+            bytes[at] = [flipped, 0, 0xff, self.roll() as u8][(self.roll() % 4) as usize];
+        }
     }
 }
 

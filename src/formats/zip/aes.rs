@@ -6,10 +6,10 @@
 //!   PBKDF2-HMAC-SHA-1(password, salt, 1000) = key of the cipher ‖ key of the check ‖ verifier
 //! ```
 
-use super::summed::{Sum, Summed};
 use crate::error::{Error, Kind, Result};
 use crate::key::Secret;
 use crate::source::{ReadAt, Span};
+use crate::source::{Sum, Summed};
 use aes::cipher::{BlockCipherEncrypt, KeyInit};
 use aes::{Aes128, Aes192, Aes256, Block};
 use hmac::{Hmac, Mac};

@@ -29,7 +29,6 @@ pub mod pack;
 mod rebuild;
 mod records;
 mod sealed;
-mod summed;
 mod volumes;
 mod window;
 mod zipcrypto;

@@ -1,8 +1,8 @@
 //! A decoded stream that is checked at its end, by whoever has come there from the front.
 
-use super::summed::Summed;
 use crate::codec::damaged;
 use crate::error::Result;
+use crate::source::Summed;
 use crate::source::{Decoder, Point, Stream};
 use std::sync::Arc;
 

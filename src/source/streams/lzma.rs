@@ -1,6 +1,7 @@
 //! LZMA alone, as old files with the ending `.lzma`, members of zip and 7z have it; and bare LZMA2.
 
 use super::coded::{Coded, occupied};
+use super::foreign::{self, Foreign};
 use super::input::Input;
 use crate::codec::damaged;
 use crate::codec::lzma::{self, BESIDES, Chunks, Coder};
@@ -43,10 +44,28 @@ impl Lzma {
     }
 }
 
+impl Lzma {
+    /// With more bits of context than liblzma takes: a few old archives have them.
+    fn start_wide(&self) -> Result<Box<dyn Decoder>> {
+        let header = lzma::alone_header(self.properties, self.len);
+        let dictionary = u32::from_le_bytes([header[1], header[2], header[3], header[4]]);
+        let model = lzma::wide_model(header[0]);
+        lzma::check_dictionary(u64::from(dictionary) + model as u64)?;
+        let input = Input::new(self.source.clone(), self.start)?;
+        let len = self.len.unwrap_or(u64::MAX);
+        let reader = lzma_rust2::LzmaReader::new_with_props(input, len, header[0], dictionary, None);
+        let reader = reader.map_err(|e| foreign::error(e, "LZMA"))?;
+        Ok(Box::new(Foreign::new(reader, "LZMA", BESIDES + model + dictionary as usize)))
+    }
+}
+
 impl Stream for Lzma {
     fn start(&self, from: Option<&Point>) -> Result<Box<dyn Decoder>> {
         if from.is_some() {
             return Err(damaged("LZMA has no points"));
+        }
+        if lzma::is_wide(self.properties[0]) {
+            return self.start_wide();
         }
         let header = lzma::alone_header(self.properties, self.len);
         let dictionary = u32::from_le_bytes([header[1], header[2], header[3], header[4]]);

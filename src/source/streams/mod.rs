@@ -18,7 +18,7 @@
 //! | zstd | each frame, known ahead in the seekable format | XXH64 where the frame has it |
 //! | lz4 | each frame, each block where they are independent | XXH32 where the frame has it |
 //! | compress | where the table is emptied | none |
-//! | LZMA, brotli, PPMd | none | none |
+//! | LZMA, brotli, PPMd, filters | none | none |
 
 mod brotli;
 mod bzip2;
@@ -26,6 +26,8 @@ mod checked;
 mod coded;
 mod compress;
 mod deflate;
+mod filter;
+mod foreign;
 mod gzip;
 mod input;
 mod kinds;
@@ -41,6 +43,7 @@ pub use bzip2::Bzip2;
 pub use checked::Checked;
 pub use compress::Compress;
 pub use deflate::{Deflate, Deflate64, Zlib};
+pub use filter::{Bcj2, Filter, Filtered, Raw};
 pub use gzip::Gzip;
 pub use kinds::{Compression, HEAD, inner_name, recognise, stream};
 pub use lz4::Lz4;

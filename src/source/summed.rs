@@ -1,8 +1,8 @@
 //! Bytes with a sum over all of them, which is checked by the way when they are read from the front to the end.
 
+use super::ReadAt;
 use crate::error::{Error, Kind, Result};
 use crate::pool::lock;
-use crate::source::ReadAt;
 use std::sync::{Arc, Mutex};
 
 /// A sum over bytes that come one after the other.
