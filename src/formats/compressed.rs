@@ -15,6 +15,9 @@ use crate::source::{Forward, Point, ReadAt, Stream};
 use crate::tree::{Attr, Builder, Catalog, Contents, Duplicates, Item, Kind as NodeKind, Time};
 use std::sync::Arc;
 
+/// By so many bytes, formats that are read from their front are recognised at the least.
+const FIRST: usize = 512;
+
 /// The format, for the list of formats.
 pub struct CompressedFile;
 
@@ -52,6 +55,7 @@ fn open(access: Access) -> Result<Volume> {
         None => Forward::new(stream.clone(), access.cache.clone())?,
     };
     let (name, memory) = (inner_name(&access.name), access.memory.clone());
+    let access_is_strict = access.reading.strict;
     let compressed = Compressed { by: kind.name(), len };
     let inside = match format_inside(&forward, &name)? {
         Some(format) => {
@@ -71,14 +75,31 @@ fn open(access: Access) -> Result<Volume> {
     if let Some(memory) = memory.filter(|_| !had_points) {
         keep_points(&*memory, kind, &forward);
     }
+    let mut notes = volume.notes;
+    if let Some(damage) = forward.damage().filter(|_| notes.is_empty()) {
+        refuse_when_strict(access_is_strict, &damage)?;
+        notes.push(format!("the compressed data are damaged: {damage}"));
+    }
     let facts = [("compression", kind.name().to_owned()), ("random access", cost(kind, &forward, &*stream))];
-    Ok(Volume { facts: volume.facts.into_iter().chain(facts).collect(), ..volume })
+    Ok(Volume { notes, facts: volume.facts.into_iter().chain(facts).collect(), ..volume })
+}
+
+fn refuse_when_strict(is_strict: bool, damage: &str) -> Result<()> {
+    match is_strict {
+        true => Err(Error::new(Kind::Damaged, damage).hint("without --strict what is whole is read all the same")),
+        false => Ok(()),
+    }
 }
 
 /// The format of what is inside, if it can be read from its front.
 fn format_inside(forward: &Forward, name: &str) -> Result<Option<&'static dyn Format>> {
     let mut head = vec![0; HEAD];
-    let got = forward.read_at(0, &mut head)?;
+    let got = match forward.read_at(0, &mut head) {
+        Ok(got) => got,
+        // It is damaged, but perhaps not in its first block.
+        Err(e) if e.kind() == Kind::Damaged => forward.read_at(0, &mut head[..FIRST]).unwrap_or_default(),
+        Err(e) => return Err(e),
+    };
     Ok(forward_format(&Probe { head: &head[..got], tail: &[], name }))
 }
 

@@ -27,8 +27,8 @@ impl<'a> Bytes<'a> {
         let more = first.leading_ones() as usize;
         let mut low = [0; 8];
         low[..more].copy_from_slice(self.take(more)?);
-        let high = if more >= 7 { 0 } else { u64::from(first & ((1 << (7 - more)) - 1)) };
-        Ok(u64::from_le_bytes(low) | high << (8 * more))
+        let high = if more >= 7 { 0 } else { u64::from(first & ((1 << (7 - more)) - 1)) << (8 * more) };
+        Ok(u64::from_le_bytes(low) | high)
     }
 
     /// How many things follow, each of which takes a byte at least.

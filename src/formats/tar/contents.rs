@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::sync::Arc;
 
+/// The content number of sparse files whose map cannot be right.
+pub const NO_MAP: u64 = u64::MAX - 1;
+
 /// Where the data of an entry are.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Member {
@@ -32,6 +35,9 @@ impl Archive {
 
 impl Contents for Archive {
     fn open(&self, content: u64) -> Result<Arc<dyn ReadAt>> {
+        if content == NO_MAP {
+            return Err(Error::new(Kind::Damaged, "the map of the sparse file cannot be right"));
+        }
         let member = usize::try_from(content).ok().and_then(|at| self.members.get(at));
         let member = member.ok_or_else(|| Error::new(Kind::NotFound, "no such entry"))?;
         let data = Arc::new(Data { source: self.source.clone(), at: member.at, len: member.len });

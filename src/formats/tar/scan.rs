@@ -6,7 +6,7 @@
 //! ```
 
 use super::broken;
-use super::contents::Member;
+use super::contents::{Member, NO_MAP};
 use super::entry::{Entry, Said, kind};
 use super::header::{BLOCK, Header, Piece, more_pieces};
 use super::index::{Saved, fact};
@@ -25,6 +25,10 @@ const MAX_NAME: u64 = 1 << 20;
 
 /// How far the next header is looked for where none is.
 const MAX_SKIPPED: u64 = 64 << 20;
+
+fn torn_map() -> Error {
+    Error::new(ErrorKind::Damaged, "the map of a sparse file is cut off")
+}
 
 /// What was found in an archive.
 pub struct Scan<'a> {
@@ -299,12 +303,16 @@ impl<'a> Scan<'a> {
                     self.maps.push(map);
                     member.map = self.maps.len() as u32;
                 }
+                // Where its data belong, nobody knows.
                 Err(_) => {
-                    self.slips.add("the map of a sparse file cannot be right; the file is shown without holes")?
+                    self.slips.add("the map of a sparse file cannot be right, and the file cannot be read")?;
+                    (item.attr.size, item.content) = (size, NO_MAP);
                 }
             }
         }
-        item.content = self.members.len() as u64;
+        if item.content != NO_MAP {
+            item.content = self.members.len() as u64;
+        }
         self.members.push(member);
         Ok(())
     }
@@ -313,7 +321,7 @@ impl<'a> Scan<'a> {
     fn old_map(&mut self, header: &Header, at: &mut u64) -> Result<(Vec<Piece>, u64)> {
         let (mut pieces, mut goes_on, size) = header.sparse();
         while goes_on && pieces.len() < MAX_PIECES {
-            let Some(block) = self.block(*at)? else { break };
+            let block = self.block(*at)?.ok_or_else(torn_map)?;
             let (more, another) = more_pieces(&block);
             pieces.extend(more);
             goes_on = another;
@@ -327,7 +335,7 @@ impl<'a> Scan<'a> {
         let end = at.saturating_add(stored);
         let (mut numbers, mut text, mut wanted) = (Vec::new(), Vec::new(), None);
         while wanted.is_none_or(|wanted| numbers.len() < wanted) && *at < end {
-            let Some(block) = self.block(*at)? else { break };
+            let block = self.block(*at)?.ok_or_else(torn_map)?;
             *at += BLOCK as u64;
             for byte in block {
                 match byte {

@@ -81,7 +81,16 @@ struct State {
     /// Whether memory was not enough for how this stream is read: pages go to the disk.
     is_spilling: bool,
     /// Where decoding failed, and how.
-    broken: Vec<(u64, Kind, String)>,
+    broken: Vec<Broken>,
+}
+
+/// A page that could not be decoded.
+struct Broken {
+    at: u64,
+    kind: Kind,
+    what: String,
+    /// What came out before.
+    front: Page,
 }
 
 #[derive(Default)]
@@ -154,7 +163,9 @@ impl Forward {
 
     /// How far it was decoded.
     pub fn furthest(&self) -> u64 {
-        lock(&self.state).furthest
+        let state = lock(&self.state);
+        let end = |broken: &Broken| broken.at + broken.front.len() as u64;
+        state.broken.iter().map(end).max().unwrap_or_default().max(state.furthest)
     }
 
     /// Bytes between two points, as of now: what a jump decodes at most where the codec has points.
@@ -243,7 +254,7 @@ impl Forward {
             (Start::Front, None) => self.begin(None, 0),
         };
         let failed_at = first * PAGE as u64;
-        let decoder = decoder.map_err(|e| self.note_failure(failed_at, e))?;
+        let decoder = decoder.map_err(|e| self.note_failure(failed_at, Vec::new(), e))?;
         self.decode(decoder, id, page)
     }
 
@@ -263,7 +274,7 @@ impl Forward {
         let (mut found, mut apart) = (None, lock(&self.state).apart);
         while let Some(number) = self.place_of(id) {
             let at = number * PAGE as u64;
-            let page = self.next(&mut *decoder, at).map_err(|e| self.note_failure(at, e))?;
+            let page = self.next(&mut *decoder, at).map_err(|(front, e)| self.note_failure(at, front, e))?;
             let is_last = page.len() < PAGE;
             let page = Arc::new(page);
             if number == wanted {
@@ -287,22 +298,33 @@ impl Forward {
         lock(&self.state).runs.iter().find(|run| run.id == id).map(|run| run.at)
     }
 
-    /// Decodes the page at a position. It is shorter than others only at the end.
-    fn next(&self, decoder: &mut dyn Decoder, at: u64) -> Result<Vec<u8>> {
+    /// Decodes the page at a position. It is shorter than others only at the end. Where decoding fails, what came out
+    /// before is there; but nothing when all came out, and only a check over it failed.
+    fn next(&self, decoder: &mut dyn Decoder, at: u64) -> Result<Vec<u8>, (Vec<u8>, Error)> {
         let left = self.stream.len().map(|len| len.saturating_sub(at));
         let room = left.map_or(PAGE, |left| left.min(PAGE as u64) as usize);
         let mut page = vec![0; room];
-        let got = fill(decoder, &mut page)?;
-        if left.is_some() && got < room {
-            let (end, len) = (at + got as u64, self.stream.len().unwrap_or_default());
-            return Err(Error::new(Kind::Damaged, format!("the data end at {end} of {len} bytes")));
-        }
-        // The check over the whole is made when the end is asked for.
-        if left == Some(got as u64) && decoder.read(&mut [0])? > 0 {
-            return Err(Error::new(Kind::Damaged, "there are more data than the archive says"));
-        }
+        let (got, failed) = fill_or_fail(decoder, &mut page);
         page.truncate(got);
         page.shrink_to_fit();
+        if let Some(e) = failed {
+            return Err((page, e));
+        }
+        if left.is_some() && got < room {
+            let (end, len) = (at + got as u64, self.stream.len().unwrap_or_default());
+            return Err((page, Error::new(Kind::Damaged, format!("the data end at {end} of {len} bytes"))));
+        }
+        // The check over the whole is made when the end is asked for.
+        if left == Some(got as u64) {
+            match decoder.read(&mut [0]) {
+                Ok(0) => {}
+                Ok(_) => {
+                    let e = Error::new(Kind::Damaged, "there are more data than the archive says");
+                    return Err((Vec::new(), e));
+                }
+                Err(e) => return Err((Vec::new(), e)),
+            }
+        }
         Ok(page)
     }
 
@@ -359,11 +381,24 @@ impl Forward {
         }
     }
 
-    fn note_failure(&self, at: u64, error: Error) -> Error {
+    fn note_failure(&self, at: u64, front: Vec<u8>, error: Error) -> Error {
         if matches!(error.kind(), Kind::Damaged | Kind::Unsupported | Kind::Limit) {
-            lock(&self.state).broken.push((at, error.kind(), error.to_string()));
+            let (kind, what, front) = (error.kind(), error.to_string(), Arc::new(front));
+            lock(&self.state).broken.push(Broken { at, kind, what, front });
         }
         error
+    }
+
+    /// What keeps a part of it from being read, as far as anybody came.
+    pub fn damage(&self) -> Option<String> {
+        lock(&self.state).broken.first().map(|broken| broken.what.clone())
+    }
+
+    /// What came out of a page before it failed.
+    fn front_of(&self, page: u64) -> Option<Page> {
+        let state = lock(&self.state);
+        let broken = state.broken.iter().find(|broken| broken.at == page * PAGE as u64)?;
+        Some(broken.front.clone())
     }
 
     /// Decodes to the end, to learn where it is.
@@ -429,8 +464,8 @@ impl State {
 
     fn broken_between(&self, start: u64, page: u64) -> Option<Error> {
         let place = |at: &u64| start <= *at && *at <= page * PAGE as u64;
-        let (_, kind, what) = self.broken.iter().find(|(at, ..)| place(at))?;
-        Some(Error::new(*kind, what.clone()))
+        let broken = self.broken.iter().find(|broken| place(&broken.at))?;
+        Some(Error::new(broken.kind, broken.what.clone()))
     }
 
     fn add_point(&mut self, point: Point) {
@@ -469,14 +504,23 @@ impl Drop for Forward {
 
 /// Reads until the buffer is full or the end is there.
 fn fill(decoder: &mut dyn Decoder, into: &mut [u8]) -> Result<usize> {
+    match fill_or_fail(decoder, into) {
+        (got, None) => Ok(got),
+        (_, Some(e)) => Err(e),
+    }
+}
+
+/// The same; of an error, what was read before it.
+fn fill_or_fail(decoder: &mut dyn Decoder, into: &mut [u8]) -> (usize, Option<Error>) {
     let mut got = 0;
     while got < into.len() {
-        match decoder.read(&mut into[got..])? {
-            0 => break,
-            more => got += more,
+        match decoder.read(&mut into[got..]) {
+            Ok(0) => break,
+            Ok(more) => got += more,
+            Err(e) => return (got, Some(e)),
         }
     }
-    Ok(got)
+    (got, None)
 }
 
 impl ReadAt for Forward {
@@ -500,8 +544,8 @@ impl ReadAt for Forward {
                 Ok(page) => page,
                 Err(e) => match lock(&self.state).end {
                     Some(end) if here >= end && self.stream.len().is_none() => break,
-                    // A short read would say that the end is here.
-                    _ => return Err(e),
+                    // What came out before the damage is right. But a short read would say that the end is here.
+                    _ => self.front_of(number).filter(|front| front.len() >= within + into.len() - done).ok_or(e)?,
                 },
             };
             let Some(bytes) = page.get(within..).filter(|bytes| !bytes.is_empty()) else { break };

@@ -76,6 +76,8 @@ pub struct Builder {
     /// What was shown under another name than the archive has.
     renamed: u64,
     replaced: u64,
+    /// Links to what is not there.
+    missing: u64,
     /// Paths that had something in them that cannot be shown.
     rewritten: u64,
 }
@@ -114,6 +116,7 @@ impl Builder {
             links: Vec::new(),
             renamed: 0,
             replaced: 0,
+            missing: 0,
             rewritten: 0,
         };
         let root = builder.implied();
@@ -465,10 +468,11 @@ impl Builder {
         (tables, notes)
     }
 
-    /// What a link leads to is not there: a file that cannot be read is.
+    /// What a link leads to is not there: a file that cannot be read is. With a size of nothing, nobody would see that.
     fn note_missing(&mut self, row: u32) {
+        self.missing += 1;
         let row = &mut self.tables.rows[row as usize];
-        (row.content, row.size) = (MISSING, 0);
+        (row.content, row.size) = (MISSING, 1);
     }
 
     fn notes(&self) -> Vec<String> {
@@ -480,6 +484,7 @@ impl Builder {
         };
         note(self.renamed, "entries have a name that is taken and are shown with a number, as in `name (1)`");
         note(self.replaced, "entries stand for older ones of the same path, which are not shown");
+        note(self.missing, "hard links lead to nothing that is in the archive, and cannot be read");
         note(
             self.rewritten,
             "paths cannot be shown as they are in the archive; getfattr -n user.stmount.path shows them",
