@@ -51,6 +51,32 @@ fn an_archive_with_nothing_in_it_is_an_empty_folder() {
 }
 
 #[test]
+fn an_archive_whose_writer_was_cut_off_is_read() {
+    for how in ["-mhc=off", "-mhc=on"] {
+        let mut archive = made(&format!("seq 999 > f; seq 99 > g; seven a {how} a.7z f g"));
+        let whole = opened(&archive, &[]);
+        // What is known at last, and written into the front then.
+        archive[8..32].fill(0);
+        assert_eq!(opened(&archive, &[]), whole);
+        archive.truncate(archive.len() - 20);
+        assert_eq!(refused(&archive, &[]), Kind::Header);
+    }
+}
+
+#[test]
+fn properties_of_later_versions_are_passed_over() {
+    let archive = made("seq 999 > f; seven a -mhc=off a.7z f");
+    let number = |at: usize| u64::from_le_bytes(archive[at..at + 8].try_into().unwrap()) as usize;
+    let (at, len) = (32 + number(12), number(20));
+    let properties = b"\x02\xff\x01\0\x9a\x78\x56\x34\x12\x3f\x03\x01\x02\x03\x21\0\0";
+    let header = [&archive[at..at + 1], properties, &archive[at + 1..at + len]].concat();
+    let start = [&archive[12..20], &header.len().to_le_bytes(), &crc32fast::hash(&header).to_le_bytes()].concat();
+    let front = [&archive[..8], &crc32fast::hash(&start).to_le_bytes(), &start].concat();
+    let changed = [&front, &archive[32..at], &header].concat();
+    assert_eq!(opened(&changed, &[]), opened(&archive, &[]));
+}
+
+#[test]
 fn passwords_are_tried_at_once_and_one_after_the_other() {
     let data = made("seq 9999 > f; seven a -psecret a.7z f");
     let hidden = made("seq 9999 > f; seven a -psecret -mhe=on a.7z f");

@@ -276,10 +276,10 @@ open('b.zip', 'wb').write(z[:at] + more + rest + end)";
     let (code, said) = stderr(&desk, &["b.zip", "m"]);
     assert!(code == Some(0) && said.contains("of another one"), "{said}");
     assert_eq!(fs::read(desk.path("m/second")).unwrap(), b"1111111111");
-    assert_eq!(fs::read(desk.path("m/f0007")).unwrap_err().raw_os_error(), Some(5));
+    assert_eq!(fs::read(desk.path("m/f0500")).unwrap_err().raw_os_error(), Some(5));
     desk.umount();
     desk.ok(&["-o", "force", "b.zip", "m"]);
-    assert_eq!(fs::read(desk.path("m/f0007")).unwrap().len(), 100_000);
+    assert_eq!(fs::read(desk.path("m/f0500")).unwrap().len(), 100_000);
     desk.umount();
 }
 

@@ -149,7 +149,8 @@ fn plain(bytes: &mut Bytes<'_>, base: u64, limit: u64) -> Result<Header> {
 }
 
 fn skip_properties(bytes: &mut Bytes<'_>) -> Result<()> {
-    while bytes.byte()? != tag::END {
+    // Each begins with its kind, which is a number and no tag.
+    while bytes.number()? != u64::from(tag::END) {
         let len = bytes.count()?;
         bytes.take(len)?;
     }

@@ -24,6 +24,11 @@ pub struct Start {
     pub end: u64,
 }
 
+/// Whether bytes begin as an archive, whatever comes then.
+pub fn is_at_front(bytes: &[u8]) -> bool {
+    bytes.starts_with(SIGNATURE)
+}
+
 /// Where an archive begins in the first bytes of a file, if it does.
 pub fn in_bytes(bytes: &[u8]) -> Option<usize> {
     memmem::find_iter(bytes, SIGNATURE).find(|at| start(&bytes[*at..], *at as u64).is_some())
@@ -36,6 +41,9 @@ pub fn find(source: &dyn ReadAt) -> Result<Option<Start>> {
     if let Some(start) = start(&bytes, 0) {
         return Ok(Some(start));
     }
+    if is_unfinished(&bytes) {
+        return lost(source);
+    }
     // Only behind a program.
     if !(bytes.starts_with(b"MZ") || bytes.starts_with(b"\x7fELF") || bytes.starts_with(b"#!")) {
         return Ok(None);
@@ -43,6 +51,30 @@ pub fn find(source: &dyn ReadAt) -> Result<Option<Start>> {
     bytes.resize(FURTHEST.min(source.len()? as usize), 0);
     source.read_exact_at(0, &mut bytes)?;
     Ok(in_bytes(&bytes).and_then(|at| start(&bytes[at..], at as u64)))
+}
+
+/// Whether the place for what is known at last was left empty: whoever wrote it was cut off, or wrote to a pipe.
+fn is_unfinished(bytes: &[u8]) -> bool {
+    bytes.starts_with(SIGNATURE) && bytes.len() == START && bytes[8..].iter().all(|byte| *byte == 0)
+}
+
+/// How much of the end is looked through for a header that nothing leads to, as 7-Zip does it.
+const LOST: u64 = 512;
+
+/// How headers begin: packed, or with blocks.
+const BEGINNINGS: [[u8; 2]; 2] = [[0x17, 0x06], [0x01, 0x04]];
+
+/// A header at the end that nothing leads to. Whether it is one, whoever reads it sees.
+fn lost(source: &dyn ReadAt) -> Result<Option<Start>> {
+    let (base, end) = (START as u64, source.len()?);
+    let from = end.saturating_sub(LOST).max(base);
+    let mut tail = vec![0; (end - from) as usize];
+    source.read_exact_at(from, &mut tail)?;
+    let found = tail.array_windows().rposition(|pair: &[u8; 2]| BEGINNINGS.contains(pair));
+    Ok(found.map(|at| {
+        let (header, sum) = (from + at as u64..end, crc32fast::hash(&tail[at..]));
+        Start { base, header: Some(header), sum, end }
+    }))
 }
 
 /// The beginning at the front of these bytes, which are at `at` in the file, if its checksum is right.

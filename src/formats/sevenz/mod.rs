@@ -47,11 +47,10 @@ impl Format for SevenZ {
     }
 
     fn recognise(&self, probe: &Probe<'_>) -> Match {
-        match find::in_bytes(probe.head) {
-            Some(0) => Match::Head,
-            Some(_) => Match::Weak,
-            None => Match::No,
+        if find::is_at_front(probe.head) {
+            return Match::Head;
         }
+        find::in_bytes(probe.head).map_or(Match::No, |_| Match::Weak)
     }
 
     fn is_further_in(&self, bytes: &dyn ReadAt) -> Result<bool> {
@@ -65,8 +64,7 @@ impl Format for SevenZ {
 }
 
 fn open(access: Access, format: &'static str) -> Result<Volume> {
-    let start =
-        find::find(&*access.bytes)?.ok_or_else(|| Error::new(Kind::Header, "it does not begin as a 7z archive"))?;
+    let start = find::find(&*access.bytes)?.ok_or_else(|| broken("nothing leads to it"))?;
     let keyring = Keyring::default();
     let (streams, files, is_locked) = match start.header {
         None => (Streams::default(), Vec::new(), false),

@@ -17,7 +17,7 @@ use crate::formats::Reading;
 use crate::key::{self, Keys, Secret};
 use crate::pool::lock;
 use crate::source::{Crc, NoSum, Summed};
-use crate::source::{Forward, ReadAt, Shelf, Span};
+use crate::source::{Forward, Memory, ReadAt, Shelf, Span};
 use crate::tree::Contents;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -45,6 +45,10 @@ type Opened = (Arc<dyn ReadAt>, Option<Seal>);
 impl Contents for Archive {
     fn open(&self, content: u64) -> Result<Arc<dyn ReadAt>> {
         let member = self.member(content)?;
+        // Of nothing, encryption hides nothing.
+        if member.is_encrypted() && member.is_empty() {
+            return Ok(Arc::new(Memory::new(Vec::new())));
+        }
         if member.method == STORED {
             return self.stored(member);
         }
@@ -212,7 +216,7 @@ impl Archive {
     /// Whether there is a password for what is encrypted: tried on the smallest of the first entries. Returns what a
     /// person is to be told, where a part of the archive can be read without.
     pub fn try_password(&self) -> Result<Option<String>> {
-        let has_data = || self.members.iter().filter(|member| member.packed > 0);
+        let has_data = || self.members.iter().filter(|member| member.packed > 0 && !member.is_empty());
         let Some(member) = self.member_to_try() else { return Ok(None) };
         let e = match self.unlocked(member) {
             // What is wrong with that one member is told to whoever reads it.
@@ -231,7 +235,8 @@ impl Archive {
     }
 
     fn member_to_try(&self) -> Option<&Member> {
-        let encrypted = || self.members.iter().filter(|member| member.is_encrypted() && member.packed > 0);
+        let has_data = |member: &&Member| member.packed > 0 && !member.is_empty();
+        let encrypted = || self.members.iter().filter(|member| member.is_encrypted()).filter(has_data);
         let known = encrypted().filter(|member| member.cipher != Cipher::Other);
         known.take(TRIED_MEMBERS).min_by_key(|member| member.packed).or_else(|| encrypted().next())
     }

@@ -56,6 +56,11 @@ impl Member {
         is_plain && self.size > self.packed && self.size as u32 == self.packed as u32
     }
 
+    /// Whether it says that there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.size == 0 && self.crc == 0
+    }
+
     pub fn is_encrypted(&self) -> bool {
         self.cipher != Cipher::None
     }
@@ -133,7 +138,10 @@ pub struct Ids {
 pub fn item(record: &Record<'_>, extras: &Extras<'_>, member: &Member, number: u64, path: &[u8], ids: Ids) -> Item {
     let (kind, mode) = kind_and_mode(record.central, extras, path, member.size);
     let mut attr = Attr::new(kind, mode, extras.time.unwrap_or_else(|| dos_time(record.central)));
-    (attr.uid, attr.gid) = extras.owner.unwrap_or((ids.uid, ids.gid));
+    // Some programs write -1 for nobody.
+    let known = |id: u32, default: u32| if id == u32::MAX { default } else { id };
+    let (uid, gid) = extras.owner.unwrap_or((ids.uid, ids.gid));
+    (attr.uid, attr.gid) = (known(uid, ids.uid), known(gid, ids.gid));
     if matches!(kind, Kind::File | Kind::Symlink) {
         attr.size = member.size;
     }
@@ -156,6 +164,8 @@ fn kind_and_mode(central: &Central, extras: &Extras<'_>, path: &[u8], size: u64)
     let is_dos_dir = external & dos::DIRECTORY != 0 && size == 0;
     let kind = match Kind::from_mode(unix) {
         _ if has_slash => Kind::Directory,
+        // What came out of a pipe has its mode, and is a file.
+        Some(Kind::Fifo | Kind::Socket) if size > 0 => Kind::File,
         Some(kind) => kind,
         None if is_dos_dir => Kind::Directory,
         None => Kind::File,

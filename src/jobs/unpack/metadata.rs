@@ -11,7 +11,7 @@ use super::Work;
 use crate::error::{Error, Kind as ErrorKind};
 use crate::formats::folder::{beneath, path_of};
 use crate::pool::lock;
-use crate::tree::{Attr, Kind, Name, Node, Owner, Time, Xattr};
+use crate::tree::{Attr, Kind, Name, Node, Owner, PATH_ATTRIBUTE, Time, Xattr};
 use nix::unistd::{Group, User};
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::fs::{
@@ -114,6 +114,12 @@ fn is_acl(name: &[u8]) -> bool {
     ACLS.iter().any(|acl| acl.as_bytes() == name)
 }
 
+/// Whether Linux has a place for an attribute of this name at all.
+fn is_of_linux(name: &[u8]) -> bool {
+    let spaces: [&[u8]; 4] = [b"user.", b"security.", b"trusted.", b"system."];
+    spaces.iter().any(|space| name.starts_with(space))
+}
+
 fn note(lacks: &mut Vec<String>, what: &str, done: Result<()>) -> bool {
     if let Err(e) = done {
         lacks.push(format!("{what} ({})", std::io::Error::from(e)));
@@ -144,6 +150,9 @@ impl Work<'_> {
             match e {
                 // Only root can set these, and whoever is not root expects no more than with owners.
                 Errno::PERM | Errno::ACCESS if reserved && !self.is_root => log::debug!("{shown} needs root"),
+                // It tells of a name that was changed, and is no part of the file.
+                _ if xattr.0 == PATH_ATTRIBUTE => log::debug!("no {shown}"),
+                Errno::OPNOTSUPP if !is_of_linux(&xattr.0) => log::info!("{shown} is of another system"),
                 Errno::OPNOTSUPP if self.no_xattrs_told.swap(true, Ordering::Relaxed) => log::debug!("no {shown}"),
                 Errno::OPNOTSUPP => {
                     lacks.push(format!("{shown}, and so with all further entries: the target cannot store it"));
