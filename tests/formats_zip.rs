@@ -223,6 +223,43 @@ fn a_damaged_entry_is_an_error_and_the_others_are_read() {
     assert_eq!(fs::read_dir(desk.path("out")).unwrap().count(), 9 - bad.len());
 }
 
+/// Nothing that still runs writes these methods: each is made by hand, of letters alone.
+#[test]
+fn the_methods_of_the_eighties_are_undone() {
+    let Some(desk) = Desk::new() else { return };
+    let text = r"
+def bits(pairs):
+    n = at = 0
+    for value, width in pairs: n |= value << at; at += width
+    return n.to_bytes((at + 7) // 8, 'little')
+text = b'a stream of letters, nothing else\n' * 30
+shrunk = bits((b, 9) for b in text)
+reduced = bits([(0, 6)] * 256 + [(b, 8) for b in text])
+imploded = b'\x03\xf5\xf5\xf5\xf5' * 2 + bits(p for b in text for p in ((1, 1), (b, 8)))
+entries, out = b'', b''
+for name, method, data in ((b'shrunk', 1, shrunk), (b'reduced', 2, reduced), (b'imploded', 6, imploded)):
+    fields = struct.pack('<HHHHIIIHH', 0, method, 0, 0x21, zlib.crc32(text), len(data), len(text), len(name), 0)
+    entries += b'PK\1\2' + struct.pack('<HH', 11, 11) + fields + bytes(10) + struct.pack('<I', len(out)) + name
+    out += b'PK\3\4' + struct.pack('<H', 11) + fields + name + data
+end = b'PK\5\6' + bytes(4) + struct.pack('<HHIIH', 3, 3, len(entries), len(out), 0)
+open('old.zip', 'wb').write(out + entries + end)
+open('text', 'wb').write(text)";
+    run_python(&desk, &format!("{BEGIN}\n{text}"));
+    let whole = fs::read(desk.path("old.zip")).unwrap();
+    let wanted = Ok(fs::read(desk.path("text")).unwrap());
+    let Read::Opened(files) = read_all(&Zip, "old.zip", whole.clone(), &[]) else { panic!("it does not open") };
+    assert_eq!(files.len(), 3);
+    assert!(files.iter().all(|(_, read)| *read == wanted), "{files:?}");
+    for at in 0..whole.len() {
+        let mut flipped = whole.clone();
+        flipped[at] ^= 1 << (at % 8);
+        if let Read::Opened(files) = read_all(&Zip, "old.zip", flipped, &[]) {
+            let is_right = |read: &Result<Vec<u8>, Kind>| read.is_err() || *read == wanted;
+            assert!(files.iter().all(|(_, read)| is_right(read)), "{at}: {files:?}");
+        }
+    }
+}
+
 #[test]
 fn entries_that_quote_each_other_are_refused() {
     let Some(desk) = Desk::new() else { return };

@@ -240,7 +240,7 @@ pub struct Umount {
 pub struct Log {
     #[arg(value_hint = ValueHint::FilePath)]
     pub source: PathBuf,
-    /// JSON: {\"v\":1,\"states\":[...]}
+    /// JSON: {"v":1,"states":[...]}
     #[arg(long)]
     pub json: bool,
 }
@@ -301,9 +301,9 @@ pub struct Status {
     /// Mount point or source
     #[arg(value_name = "MOUNTPOINT|SOURCE", value_hint = ValueHint::AnyPath)]
     pub named: PathBuf,
-    /// JSON: {\"sequence\":N|null,\"dirty_bytes\":N,\"pending\":N,\"waiting\":SECONDS,\"last_error\":TEXT|null,
-    /// \"refuge\":PATH|null,\"states_open\":N,\"cache\":{\"hits\",\"misses\",\"bytes\",\"budget\"},
-    /// \"errors\":[{\"time\",\"times\",\"file\",\"what\"}]}
+    /// JSON: {"sequence":N|null,"dirty_bytes":N,"pending":N,"waiting":SECONDS,"last_error":TEXT|null,
+    /// "refuge":PATH|null,"states_open":N,"cache":{"hits","misses","bytes","budget"},
+    /// "errors":[{"time","times","file","what"}]}
     #[arg(long)]
     pub json: bool,
 }
@@ -325,7 +325,7 @@ pub struct Sync {
     stmount list\n  \
     stmount list --json | jq -r '.mounts[].mountpoint'")]
 pub struct List {
-    /// JSON: {\"v\":1,\"mounts\":[...]}
+    /// JSON: {"v":1,"mounts":[...]}
     #[arg(long)]
     pub json: bool,
 }
@@ -522,7 +522,7 @@ pub struct Ls {
     /// Everything below, with its path
     #[arg(id = "everything", short = 'R')]
     pub recursive: bool,
-    /// JSON: {\"v\":1,\"entries\":[...]}
+    /// JSON: {"v":1,"entries":[...]}
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]

@@ -29,6 +29,8 @@ pub enum Lock {
     Rar20,
     Rar30(Option<[u8; 8]>),
     Rar50 { rounds: u8, salt: [u8; 16] },
+    /// One that is not known, or whose key would take too long to make.
+    Other,
 }
 
 /// How a member is encrypted.
@@ -73,7 +75,7 @@ impl Lock {
     }
 
     pub fn is_random_access(&self) -> bool {
-        matches!(self, Self::Rar30(_) | Self::Rar50 { .. })
+        matches!(self, Self::Rar30(_) | Self::Rar50 { .. } | Self::Other)
     }
 
     pub fn name(&self) -> &'static str {
@@ -82,6 +84,7 @@ impl Lock {
             Self::Rar20 => "RAR 2.0",
             Self::Rar30(_) => "AES-128",
             Self::Rar50 { .. } => "AES-256",
+            Self::Other => "unknown",
         }
     }
 
@@ -97,6 +100,7 @@ impl Lock {
             Self::Rar50 { rounds, salt } => {
                 Key::Rar50(Rar50Keys::derive(text().as_bytes(), salt, rounds).map_err(|e| failed(e.to_string()))?)
             }
+            Self::Other => return Err(failed("it is encrypted in a way that is not known here".into())),
         })
     }
 }

@@ -10,7 +10,7 @@ use super::Scan;
 use super::bytes::{Bytes, Look, broken};
 use super::cipher::{BLOCK, Key, Lock, Sealed, check_of};
 use super::headers::{Codec, Ending, File, Found, Host, Link, Main, Member, Name, Owner, Piece, Pieces, Sum, UNKNOWN};
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::formats::of_windows;
 use crate::tree::Time;
 
@@ -175,7 +175,7 @@ fn unlock(look: &mut Look<'_>, block: &Block, scan: &Scan<'_>) -> Result<(Key, B
     let mut fields = Bytes(&block.fields);
     let (version, flags, rounds) = (fields.number()?, fields.number()?, fields.byte()?);
     if version != 0 {
-        return Err(crate::error::Error::new(Kind::UnknownCipher, "its headers are encrypted in a way that is not known"));
+        return Err(Error::new(Kind::UnknownCipher, "its headers are encrypted in a way that is not known"));
     }
     let lock = Lock::rar50(rounds, fields.array()?)?;
     let check = if flags & 1 != 0 { check_of(fields.array()?) } else { None };
@@ -210,7 +210,10 @@ pub fn walk(look: &mut Look<'_>, begun: &Begun, volume: u32, scan: &mut Scan<'_>
         at = block.at.saturating_add(block.data);
         match block.kind {
             kind::FILE => {
-                let found = file(&block, volume)?;
+                let (found, is_torn) = file(&block, volume)?;
+                if is_torn {
+                    scan.slips.add("a record of a header is torn, and tells nothing")?;
+                }
                 scan.list.add(found, scan.access.reading.max_entries)?;
             }
             kind::END => {
@@ -232,7 +235,8 @@ mod of_file {
     pub const UNKNOWN_SIZE: u64 = 8;
 }
 
-fn file(block: &Block, volume: u32) -> Result<Found> {
+/// A file, and whether something that stands behind its fields is torn.
+fn file(block: &Block, volume: u32) -> Result<(Found, bool)> {
     let mut fields = Bytes(&block.fields);
     let (flags, size, attributes) = (fields.number()?, fields.number()?, fields.number()?);
     let time = if flags & of_file::TIME != 0 { Some(fields.u32()?) } else { None };
@@ -265,8 +269,8 @@ fn file(block: &Block, volume: u32) -> Result<Found> {
     };
     let (goes_on, began_before) = (block.flags & flag::SPLIT_AFTER != 0, block.flags & flag::SPLIT_BEFORE != 0);
     let mut found = Found { file, member, goes_on, began_before };
-    records(&block.extra, &mut found)?;
-    Ok(found)
+    let is_torn = records(&block.extra, &mut found);
+    Ok((found, is_torn))
 }
 
 fn codec(method: u64) -> Codec {
@@ -304,23 +308,32 @@ fn name_bytes(name: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// What stands behind the fields of a file.
-fn records(extra: &[u8], found: &mut Found) -> Result<()> {
-    let mut rest = Bytes(extra);
+/// What stands behind the fields of a file. Returns whether any of it is torn.
+fn records(extra: &[u8], found: &mut Found) -> bool {
+    let (mut rest, mut is_torn) = (Bytes(extra), false);
     while !rest.0.is_empty() {
-        let mut record = Bytes(rest.counted()?);
-        match record.number()? {
-            1 => found.member.sealed = Some(Box::new(sealed(&mut record)?)),
-            2 => hash(&mut record, &mut found.member)?,
-            3 => times(&mut record, &mut found.file)?,
-            4 => {
-                record.number()?;
-                found.file.version = Some(record.number()?);
-            }
-            5 => found.file.link = link(&mut record)?,
-            6 => found.file.owner = owner(&mut record)?,
-            _ => {}
+        let Ok(record) = rest.counted() else { return true };
+        is_torn |= take(&mut Bytes(record), found).is_err();
+    }
+    is_torn
+}
+
+fn take(record: &mut Bytes<'_>, found: &mut Found) -> Result<()> {
+    match record.number()? {
+        1 => {
+            // Whatever is wrong with it: the entry is encrypted.
+            let unknown = Sealed::old(Lock::Other);
+            found.member.sealed = Some(Box::new(sealed(record).unwrap_or(unknown)));
         }
+        2 => hash(record, &mut found.member)?,
+        3 => times(record, &mut found.file)?,
+        4 => {
+            record.number()?;
+            found.file.version = Some(record.number()?);
+        }
+        5 => found.file.link = link(record)?,
+        6 => found.file.owner = owner(record)?,
+        _ => {}
     }
     Ok(())
 }
@@ -328,7 +341,7 @@ fn records(extra: &[u8], found: &mut Found) -> Result<()> {
 fn sealed(record: &mut Bytes<'_>) -> Result<Sealed> {
     let (version, flags, rounds) = (record.number()?, record.number()?, record.byte()?);
     if version != 0 {
-        return Err(crate::error::Error::new(Kind::UnknownCipher, "an entry is encrypted in a way that is not known"));
+        return Err(broken("an unknown cipher"));
     }
     let (lock, iv) = (Lock::rar50(rounds, record.array()?)?, record.array()?);
     let check = if flags & 1 != 0 { check_of(record.array()?) } else { None };

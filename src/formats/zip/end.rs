@@ -74,7 +74,7 @@ pub struct Found {
     pub ending: Ending,
     /// Nothing when there is no list where it says.
     pub place: Option<Place>,
-    /// How many end records lead to a list.
+    /// How many end records lead to a list, and may be meant as well as this one.
     pub candidates: usize,
 }
 
@@ -102,20 +102,26 @@ pub fn may_end(tail: &[u8]) -> bool {
 }
 
 fn best_in(source: &dyn ReadAt, starts: &[u64], window: u64) -> Result<Option<Found>> {
-    let (mut best, mut candidates): (Option<Found>, usize) = (None, 0);
+    let (mut best, mut rivals): (Option<Found>, Vec<u64>) = (None, Vec::new());
     let mut last = None;
     for ending in endings(source, starts, window)? {
         let place = locate(source, starts, &ending)?;
         // With zip64 and without, one record is one.
         let is_another =
             place.is_some_and(|place| !place.is_empty()) && last.replace(ending.end_at) != Some(ending.end_at);
-        candidates += usize::from(is_another);
+        if is_another {
+            rivals.push(ending.behind);
+        }
         let trust = |place: &Option<Place>| place.map(|place| place.trust);
         if best.as_ref().is_none_or(|best| trust(&place) > trust(&best.place)) {
             best = Some(Found { ending, place, candidates: 0 });
         }
     }
-    Ok(best.map(|best| Found { candidates, ..best }))
+    // One with something behind it is that of an archive inside, where another one reaches to the end of the file.
+    Ok(best.map(|best| {
+        let candidates = rivals.iter().filter(|behind| best.ending.behind > 0 || **behind == 0).count();
+        Found { candidates, ..best }
+    }))
 }
 
 /// All end records, the last one first; each with what zip64 adds to it, and without.
@@ -285,6 +291,16 @@ mod tests {
         let found = found(bytes).unwrap();
         assert_eq!(found.place, Some(Place { start: 100, base: 0, trust: Trust::Both }));
         assert_eq!((found.ending.comment.len(), found.ending.behind), (26, 0));
+    }
+
+    #[test]
+    fn an_archive_inside_is_no_rival_and_one_in_the_comment_is() {
+        let inner = [vec![7; 10], central(), record(1, 46, 10, b"")].concat();
+        let outer = [inner.clone(), central(), record(1, 46, inner.len() as u32, b"")].concat();
+        assert_eq!(found(outer).unwrap().candidates, 1);
+        let quoted = [central(), record(1, 46, 10, b"")].concat();
+        let with_comment = [vec![7; 10], central(), record(1, 46, 10, &quoted)].concat();
+        assert_eq!(found(with_comment).unwrap().candidates, 2);
     }
 
     #[test]

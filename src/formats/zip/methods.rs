@@ -2,6 +2,7 @@
 
 use super::entry::Member;
 use super::layout::method_name;
+use super::old::{Old, is_old};
 use crate::error::{Error, Kind, Result};
 use crate::source::streams::{Bzip2, Deflate, Deflate64, Lzma, Ppmd, Xz, Zstd};
 use crate::source::{ReadAt, Stream};
@@ -19,7 +20,8 @@ pub fn decoded(member: &Member, packed: Arc<dyn ReadAt>, size: Option<u64>) -> R
         14 => Arc::new(Lzma::in_zip(packed, size)?),
         20 | 93 => Arc::new(Zstd::new(packed)),
         95 => Arc::new(Xz::new(packed)),
-        98 => Arc::new(Ppmd::in_zip(packed, size.ok_or_else(endless)?)?),
+        98 => Arc::new(Ppmd::in_zip(packed, size.ok_or_else(|| endless(member.method))?)?),
+        old if is_old(old) => Arc::new(Old::new(member, packed, size.ok_or_else(|| endless(old))?)?),
         method => {
             let name = method_name(method);
             let what = format!("it is compressed by method {method} ({name}), which this build cannot undo");
@@ -28,7 +30,8 @@ pub fn decoded(member: &Member, packed: Arc<dyn ReadAt>, size: Option<u64>) -> R
     })
 }
 
-/// Data of PPMd have no end of their own.
-fn endless() -> Error {
-    Error::new(Kind::Damaged, "it is compressed by PPMd, and nothing says how long it is")
+/// Some methods leave it to others to say where their data end.
+fn endless(method: u16) -> Error {
+    let what = format!("it is compressed by {}, and nothing says how long it is", method_name(method));
+    Error::new(Kind::Damaged, what)
 }

@@ -24,6 +24,7 @@ mod list;
 mod measure;
 mod methods;
 mod names;
+mod old;
 mod overlap;
 pub mod pack;
 mod rebuild;

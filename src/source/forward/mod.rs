@@ -542,11 +542,14 @@ impl ReadAt for Forward {
             let (number, within) = (here / PAGE as u64, (here % PAGE as u64) as usize);
             let page = match self.page(number, number) {
                 Ok(page) => page,
-                Err(e) => match lock(&self.state).end {
-                    Some(end) if here >= end && self.stream.len().is_none() => break,
+                Err(e) => {
+                    let end = lock(&self.state).end.filter(|_| self.stream.len().is_none());
+                    if end.is_some_and(|end| here >= end) {
+                        break;
+                    }
                     // What came out before the damage is right. But a short read would say that the end is here.
-                    _ => self.front_of(number).filter(|front| front.len() >= within + into.len() - done).ok_or(e)?,
-                },
+                    self.front_of(number).filter(|front| front.len() >= within + into.len() - done).ok_or(e)?
+                }
             };
             let Some(bytes) = page.get(within..).filter(|bytes| !bytes.is_empty()) else { break };
             let len = bytes.len().min(into.len() - done);
