@@ -356,7 +356,8 @@ impl Watch for Unwatched {}
 pub const HEAD: usize = 64 * 1024;
 
 /// All formats that open bytes, in the order in which they are asked.
-pub const FORMATS: &[&dyn Format] = &[&st::St, &zip::Zip, &sevenz::SevenZ, &rar::Rar, &tar::Tar, &compressed::CompressedFile];
+pub const FORMATS: &[&dyn Format] =
+    &[&st::St, &zip::Zip, &sevenz::SevenZ, &rar::Rar, &tar::Tar, &compressed::CompressedFile];
 
 /// Their names, for messages.
 const NAMES: &str =

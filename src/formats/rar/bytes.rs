@@ -113,7 +113,8 @@ mod tests {
         let all: Vec<u8> = (0..20_000u32).map(|n| (n % 253) as u8).collect();
         let source = Memory::new(all.clone());
         let mut look = Look::new(&source).unwrap();
-        for (at, len) in [(0, 7), (7, 100), (4000, 200), (4000, 9000), (19_990, 100), (20_000, 5), (30_000, 5), (3, 1)] {
+        for (at, len) in [(0, 7), (7, 100), (4000, 200), (4000, 9000), (19_990, 100), (20_000, 5), (30_000, 5), (3, 1)]
+        {
             let end = (at + len).min(all.len());
             assert_eq!(look.bytes(at as u64, len).unwrap(), &all[at.min(end)..end]);
         }

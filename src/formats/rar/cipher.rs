@@ -28,7 +28,10 @@ pub enum Lock {
     Rar15,
     Rar20,
     Rar30(Option<[u8; 8]>),
-    Rar50 { rounds: u8, salt: [u8; 16] },
+    Rar50 {
+        rounds: u8,
+        salt: [u8; 16],
+    },
     /// One that is not known, or whose key would take too long to make.
     Other,
 }

@@ -7,14 +7,18 @@
 
 use super::cipher::Key;
 use super::entry::EMPTY;
-use super::headers::{Codec, Member, UNKNOWN};
+use super::headers::{Codec, Member};
 use super::sum;
 use super::unpack::{Body, Unpacked, is_checked};
 use crate::error::{Error, Kind, Result};
+use crate::formats::Reading;
+use crate::pool::lock;
 use crate::source::streams::Pushed;
 use crate::source::{Forward, Memory, ReadAt, Shelf, Span, Stream, Summed};
 use crate::tree::Contents;
-use std::sync::Arc;
+use lru::LruCache;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex};
 
 /// Targets of links are no longer than this; what is longer nobody could follow, and it is not read.
 const LONGEST_TARGET: u64 = 64 << 10;
@@ -25,10 +29,15 @@ const TRIED: u64 = 16 << 20;
 /// Members that are tried to find one that a password opens.
 const TRIED_MEMBERS: usize = 16;
 
+/// Members whose keys are remembered.
+const KEYS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+
 /// An archive with what is stored in it.
 pub struct Archive {
-    pub body: Arc<Body>,
-    pub shelf: Shelf,
+    body: Arc<Body>,
+    shelf: Shelf,
+    /// Keys that were found to be right, for where only decoding tells.
+    right: Mutex<LruCache<u64, Key>>,
 }
 
 impl Contents for Archive {
@@ -71,8 +80,16 @@ impl Contents for Archive {
 }
 
 impl Archive {
+    pub fn new(body: Body) -> Self {
+        Self { body: Arc::new(body), shelf: Shelf::default(), right: Mutex::new(LruCache::new(KEYS)) }
+    }
+
+    pub fn reading(&self) -> &Reading {
+        &self.body.reading
+    }
+
     fn stored(&self, member: &Member, key: Option<&Key>) -> Result<(Arc<dyn ReadAt>, u64)> {
-        let size = if member.size == UNKNOWN { member.packed } else { member.size };
+        let size = member.size;
         let there = if member.is_encrypted() { member.packed / 16 * 16 } else { member.packed };
         if size > there || (size < there && !member.is_encrypted()) {
             return Err(Error::new(Kind::Damaged, format!("it should have {size} bytes, and {there} are stored")));
@@ -94,6 +111,13 @@ impl Archive {
     fn key(&self, content: u64) -> Result<Option<Key>> {
         let member = self.body.member(content)?;
         let Some(sealed) = &member.sealed else { return Ok(None) };
+        if let Some(key) = lock(&self.right).get(&content) {
+            return Ok(Some(key.clone()));
+        }
+        // Of a run, the first that is encrypted shows whether the password is right.
+        if let Some(first) = self.first_locked(member).filter(|first| *first != content && sealed.check.is_none()) {
+            self.key(first)?;
+        }
         let Body { keyring, reading, name, .. } = &*self.body;
         let fits = |key: &Key| -> Result<bool> {
             match key.fits(sealed) {
@@ -102,8 +126,15 @@ impl Archive {
                 None => self.is_plausible(content, key),
             }
         };
-        let opened = keyring.fitting(reading, name, &sealed.lock, |key| Ok(fits(key)?.then(|| key.clone())))?;
-        Ok(Some(opened))
+        let key = keyring.fitting(reading, name, &sealed.lock, |key| Ok(fits(key)?.then(|| key.clone())))?;
+        lock(&self.right).put(content, key.clone());
+        Ok(Some(key))
+    }
+
+    /// The first encrypted member of the run of a member.
+    fn first_locked(&self, member: &Member) -> Option<u64> {
+        let run = member.is_streamed().then(|| self.body.runs.get(member.run as usize)).flatten()?;
+        run.locked.map(u64::from)
     }
 
     /// Whether what a key makes of a member is what it should be, as far as is worth the time.
@@ -121,8 +152,7 @@ impl Archive {
             return Ok(Summed::new(bytes, len, sum::check(&member.sum, Some(key), is_tweaked)).check().is_ok());
         }
         // In a run that goes on, what is wrong with a later member shows when it is read.
-        let first = self.body.runs[member.run as usize].locked;
-        if first.map(u64::from) != Some(content) {
+        if self.first_locked(member) != Some(content) {
             return Ok(true);
         }
         self.is_decodable(member, key)

@@ -28,7 +28,7 @@ mod volumes;
 use super::{Access, Format, Match, Probe, Slips, Volume};
 use crate::codec::charset::Charset;
 use crate::error::{Error, Kind, Result, Within};
-use crate::source::{ReadAt, Shelf};
+use crate::source::ReadAt;
 use crate::tree::{Builder, Catalog, Duplicates, Item, Tables, Time};
 use bytes::Look;
 use cipher::Keyring;
@@ -92,8 +92,8 @@ fn open(access: Access, format: &'static str) -> Result<Volume> {
     let List { members, .. } = list;
     let body = Body { volumes: set.volumes, members, runs, keyring, reading, cache, name, missing: set.missing };
     let facts = facts::facts(&body, &set.main, &set.start, is_guessed.then(|| charset.name()));
-    let archive = Archive { body: Arc::new(body), shelf: Shelf::default() };
-    if !archive.body.reading.force && !archive.body.reading.asks_late {
+    let archive = Archive::new(body);
+    if !archive.reading().force && !archive.reading().asks_late {
         notes.extend(archive.try_password()?);
     }
     let tree = Arc::new(Catalog::new(tables, Arc::new(archive), stored));
@@ -243,7 +243,13 @@ fn end(set: &mut Set, ending: Ending, is_missing: bool, name: Option<String>, sc
     Ok(())
 }
 
-fn listed(access: &Access, list: &List, charset: Charset, set: &Set, slips: &mut Slips) -> Result<(Tables, Vec<String>)> {
+fn listed(
+    access: &Access,
+    list: &List,
+    charset: Charset,
+    set: &Set,
+    slips: &mut Slips,
+) -> Result<(Tables, Vec<String>)> {
     let time = list.files.iter().filter_map(|file| file.modified).max().or(access.modified).unwrap_or_default();
     let most = access.reading.max_entries;
     let mut builder = Builder::new(Duplicates::Numbered, most, time);

@@ -217,7 +217,7 @@ pub fn walk(look: &mut Look<'_>, begun: &Begun, volume: u32, scan: &mut Scan<'_>
                 scan.list.add(found, scan.access.reading.max_entries)?;
             }
             kind::END => {
-                let goes_on = Bytes(&block.fields).number()? & 1 != 0;
+                let goes_on = Bytes(&block.fields).number().unwrap_or(0) & 1 != 0;
                 return Ok(Ending::Told { goes_on, at });
             }
             _ => {}

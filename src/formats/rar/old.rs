@@ -205,7 +205,7 @@ pub fn walk(look: &mut Look<'_>, begun: &Begun, volume: u32, scan: &mut Scan<'_>
             Next::End => return Ok(Ending::Silent),
             Next::Cut => return Ok(Ending::Cut),
             Next::Other => {
-                scan.slips.add("something stands behind the end of the archive")?;
+                scan.slips.add("what stands behind the last entry is no header, and is not read")?;
                 return Ok(Ending::Silent);
             }
         };

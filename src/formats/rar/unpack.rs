@@ -27,6 +27,9 @@ const MOST_DICTIONARY: u64 = 4 << 30;
 const MOST_PACKED: u64 = 1 << 30;
 const MOST_V20: u64 = 256 << 20;
 
+/// Tables and buffers of a decoder.
+const STATE: usize = 512 << 10;
+
 /// An archive with what is needed to decode it.
 pub struct Body {
     pub volumes: Vec<Arc<dyn ReadAt>>,
@@ -59,6 +62,9 @@ pub fn runs(list: &mut List) -> Vec<Run> {
     let mut going_on: Option<u32> = None;
     for (number, member) in list.members.iter_mut().enumerate() {
         let number = number as u32;
+        if member.size == UNKNOWN && member.codec == Codec::Stored {
+            member.size = member.packed;
+        }
         if !member.is_streamed() || member.is_empty() && member.packed == 0 {
             continue;
         }
@@ -160,16 +166,15 @@ impl Body {
         Ok(Arc::new(Decrypted::new(packed, sealed, key.clone(), len)?))
     }
 
-    /// What a run, or the first members of it, hold in memory while they are decoded.
-    fn weight(&self, run: u32) -> usize {
-        let total = self.runs[run as usize].len;
+    /// What the members of a run hold in memory while they are decoded: of a dictionary, and beside it.
+    fn weight(&self, run: u32) -> (u64, u64) {
         let weights = self.members_of(run).take(1000).map(|member| match member.codec {
-            Codec::V50(_) => member.dictionary.min(total),
-            Codec::V29 => (4 << 20) + member.packed,
-            Codec::V20 => (1 << 20) + member.packed + member.size,
-            _ => (64 << 10) + member.packed,
+            Codec::V50(_) => (member.dictionary, 0),
+            Codec::V29 => (4 << 20, member.packed),
+            Codec::V20 => (1 << 20, member.packed.saturating_add(member.size)),
+            _ => (64 << 10, member.packed),
         });
-        usize::try_from(weights.max().unwrap_or_default().saturating_add(1 << 20)).unwrap_or(usize::MAX)
+        weights.reduce(|a, b| (a.0.max(b.0), a.1.max(b.1))).unwrap_or_default()
     }
 }
 
@@ -177,7 +182,7 @@ impl Body {
 pub struct Unpacked {
     body: Arc<Body>,
     run: u32,
-    weight: usize,
+    weight: (u64, u64),
     tried: Option<Key>,
 }
 
@@ -228,8 +233,10 @@ impl Push for Unpacked {
         Some(self.body.runs[self.run as usize].len).filter(|len| *len != UNKNOWN)
     }
 
-    fn weight(&self) -> usize {
-        self.weight
+    fn weight(&self, at: u64) -> usize {
+        // A dictionary grows with what is in it.
+        let (dictionary, beside) = self.weight;
+        usize::try_from(dictionary.min(at).saturating_add(beside)).unwrap_or(usize::MAX).saturating_add(STATE)
     }
 }
 
@@ -268,7 +275,9 @@ impl State {
                 let dictionary = usize::try_from(member.dictionary).unwrap_or(usize::MAX);
                 let sink = |chunk: DecodedChunk<'_>| match chunk {
                     DecodedChunk::Bytes(bytes) => out.write_all(bytes),
-                    DecodedChunk::Repeated { byte, len } => io::copy(&mut io::repeat(byte).take(len as u64), out).map(drop),
+                    DecodedChunk::Repeated { byte, len } => {
+                        io::copy(&mut io::repeat(byte).take(len as u64), out).map(drop)
+                    }
                 };
                 codec
                     .decode_member_from_reader_with_dictionary_to_sink(input, version, size, dictionary, goes_on, sink)
@@ -294,7 +303,10 @@ impl State {
     fn is_for(&self, codec: Codec) -> bool {
         matches!(
             (self, codec),
-            (Self::V15(_), Codec::V15) | (Self::V20(_), Codec::V20) | (Self::V29(_), Codec::V29) | (Self::V50(_), Codec::V50(_))
+            (Self::V15(_), Codec::V15)
+                | (Self::V20(_), Codec::V20)
+                | (Self::V29(_), Codec::V29)
+                | (Self::V50(_), Codec::V50(_))
         )
     }
 }

@@ -33,8 +33,8 @@ pub trait Push: Send + Sync + 'static {
 
     fn len(&self) -> Option<u64>;
 
-    /// Bytes of memory that the codec occupies.
-    fn weight(&self) -> usize;
+    /// Bytes of memory that the codec occupies when it has come to this position.
+    fn weight(&self, at: u64) -> usize;
 }
 
 /// A stream that is pushed.
@@ -52,7 +52,8 @@ impl<P: Push> Stream for Pushed<P> {
             return Err(damaged("this codec has no points"));
         }
         let (push, gone) = (self.0.clone(), Gone::default());
-        Ok(Box::new(PushedDecoder { push, gone, pieces: None, piece: Vec::new(), at: 0, is_over: false }))
+        let (pieces, piece) = (None, Vec::new());
+        Ok(Box::new(PushedDecoder { push, gone, pieces, piece, at: 0, passed: 0, is_over: false }))
     }
 
     fn len(&self) -> Option<u64> {
@@ -123,6 +124,8 @@ struct PushedDecoder<P> {
     pieces: Option<Receiver<Result<Vec<u8>>>>,
     piece: Vec<u8>,
     at: usize,
+    /// Bytes that were read.
+    passed: u64,
     is_over: bool,
 }
 
@@ -169,11 +172,13 @@ impl<P: Push> Decoder for PushedDecoder<P> {
         let len = into.len().min(self.piece.len() - self.at);
         into[..len].copy_from_slice(&self.piece[self.at..self.at + len]);
         self.at += len;
+        self.passed += len as u64;
         Ok(len)
     }
 
     fn weight(&self) -> usize {
-        self.push.weight() + (WAITING + 2) * PIECE + size_of::<Self>()
+        let ahead = (WAITING + 2) * PIECE;
+        self.push.weight(self.passed + ahead as u64).saturating_add(ahead + size_of::<Self>())
     }
 }
 
@@ -239,7 +244,7 @@ mod tests {
             None
         }
 
-        fn weight(&self) -> usize {
+        fn weight(&self, _at: u64) -> usize {
             1000
         }
     }
