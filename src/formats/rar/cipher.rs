@@ -65,7 +65,7 @@ pub fn check_of(bytes: [u8; 12]) -> Option<[u8; 8]> {
 pub enum Key {
     /// The password itself.
     Plain(Secret),
-    Rar30(Rar30Cipher),
+    Rar30(Box<Rar30Cipher>),
     Rar50(Rar50Keys),
 }
 
@@ -98,7 +98,7 @@ impl Lock {
         Ok(match *self {
             Self::Rar13 | Self::Rar15 | Self::Rar20 => Key::Plain(secret.clone()),
             Self::Rar30(salt) => {
-                Key::Rar30(Rar30Cipher::new(text().as_bytes(), salt).map_err(|e| failed(e.to_string()))?)
+                Key::Rar30(Rar30Cipher::new(text().as_bytes(), salt).map(Box::new).map_err(|e| failed(e.to_string()))?)
             }
             Self::Rar50 { rounds, salt } => {
                 Key::Rar50(Rar50Keys::derive(text().as_bytes(), salt, rounds).map_err(|e| failed(e.to_string()))?)

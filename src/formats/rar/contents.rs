@@ -186,7 +186,9 @@ impl Archive {
     /// Whether there is a password for what is encrypted. Returns what a person is to be told, where a part of the archive
     /// can be read without.
     pub fn try_password(&self) -> Result<Option<String>> {
-        let members = || self.body.members.iter().enumerate().filter(|(_, member)| !member.is_empty());
+        // Links have a length and no data.
+        let has_data = |member: &Member| !member.is_empty() && member.packed > 0;
+        let members = || self.body.members.iter().enumerate().filter(|(_, member)| has_data(member));
         let mut locked: Vec<_> = members().filter(|(_, member)| member.is_encrypted()).collect();
         let is_all = locked.len() == members().count();
         // Stored ones are tried in less time, and so are small ones.

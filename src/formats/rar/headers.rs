@@ -199,7 +199,8 @@ impl List {
         let Found { mut file, mut member, goes_on, began_before } = found;
         let is_open = std::mem::replace(&mut self.is_open, goes_on);
         if began_before && is_open && self.goes_on_with(&file) {
-            return Ok(self.extend(member));
+            self.extend(member);
+            return Ok(());
         }
         if is_open {
             self.give_up();

@@ -333,8 +333,7 @@ fn unpacked(plain: &[u8], packed: &[u8]) -> Option<String> {
     let mut packed = packed.iter().copied();
     let high = u16::from(packed.next()?) << 8;
     let mut units: Vec<u16> = Vec::new();
-    'all: loop {
-        let Some(modes) = packed.next() else { break };
+    'all: while let Some(modes) = packed.next() {
         for shift in [6, 4, 2, 0] {
             match modes >> shift & 3 {
                 3 => {
@@ -372,7 +371,7 @@ mod tests {
         assert_eq!(unpacked(b"????", &packed).unwrap(), "ЖЗ☃x");
         // A run of letters as they are, and one shifted.
         let packed = [4, 0b1111_0000, 2, 0x80 | 1, 0xcf];
-        assert_eq!(unpacked(b"abcdABC", &packed).unwrap(), "abcdАБВ".replace("А", "\u{410}"));
+        assert_eq!(unpacked(b"abcdABC", &packed).unwrap(), "abcdАБВ");
         assert_eq!(unpacked(b"ab", &[4, 0b1100_0000, 9]), None);
         for cut in 0..packed.len() {
             drop(unpacked(b"abcdABC", &packed[..cut]));

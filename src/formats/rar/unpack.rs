@@ -16,7 +16,7 @@ use crate::source::{Joined, ReadAt, Span};
 use rars::codec::rar13::Unpack15;
 use rars::codec::rar20::Unpack20;
 use rars::codec::rar29::Unpack29;
-use rars::codec::rar50::{DecodedChunk, StreamDecodeError, Unpack50Decoder};
+use rars::codec::rar50::{DecodeMode, DecodedChunk, StreamDecodeError, Unpack50Decoder};
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
@@ -26,6 +26,10 @@ const MOST_DICTIONARY: u64 = 4 << 30;
 /// What codecs before RAR 5 hold of a member: all of it as it is packed, and that of RAR 2 all decoded bytes as well.
 const MOST_PACKED: u64 = 1 << 30;
 const MOST_V20: u64 = 256 << 20;
+
+/// A solid member of RAR 5 that is decoded as a whole. Else its end costs a copy of the dictionary, which is much where there
+/// are many.
+const SMALL: u64 = 1 << 20;
 
 /// Tables and buffers of a decoder.
 const STATE: usize = 512 << 10;
@@ -229,7 +233,7 @@ impl Push for Unpacked {
         Ok(())
     }
 
-    fn len(&self) -> Option<u64> {
+    fn size(&self) -> Option<u64> {
         Some(self.body.runs[self.run as usize].len).filter(|len| *len != UNKNOWN)
     }
 
@@ -270,23 +274,7 @@ impl State {
             Self::V15(codec) => codec.decode_member_from_reader(input, size, goes_on, out).map_err(failed),
             Self::V20(codec) => codec.decode_member_from_reader(input, size, out).map_err(failed),
             Self::V29(codec) => codec.decode_member_from_reader(input, size, out).map_err(failed),
-            Self::V50(codec) => {
-                let version = if member.codec == Codec::V50(0) { 0 } else { 1 };
-                let dictionary = usize::try_from(member.dictionary).unwrap_or(usize::MAX);
-                let sink = |chunk: DecodedChunk<'_>| match chunk {
-                    DecodedChunk::Bytes(bytes) => out.write_all(bytes),
-                    DecodedChunk::Repeated { byte, len } => {
-                        io::copy(&mut io::repeat(byte).take(len as u64), out).map(drop)
-                    }
-                };
-                codec
-                    .decode_member_from_reader_with_dictionary_to_sink(input, version, size, dictionary, goes_on, sink)
-                    .map_err(|e| match e {
-                        StreamDecodeError::Decode(e) => e.to_string(),
-                        StreamDecodeError::FilteredMember => "a filter is larger than it may be".into(),
-                        StreamDecodeError::Sink(e) => e.to_string(),
-                    })
-            }
+            Self::V50(codec) => unpack_50(codec, member, size, goes_on, input, out),
         }
     }
 
@@ -309,6 +297,34 @@ impl State {
                 | (Self::V50(_), Codec::V50(_))
         )
     }
+}
+
+fn unpack_50(
+    codec: &mut Unpack50Decoder,
+    member: &Member,
+    size: usize,
+    goes_on: bool,
+    input: &mut impl Read,
+    out: &mut Out,
+) -> Result<(), String> {
+    let version = if member.codec == Codec::V50(0) { 0 } else { 1 };
+    let dictionary = usize::try_from(member.dictionary).unwrap_or(usize::MAX);
+    if goes_on && member.size <= SMALL {
+        let mode = DecodeMode::Lz;
+        let decoded = codec.decode_member_from_reader_with_dictionary(input, version, size, dictionary, goes_on, mode);
+        return decoded.map_err(|e| e.to_string()).and_then(|all| out.write_all(&all).map_err(|e| e.to_string()));
+    }
+    let sink = |chunk: DecodedChunk<'_>| match chunk {
+        DecodedChunk::Bytes(bytes) => out.write_all(bytes),
+        DecodedChunk::Repeated { byte, len } => io::copy(&mut io::repeat(byte).take(len as u64), out).map(drop),
+    };
+    codec.decode_member_from_reader_with_dictionary_to_sink(input, version, size, dictionary, goes_on, sink).map_err(
+        |e| match e {
+            StreamDecodeError::Decode(e) => e.to_string(),
+            StreamDecodeError::FilteredMember => "a filter is larger than it may be".into(),
+            StreamDecodeError::Sink(e) => e.to_string(),
+        },
+    )
 }
 
 /// Whether a sum says anything.

@@ -31,7 +31,8 @@ pub trait Push: Send + Sync + 'static {
     /// Writes all decoded bytes.
     fn push(&self, out: &mut Out) -> Result<()>;
 
-    fn len(&self) -> Option<u64>;
+    /// The decoded length, where it is known.
+    fn size(&self) -> Option<u64>;
 
     /// Bytes of memory that the codec occupies when it has come to this position.
     fn weight(&self, at: u64) -> usize;
@@ -57,7 +58,7 @@ impl<P: Push> Stream for Pushed<P> {
     }
 
     fn len(&self) -> Option<u64> {
-        self.0.len()
+        self.0.size()
     }
 }
 
@@ -240,7 +241,7 @@ mod tests {
             self.1()
         }
 
-        fn len(&self) -> Option<u64> {
+        fn size(&self) -> Option<u64> {
             None
         }
 
