@@ -125,5 +125,5 @@ pub fn dos(secs: i64) -> u32 {
     let date = stmount::tree::Time { secs, nanos: 0 };
     let ((year, month, day), time) = (date.civil(), secs.rem_euclid(86_400) as u32);
     let day = (year as u32 - 1980) << 9 | month << 5 | day;
-    day << 16 | (time / 3600) << 11 | (time / 60 % 60) << 5 | (time % 60) / 2
+    day << 16 | (time / 3600) << 11 | (time / 60 % 60) << 5 | ((time % 60) / 2)
 }

@@ -155,51 +155,60 @@ fn not_rar() -> Error {
     Error::new(Kind::Header, "it does not begin as a RAR archive")
 }
 
-fn read_volumes(scan: &mut Scan<'_>) -> Result<Set> {
-    let beside = scan.access.volumes.clone();
-    let opened = (scan.access.bytes.clone(), find::find(&*scan.access.bytes)?.ok_or_else(not_rar)?);
-    let (mut bytes, mut start) = opened;
-    let mut main = Begun::new(&mut Look::new(&*bytes)?, &start, scan)?.main();
-    let mut naming = None;
-    if main.is_volume
-        && let Some(beside) = &beside
-        && let Some((found, number)) = Naming::of(beside.name(), &main)
-    {
-        naming = Some((found.clone(), number));
-        if main.is_first != Some(true) && number != 1 {
-            match volumes::first(&**beside, &found) {
-                Ok((name, first)) => {
-                    start = find::find(&*first)?.ok_or_else(not_rar).within(|| name.clone())?;
-                    main = Begun::new(&mut Look::new(&*first)?, &start, scan)?.main();
-                    (bytes, naming) = (first, Naming::of(&name, &main));
-                }
-                Err(e) if scan.access.reading.force => drop(e),
-                Err(e) => return Err(e),
-            }
+/// The volume to begin with.
+struct First {
+    bytes: Arc<dyn ReadAt>,
+    start: Start,
+    main: Main,
+    /// How its set is called, and which of them it is.
+    naming: Option<(Naming, usize)>,
+}
+
+impl First {
+    fn new(bytes: Arc<dyn ReadAt>, name: Option<&str>, scan: &Scan<'_>) -> Result<Self> {
+        let start = find::find(&*bytes)?.ok_or_else(not_rar)?;
+        let main = Begun::new(&mut Look::new(&*bytes)?, &start, scan)?.main();
+        let naming = name.filter(|_| main.is_volume).and_then(|name| Naming::of(name, &main));
+        Ok(Self { bytes, start, main, naming })
+    }
+
+    /// What was opened, or the first volume of its set.
+    fn find(scan: &Scan<'_>) -> Result<Self> {
+        let beside = scan.access.volumes.as_deref();
+        let opened = Self::new(scan.access.bytes.clone(), beside.map(|beside| beside.name()), scan)?;
+        let (Some(beside), Some((naming, number))) = (beside, &opened.naming) else { return Ok(opened) };
+        if opened.main.is_first == Some(true) || *number == 1 {
+            return Ok(opened);
+        }
+        match volumes::first(beside, naming) {
+            Ok((name, bytes)) => Self::new(bytes, Some(&name), scan).within(|| name),
+            Err(_) if scan.access.reading.force => Ok(opened),
+            Err(e) => Err(e),
         }
     }
+}
+
+fn read_volumes(scan: &mut Scan<'_>) -> Result<Set> {
+    let First { mut bytes, mut start, main, naming } = First::find(scan)?;
     let mut set = Set { volumes: Vec::new(), main, start, missing: None };
     loop {
         let ending = walk_all(&mut set, &bytes, start, scan)?;
+        let read = set.volumes.len();
+        let name = naming.as_ref().map(|(naming, first)| naming.name(first + read));
         let goes_on = match ending {
             Ending::Told { goes_on, .. } => goes_on,
             // The end was not always told.
             Ending::Silent | Ending::Cut => main.is_volume,
         };
-        let name = naming.as_ref().map(|(naming, number)| naming.name(number + 1));
-        let next = match (&beside, &name) {
-            (Some(beside), Some(name)) if goes_on && set.volumes.len() < volumes::MOST => beside.open(name)?,
+        let next = match (&scan.access.volumes, &name) {
+            (Some(beside), Some(name)) if goes_on && read < volumes::MOST => beside.open(name)?,
             _ => None,
         };
         let Some(next) = next else {
-            let is_missing = scan.list.is_open || matches!(ending, Ending::Told { goes_on: true, .. });
-            let parts = scan.access.parts.as_ref().map(|parts| parts.next.clone());
-            let name = if ending == Ending::Cut { parts } else { name.or(parts) };
-            end(&mut set, ending, is_missing, name, scan)?;
+            end(&mut set, ending, name, scan)?;
             return Ok(set);
         };
-        naming = naming.map(|(naming, number)| (naming, number + 1));
-        start = find::find(&*next)?.ok_or_else(not_rar).within(|| name.clone().unwrap_or_default())?;
+        start = find::find(&*next)?.ok_or_else(not_rar).within(|| name.unwrap_or_default())?;
         bytes = next;
     }
 }
@@ -219,8 +228,9 @@ fn walk_all(set: &mut Set, bytes: &Arc<dyn ReadAt>, mut start: Start, scan: &mut
     }
 }
 
-/// Takes note of how the last volume ended.
-fn end(set: &mut Set, ending: Ending, is_missing: bool, name: Option<String>, scan: &mut Scan<'_>) -> Result<()> {
+/// Takes note of how the last volume ended, and which would be `next`.
+fn end(set: &mut Set, ending: Ending, next: Option<String>, scan: &mut Scan<'_>) -> Result<()> {
+    let is_missing = scan.list.is_open || matches!(ending, Ending::Told { goes_on: true, .. });
     if scan.list.is_open {
         scan.list.give_up();
     }
@@ -231,11 +241,14 @@ fn end(set: &mut Set, ending: Ending, is_missing: bool, name: Option<String>, sc
         Ending::Silent if set.start.version == Version::New => scan.slips.add("it is cut off: its end is missing")?,
         _ => {}
     }
-    if is_missing || ending == Ending::Cut {
-        set.missing = name;
-        if is_missing && set.missing.is_none() {
-            scan.slips.add("it goes on in another volume, which is missing")?;
-        }
+    let piece = scan.access.parts.as_ref().map(|parts| parts.next.clone());
+    set.missing = match ending {
+        Ending::Cut => piece,
+        _ if is_missing => next.or(piece),
+        _ => None,
+    };
+    if is_missing && set.missing.is_none() {
+        scan.slips.add("it goes on in another volume, which is missing")?;
     }
     if scan.list.cut > 0 {
         scan.slips.add("a part of an entry is in a volume that is missing")?;
