@@ -188,9 +188,10 @@ fn unlock(look: &mut Look<'_>, block: &Block, scan: &Scan<'_>) -> Result<(Key, B
         }
         match next(&mut look.borrow_mut(), at, Some(key)) {
             Ok(Next::Block(block)) => Ok(Some((key.clone(), block))),
-            Ok(_) => Err(broken("it ends in its first header")),
             // With a check that fits, it is not the password.
+            Ok(_) if key.fits(&sealed).is_some() => Err(broken("it ends in its first header")),
             Err(e) if e.kind() != Kind::Header || key.fits(&sealed).is_some() => Err(e),
+            Ok(_) => Ok(None),
             Err(_) => Ok(None),
         }
     })?;

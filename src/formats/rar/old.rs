@@ -150,7 +150,9 @@ fn next_sealed(look: &mut Look<'_>, at: u64, scan: &Scan<'_>) -> Result<Next> {
         return open(&key);
     }
     let opened = scan.keyring.fitting(&scan.access.reading, &scan.access.name, &lock, |key| match open(key) {
-        Ok(next) => Ok(Some(next)),
+        Ok(Next::Block(block)) => Ok(Some(Next::Block(block))),
+        // By a wrong key it has any length.
+        Ok(_) => Ok(None),
         Err(e) if e.kind() == Kind::Header => Ok(None),
         Err(e) => Err(e),
     })?;
