@@ -3,10 +3,14 @@
 
 #[path = "common/desk.rs"]
 mod desk;
+#[path = "common/rar.rs"]
+mod maker;
 #[path = "common/metadata.rs"]
 mod metadata;
 
 use desk::Desk;
+use maker::{Rar, rar};
+use rars::ArchiveVersion::{Rar20, Rar29, Rar40, Rar50, Rar70};
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
@@ -25,20 +29,26 @@ struct Keeps {
 const ALL: Keeps = Keeps { modes: true, links: true, hard_links: true, times: 1 };
 const UNIX: Keeps = Keeps { hard_links: false, ..ALL };
 
-/// How an archive is made: a line for the shell, in the directory `src` of what is packed; `$A` is the archive.
+/// How an archive is made: by a line for the shell, in the directory `src` of what is packed; `$A` is the archive.
 struct Made {
     by: &'static str,
+    /// Or by a library.
+    rar: Option<Rar>,
     name: &'static str,
     keeps: Keeps,
     password: Option<&'static str>,
 }
 
 const fn made(name: &'static str, by: &'static str, keeps: Keeps) -> Made {
-    Made { by, name, keeps, password: None }
+    Made { by, rar: None, name, keeps, password: None }
 }
 
 const fn locked(name: &'static str, by: &'static str, keeps: Keeps) -> Made {
-    Made { by, name, keeps, password: Some("secret") }
+    Made { by, rar: None, name, keeps, password: Some("secret") }
+}
+
+const fn made_rar(name: &'static str, rar: Rar, keeps: Keeps) -> Made {
+    Made { by: ":", rar: Some(rar), name, keeps, password: rar.password }
 }
 
 const SEVEN: &str = "seven() { if command -v 7zz >/dev/null; then 7zz \"$@\"; else 7z \"$@\"; fi; };";
@@ -158,6 +168,9 @@ fn conforms(desk: &Desk, case: &Made) {
         .env("LC_ALL", "C.UTF-8")
         .env("TZ", "UTC");
     succeeded(case.by, shell.stdin(Stdio::null()).output().unwrap());
+    if let Some(rar) = case.rar {
+        fs::write(&archive, rar.pack(&source, &metadata::below(&source))).unwrap();
+    }
     println!("{}: {}", case.name, case.by);
 
     write(&desk.path("password"), case.password.unwrap_or("none").as_bytes());
@@ -287,6 +300,23 @@ fn locked_sevenz_archives() {
         locked("locked.7z", "seven a -snl -psecret $A . >/dev/null", UNIX),
         locked("hidden.7z", "seven a -snl -psecret -mhe=on $A . >/dev/null", UNIX),
         locked("copy.7z", "seven a -snl -psecret -mx=0 $A . >/dev/null", UNIX),
+    ]);
+}
+
+#[test]
+fn rar_archives() {
+    let old = Keeps { links: false, times: 2, ..UNIX };
+    all_conform(&[
+        made_rar("5.rar", rar(Rar50), UNIX),
+        made_rar("solid.rar", rar(Rar50).solid(), UNIX),
+        made_rar("stored.rar", rar(Rar50).stored(), UNIX),
+        made_rar("7.rar", rar(Rar70).solid(), UNIX),
+        made_rar("4.rar", rar(Rar40).solid(), old),
+        made_rar("3.rar", rar(Rar29), old),
+        made_rar("2.rar", rar(Rar20).solid(), old),
+        made_rar("locked.rar", rar(Rar50).locked("secret"), UNIX),
+        made_rar("hidden.rar", rar(Rar50).solid().locked("secret").hidden(), UNIX),
+        made_rar("locked-4.rar", rar(Rar40).solid().locked("secret"), old),
     ]);
 }
 

@@ -5,16 +5,19 @@ pub mod compressed;
 mod entries;
 pub mod folder;
 mod parts;
+pub mod rar;
 pub mod sevenz;
 mod slips;
 pub mod st;
 pub mod tar;
+mod times;
 mod upkeep;
 pub mod zip;
 
 pub use entries::{Found, Holds, as_text, collect};
 pub use parts::Parts;
 pub use slips::Slips;
+pub use times::{of_dos, of_windows};
 pub use upkeep::Upkeep;
 
 use crate::cache::Cache;
@@ -353,11 +356,12 @@ impl Watch for Unwatched {}
 pub const HEAD: usize = 64 * 1024;
 
 /// All formats that open bytes, in the order in which they are asked.
-pub const FORMATS: &[&dyn Format] = &[&st::St, &zip::Zip, &sevenz::SevenZ, &tar::Tar, &compressed::CompressedFile];
+pub const FORMATS: &[&dyn Format] =
+    &[&st::St, &zip::Zip, &sevenz::SevenZ, &rar::Rar, &tar::Tar, &compressed::CompressedFile];
 
 /// Their names, for messages.
 const NAMES: &str =
-    ".st, zip, 7z, tar, and files compressed by gzip, bzip2, xz, lzma, lzip, zstd, lz4, brotli, compress";
+    ".st, zip, 7z, rar, tar, and files compressed by gzip, bzip2, xz, lzma, lzip, zstd, lz4, brotli, compress";
 
 /// The format that recognises these bytes, by its name.
 pub fn recognise(bytes: &dyn ReadAt, name: &str) -> Result<Option<&'static str>> {

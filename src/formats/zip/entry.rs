@@ -1,9 +1,10 @@
 //! What an entry of the list means: what kind of thing it is, when it was changed, whose it is, how it is stored.
 
 use super::aes::Strength;
-use super::extra::{Extras, of_dos};
+use super::extra::Extras;
 use super::layout::{Central, IN_ZIP64, IN_ZIP64_SHORT, dos, flag, host};
 use super::records::Record;
+use crate::formats::of_dos;
 use crate::tree::{Attr, Item, Kind, Time};
 use zerocopy::FromBytes;
 use zerocopy::little_endian::{U32, U64};

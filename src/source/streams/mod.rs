@@ -5,6 +5,7 @@
 //!   streams/input    reads a source in blocks
 //!   streams/coded    what liblzma decodes of it
 //!   streams/gzip …   what stands around: headers, members, checks; where decoding can begin
+//!   streams/pushed   codecs that write by themselves, on a thread of their own
 //!   streams/kinds    which of them a file is
 //! ```
 //!
@@ -35,6 +36,7 @@ mod lz4;
 mod lzip;
 mod lzma;
 mod ppmd;
+mod pushed;
 mod xz;
 mod zstd;
 
@@ -50,5 +52,6 @@ pub use lz4::Lz4;
 pub use lzip::Lzip;
 pub use lzma::{Lzma, Lzma2};
 pub use ppmd::Ppmd;
+pub use pushed::{Gone, Out, Push, PushInput, Pushed};
 pub use xz::Xz;
 pub use zstd::Zstd;
