@@ -325,6 +325,21 @@ fn compressed_tar_archives() {
 }
 
 #[test]
+fn cpio_archives() {
+    all_conform(&[
+        made("newc.cpio", "find . -depth | cpio -o -H newc > $A", ALL),
+        made("crc.cpio", "find . | cpio -o -H crc > $A", ALL),
+        made("odc.cpio", "find . | cpio -o -H odc > $A", ALL),
+        made("bin.cpio", "find . | cpio -o -H bin > $A", ALL),
+        made("bsd-newc.cpio", "bsdtar --format newc -cf $A .", ALL),
+        made("bsd-odc.cpio", "bsdtar --format odc -cf $A .", ALL),
+        made("a.cpio.gz", "find . | cpio -o -H newc | gzip > $A", ALL),
+        made("a.cpio.zst", "find . | cpio -o -H newc | zstd -q > $A", ALL),
+        made("a.cpio.xz", "find . | cpio -o -H odc | xz > $A", ALL),
+    ]);
+}
+
+#[test]
 fn what_stmount_writes_it_reads() {
     all_conform(&[
         made("own.zip", "$STMOUNT pack -q . $A", UNIX),

@@ -1,9 +1,12 @@
 //! Floor 2: the formats. Each opens bytes as a [`Tree`] and, where it can, packs a tree into bytes. A format knows neither
 //! kernel nor network nor terminal.
 
+pub mod ar;
 pub mod compressed;
+pub mod cpio;
 mod entries;
 pub mod folder;
+mod names;
 mod parts;
 pub mod sevenz;
 mod slips;
@@ -13,6 +16,7 @@ mod upkeep;
 pub mod zip;
 
 pub use entries::{Found, Holds, as_text, collect};
+pub use names::{Names, Undeclared};
 pub use parts::Parts;
 pub use slips::Slips;
 pub use upkeep::Upkeep;
@@ -353,11 +357,11 @@ impl Watch for Unwatched {}
 pub const HEAD: usize = 64 * 1024;
 
 /// All formats that open bytes, in the order in which they are asked.
-pub const FORMATS: &[&dyn Format] = &[&st::St, &zip::Zip, &sevenz::SevenZ, &tar::Tar, &compressed::CompressedFile];
+pub const FORMATS: &[&dyn Format] =
+    &[&st::St, &zip::Zip, &sevenz::SevenZ, &tar::Tar, &cpio::Cpio, &cpio::Rpm, &ar::Ar, &compressed::CompressedFile];
 
 /// Their names, for messages.
-const NAMES: &str =
-    ".st, zip, 7z, tar, and files compressed by gzip, bzip2, xz, lzma, lzip, zstd, lz4, brotli, compress";
+const NAMES: &str = ".st, zip, 7z, tar, cpio, rpm, ar, deb, and files compressed by gzip, bzip2, xz, lzma, lzip, zstd, lz4, brotli, compress";
 
 /// The format that recognises these bytes, by its name.
 pub fn recognise(bytes: &dyn ReadAt, name: &str) -> Result<Option<&'static str>> {
