@@ -340,6 +340,36 @@ fn cpio_archives() {
 }
 
 #[test]
+fn disc_images() {
+    all_conform(&[
+        made("geniso.iso", "genisoimage -quiet -R -o $A . 2>/dev/null", UNIX),
+        made("joliet.iso", "genisoimage -quiet -R -J -joliet-long -o $A . 2>/dev/null", UNIX),
+        made("xorriso.iso", "xorriso -as mkisofs -quiet -R -o $A . 2>/dev/null", UNIX),
+        made("zisofs.iso", "xorriso -outdev $A -map . / -set_filter_r --zisofs / -- -commit 2>/dev/null", UNIX),
+        made("bsd.iso", "bsdtar --format iso9660 -cf $A .", UNIX),
+    ]);
+}
+
+#[test]
+fn squashfs_images() {
+    let with = |options: &str| -> &'static str {
+        format!("mksquashfs . $A -noappend -quiet -no-progress {options} >/dev/null").leak()
+    };
+    all_conform(&[
+        made("gzip.squashfs", with(""), ALL),
+        made("xz.squashfs", with("-comp xz"), ALL),
+        made("bcj.squashfs", with("-comp xz -Xbcj x86 -b 1M"), ALL),
+        made("lzma.squashfs", with("-comp lzma"), ALL),
+        made("lz4.squashfs", with("-comp lz4"), ALL),
+        made("lz4hc.squashfs", with("-comp lz4 -Xhc"), ALL),
+        made("zstd.squashfs", with("-comp zstd -b 4096"), ALL),
+        made("plain.squashfs", with("-noI -noD -noF -noX"), ALL),
+        made("whole.squashfs", with("-no-fragments"), ALL),
+        made("ends.squashfs", with("-always-use-fragments -nopad -no-exports -no-xattrs"), ALL),
+    ]);
+}
+
+#[test]
 fn what_stmount_writes_it_reads() {
     all_conform(&[
         made("own.zip", "$STMOUNT pack -q . $A", UNIX),

@@ -2,19 +2,23 @@
 //! kernel nor network nor terminal.
 
 pub mod ar;
+mod chain;
 pub mod compressed;
 pub mod cpio;
 mod entries;
 pub mod folder;
+pub mod iso9660;
 mod names;
 mod parts;
 pub mod sevenz;
 mod slips;
+pub mod squashfs;
 pub mod st;
 pub mod tar;
 mod upkeep;
 pub mod zip;
 
+pub use chain::Chain;
 pub use entries::{Found, Holds, as_text, collect};
 pub use names::{Names, Undeclared};
 pub use parts::Parts;
@@ -357,11 +361,21 @@ impl Watch for Unwatched {}
 pub const HEAD: usize = 64 * 1024;
 
 /// All formats that open bytes, in the order in which they are asked.
-pub const FORMATS: &[&dyn Format] =
-    &[&st::St, &zip::Zip, &sevenz::SevenZ, &tar::Tar, &cpio::Cpio, &cpio::Rpm, &ar::Ar, &compressed::CompressedFile];
+pub const FORMATS: &[&dyn Format] = &[
+    &st::St,
+    &zip::Zip,
+    &sevenz::SevenZ,
+    &tar::Tar,
+    &cpio::Cpio,
+    &cpio::Rpm,
+    &ar::Ar,
+    &iso9660::Iso9660,
+    &squashfs::Squashfs,
+    &compressed::CompressedFile,
+];
 
 /// Their names, for messages.
-const NAMES: &str = ".st, zip, 7z, tar, cpio, rpm, ar, deb, and files compressed by gzip, bzip2, xz, lzma, lzip, zstd, lz4, brotli, compress";
+const NAMES: &str = ".st, zip, 7z, tar, cpio, rpm, ar, deb, iso9660, squashfs, and files compressed by gzip, bzip2, xz, lzma, lzip, zstd, lz4, brotli, compress";
 
 /// The format that recognises these bytes, by its name.
 pub fn recognise(bytes: &dyn ReadAt, name: &str) -> Result<Option<&'static str>> {
