@@ -346,7 +346,7 @@ fn disc_images() {
         made("joliet.iso", "genisoimage -quiet -R -J -joliet-long -o $A . 2>/dev/null", UNIX),
         made("xorriso.iso", "xorriso -as mkisofs -quiet -R -o $A . 2>/dev/null", UNIX),
         made("zisofs.iso", "xorriso -outdev $A -map . / -set_filter_r --zisofs / -- -commit 2>/dev/null", UNIX),
-        made("bsd.iso", "bsdtar --format iso9660 -cf $A .", UNIX),
+        made("bsd.iso", "bsdtar --format iso9660 --options rockridge=strict -cf $A .", UNIX),
     ]);
 }
 

@@ -22,7 +22,7 @@ const PIECE: usize = 64 << 10;
 const MAX_SKIPPED: u64 = 64 << 20;
 
 /// Targets of links are no longer than this; what is longer nobody could follow.
-const MAX_TARGET: u64 = 64 << 10;
+const MAX_TARGET: u64 = 4096;
 
 /// Compressed archives that stand in each other, or one behind the other.
 const MAX_SOURCES: usize = 16;

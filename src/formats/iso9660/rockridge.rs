@@ -12,8 +12,8 @@ use crate::tree::{Time, device};
 /// How often an area may be continued; Linux follows as often.
 const MAX_CONTINUED: usize = 32;
 
-/// Bytes of one continuation, and of a name or a target.
-const MAX_AREA: u32 = 64 << 10;
+/// Bytes of a name or a target.
+const MAX_TEXT: usize = 64 << 10;
 
 /// What is said of a file.
 #[derive(Default)]
@@ -74,7 +74,8 @@ pub fn read(image: &dyn ReadAt, block_size: u64, system_use: &[u8], skip: usize)
             }
         }
         let Some(((block, offset), len)) = next.filter(|(_, len)| *len > 0) else { return Ok(said) };
-        area.resize(len.min(MAX_AREA) as usize, 0);
+        // It lies in one block.
+        area.resize(u64::from(len).min(block_size) as usize, 0);
         let got = image.read_at(u64::from(block) * block_size + u64::from(offset), &mut area)?;
         if got < area.len() {
             break;
@@ -111,8 +112,9 @@ impl Said {
             }
             b"PN" => {
                 let (high, low) = (number(entry, 4).unwrap_or_default(), number(entry, 12).unwrap_or_default());
+                // Linux's own number stands in the lower half alone.
                 self.rdev = match high == 0 && low > 0xff {
-                    true => device::join(low >> 8, low & 0xff),
+                    true => device::join(low >> 8 & 0xfff, low & 0xff | low >> 12 & 0xf_ff00),
                     false => device::join(high, low),
                 };
             }
@@ -144,7 +146,7 @@ impl Said {
         if !text.name_goes_on {
             name.clear();
         }
-        if name.len() + part.len() <= MAX_AREA as usize {
+        if name.len() + part.len() <= MAX_TEXT {
             name.extend_from_slice(part);
         }
         text.name_goes_on = flags & 1 != 0;
@@ -163,7 +165,7 @@ impl Said {
                 2 => target.push(b'.'),
                 4 => target.extend_from_slice(b".."),
                 8 => *target = b"/".into(),
-                _ if target.len() + part.len() <= MAX_AREA as usize => target.extend_from_slice(part),
+                _ if target.len() + part.len() <= MAX_TEXT => target.extend_from_slice(part),
                 _ => {}
             }
             text.component_goes_on = flags & 1 != 0;

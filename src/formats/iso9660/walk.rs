@@ -47,6 +47,8 @@ pub struct Walk<'a> {
     /// Of hard links, by serial number and first extent, the path of the first.
     links: HashMap<(u32, u64), Vec<u8>>,
     todo: Vec<(Chain, Root)>,
+    /// Whether the directory was met where those lie that are shown elsewhere.
+    has_met_moved: bool,
 }
 
 impl<'a> Walk<'a> {
@@ -67,6 +69,7 @@ impl<'a> Walk<'a> {
             total: 0,
             links: HashMap::new(),
             todo: Vec::new(),
+            has_met_moved: false,
         })
     }
 
@@ -125,12 +128,13 @@ impl<'a> Walk<'a> {
     }
 
     /// Whether it is the directory of what is shown elsewhere, and nothing but that.
-    fn is_hidden(&self, dir: &Chain, entry: &Entry) -> bool {
+    fn is_hidden(&mut self, dir: &Chain, entry: &Entry) -> bool {
         if entry.said.is_relocated {
             return true;
         }
         let Names::RockRidge(skip) = self.volume.names else { return false };
-        if !dir.is_root() || !entry.is_dir || !entry.name.eq_ignore_ascii_case(RELOCATED) {
+        let may_be = dir.is_root() && entry.is_dir && entry.name.eq_ignore_ascii_case(RELOCATED);
+        if !may_be || std::mem::replace(&mut self.has_met_moved, true) {
             return false;
         }
         let (at, len) = entry.extents.first().copied().unwrap_or_default();

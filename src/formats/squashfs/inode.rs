@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::tree::{Kind, device};
 
 /// Targets of links are no longer than this; what is longer nobody could follow.
-const MAX_TARGET: u32 = 64 << 10;
+const MAX_TARGET: u32 = 4096;
 
 /// Stands for no fragment, and for no attributes.
 const NONE: u32 = u32::MAX;

@@ -13,8 +13,8 @@ use crate::formats::{Access, Chain, Names, Slips, Undeclared};
 use crate::tree::{Attr, Builder, Duplicates, Item, Kind, Time};
 use hashbrown::{HashMap, HashSet};
 
-/// Bytes of all attributes. What most files have is a label of a few dozen.
-const MAX_XATTRS: usize = 256 << 20;
+/// Bytes of all attributes and targets. What most files have is a label of a few dozen, and many can share one.
+const MAX_BYTES: usize = 256 << 20;
 
 /// Entries under one head, and bytes of a name.
 const MAX_COUNT: u32 = 256;
@@ -34,8 +34,8 @@ pub struct Walk<'a> {
     seen: HashSet<u64>,
     /// Of files with several names, by the number of the inode, the first.
     links: HashMap<u32, Vec<u8>>,
-    /// Bytes of attributes until now.
-    xattrs: usize,
+    /// Bytes of attributes and targets until now.
+    bytes: usize,
     todo: Vec<(Chain, Listing)>,
 }
 
@@ -53,7 +53,7 @@ impl<'a> Walk<'a> {
             entries: 0,
             seen: HashSet::new(),
             links: HashMap::new(),
-            xattrs: 0,
+            bytes: 0,
             todo: Vec::new(),
         }
     }
@@ -168,7 +168,9 @@ impl<'a> Walk<'a> {
             What::Device(rdev) => attr.rdev = *rdev,
             What::Target(path) => {
                 self.undeclared.see(path);
-                target = Some(self.names.decoded(path).into_owned());
+                if self.has_room(path.len())? {
+                    target = Some(self.names.decoded(path).into_owned());
+                }
             }
             _ => {}
         }
@@ -180,6 +182,9 @@ impl<'a> Walk<'a> {
     }
 
     fn xattrs(&mut self, number: u32) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        if self.bytes > MAX_BYTES {
+            return Ok(Vec::new());
+        }
         let xattrs = match xattr::read(self.image, number) {
             Err(e) if e.kind() == ErrorKind::Damaged => {
                 self.slips.add("attributes of a file are damaged, and are missing")?;
@@ -187,11 +192,20 @@ impl<'a> Walk<'a> {
             }
             xattrs => xattrs?,
         };
-        self.xattrs += xattrs.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
-        if self.xattrs > MAX_XATTRS {
-            self.slips.add("there are more attributes than there is memory for, and some are missing")?;
+        let bytes = xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if !self.has_room(bytes)? {
             return Ok(Vec::new());
         }
         Ok(xattrs)
+    }
+
+    /// Whether there is memory for so many bytes more.
+    fn has_room(&mut self, bytes: usize) -> Result<bool> {
+        self.bytes = self.bytes.saturating_add(bytes);
+        if self.bytes > MAX_BYTES {
+            self.slips
+                .add("there are more attributes and targets of links than memory is given to, and some are missing")?;
+        }
+        Ok(self.bytes <= MAX_BYTES)
     }
 }

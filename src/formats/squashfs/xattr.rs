@@ -10,8 +10,9 @@ use crate::codec::damaged;
 use crate::error::Result;
 use crate::tree::Xattr;
 
-/// Attributes of one file, and bytes of a value: no system takes more.
+/// Attributes of one file, the bytes of all of them, and those of a value: no system takes more.
 const MAX_COUNT: u32 = 4096;
+const MAX_BYTES: usize = 1 << 20;
 const MAX_VALUE: u32 = 64 << 10;
 
 const PREFIXES: [&[u8]; 3] = [b"user.", b"trusted.", b"security."];
@@ -37,7 +38,7 @@ pub fn read(image: &Image, number: u32) -> Result<Vec<Xattr>> {
     if count > MAX_COUNT {
         return Err(damaged("a file has more attributes than it can have"));
     }
-    let (mut at, mut xattrs) = (image.at(start, place)?, Vec::new());
+    let (mut at, mut xattrs, mut bytes) = (image.at(start, place)?, Vec::new(), 0);
     for _ in 0..count {
         let (kind, len) = (at.u16()?, at.u16()?);
         let name = at.bytes(len.into())?;
@@ -51,6 +52,10 @@ pub fn read(image: &Image, number: u32) -> Result<Vec<Xattr>> {
                 value(&mut there, len)?
             }
         };
+        bytes += name.len() + value.len();
+        if bytes > MAX_BYTES {
+            return Err(damaged("the attributes of a file are longer than they can be"));
+        }
         if let Some(prefix) = PREFIXES.get(usize::from(kind & 0xff)) {
             xattrs.push(([prefix, &name[..]].concat(), value));
         }
