@@ -24,8 +24,9 @@ pub fn decode(codec: Codec, block: &[u8], most: usize) -> Result<Vec<u8>> {
     let mut out = vec![0; most];
     let len = match codec {
         Codec::Zlib => zlib(block, &mut out)?,
-        Codec::Lzma => lzma(Stream::new_lzma_decoder(MEMORY), block, &mut out)?,
-        Codec::Xz => lzma(Stream::new_stream_decoder(MEMORY, 0), block, &mut out)?,
+        // The old format may have a mark at its end, behind the last byte.
+        Codec::Lzma => lzma(Stream::new_lzma_decoder(MEMORY), block, &mut out, true)?,
+        Codec::Xz => lzma(Stream::new_stream_decoder(MEMORY, 0), block, &mut out, false)?,
         Codec::Lz4 => {
             lz4_flex::block::decompress_into(block, &mut out).map_err(|_| damaged("lz4 cannot be decoded"))?
         }
@@ -44,14 +45,15 @@ fn zlib(block: &[u8], out: &mut [u8]) -> Result<usize> {
     }
 }
 
-fn lzma(decoder: std::result::Result<Stream, liblzma::stream::Error>, block: &[u8], out: &mut [u8]) -> Result<usize> {
+type Made = std::result::Result<Stream, liblzma::stream::Error>;
+
+fn lzma(decoder: Made, block: &[u8], out: &mut [u8], may_go_on: bool) -> Result<usize> {
     let mut decoder = decoder.map_err(|_| Error::new(Kind::System, "there is no memory to decode LZMA"))?;
     let status = decoder.process(block, out, Action::Finish).map_err(|_| damaged("LZMA cannot be decoded"))?;
     let made = decoder.total_out() as usize;
     match status {
         Status::StreamEnd => Ok(made),
-        // The old format need not tell its end.
-        _ if made == out.len() => Ok(made),
+        _ if may_go_on && made == out.len() => Ok(made),
         _ => Err(damaged("LZMA cannot be decoded")),
     }
 }

@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn names_and_targets_are_put_together() {
-        let area = b"NM\x08\x01\x01abcNM\x07\x01\x00deSL\x12\x01\x01\x08\x00\x00\x03usr\x01\x03lonSL\x0b\x01\x00\x00\x01g\x04\x00ST\x04\x01NM\x06\x01\x00x";
+        let area = b"NM\x08\x01\x01abcNM\x07\x01\x00deSL\x11\x01\x01\x08\x00\x00\x03usr\x01\x03lonSL\x0a\x01\x00\x00\x01g\x04\x00ST\x04\x01NM\x06\x01\x00x";
         let said = read(&Memory::new(Vec::new()), 2048, area, 0).unwrap();
         assert_eq!(said.name.as_deref(), Some(&b"abcde"[..]));
         assert_eq!(said.target.as_deref(), Some(&b"/usr/long/.."[..]));
