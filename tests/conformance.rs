@@ -355,6 +355,51 @@ fn compressed_tar_archives() {
 }
 
 #[test]
+fn cpio_archives() {
+    all_conform(&[
+        made("newc.cpio", "find . -depth | cpio -o -H newc > $A", ALL),
+        made("crc.cpio", "find . | cpio -o -H crc > $A", ALL),
+        made("odc.cpio", "find . | cpio -o -H odc > $A", ALL),
+        made("bin.cpio", "find . | cpio -o -H bin > $A", ALL),
+        made("bsd-newc.cpio", "bsdtar --format newc -cf $A .", ALL),
+        made("bsd-odc.cpio", "bsdtar --format odc -cf $A .", ALL),
+        made("a.cpio.gz", "find . | cpio -o -H newc | gzip > $A", ALL),
+        made("a.cpio.zst", "find . | cpio -o -H newc | zstd -q > $A", ALL),
+        made("a.cpio.xz", "find . | cpio -o -H odc | xz > $A", ALL),
+    ]);
+}
+
+#[test]
+fn disc_images() {
+    all_conform(&[
+        made("geniso.iso", "genisoimage -quiet -R -o $A . 2>/dev/null", UNIX),
+        made("joliet.iso", "genisoimage -quiet -R -J -joliet-long -o $A . 2>/dev/null", UNIX),
+        made("xorriso.iso", "xorriso -as mkisofs -quiet -R -o $A . 2>/dev/null", UNIX),
+        made("zisofs.iso", "xorriso -outdev $A -map . / -set_filter_r --zisofs / -- -commit 2>/dev/null", UNIX),
+        made("bsd.iso", "bsdtar --format iso9660 --options rockridge=strict -cf $A .", UNIX),
+    ]);
+}
+
+#[test]
+fn squashfs_images() {
+    let with = |options: &str| -> &'static str {
+        format!("mksquashfs . $A -noappend -quiet -no-progress {options} >/dev/null").leak()
+    };
+    all_conform(&[
+        made("gzip.squashfs", with(""), ALL),
+        made("xz.squashfs", with("-comp xz"), ALL),
+        made("bcj.squashfs", with("-comp xz -Xbcj x86 -b 1M"), ALL),
+        made("lzma.squashfs", with("-comp lzma"), ALL),
+        made("lz4.squashfs", with("-comp lz4"), ALL),
+        made("lz4hc.squashfs", with("-comp lz4 -Xhc"), ALL),
+        made("zstd.squashfs", with("-comp zstd -b 4096"), ALL),
+        made("plain.squashfs", with("-noI -noD -noF -noX"), ALL),
+        made("whole.squashfs", with("-no-fragments"), ALL),
+        made("ends.squashfs", with("-always-use-fragments -nopad -no-exports -no-xattrs"), ALL),
+    ]);
+}
+
+#[test]
 fn what_stmount_writes_it_reads() {
     all_conform(&[
         made("own.zip", "$STMOUNT pack -q . $A", UNIX),

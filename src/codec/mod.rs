@@ -13,6 +13,7 @@ pub mod lzma;
 pub mod lzw;
 pub mod pieces;
 pub mod varint;
+pub mod whole;
 pub mod xz;
 pub mod zframe;
 pub mod zstd;

@@ -54,6 +54,14 @@ pub fn decode(frame: &[u8], len: usize, with: With<'_, DecodeDict>) -> Result<Ve
     Ok(out)
 }
 
+/// Decodes one frame that gives at most so many bytes.
+pub fn decode_most(frame: &[u8], most: usize) -> Result<Vec<u8>> {
+    let mut out = Vec::with_capacity(most);
+    let done = DECODER.with_borrow_mut(|d| d.decompress(&mut out, frame));
+    done.map_err(|code| damaged(format!("zstd: {}", zstd::zstd_safe::get_error_name(code))))?;
+    Ok(out)
+}
+
 /// The same, into a buffer that is used again; what it holds is replaced.
 pub fn decode_into(frame: &[u8], len: usize, with: With<'_, DecodeDict>, out: &mut Vec<u8>) -> Result<()> {
     out.clear();

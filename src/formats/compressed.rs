@@ -120,6 +120,12 @@ fn joined_name(inner: &'static str, kind: Compression) -> &'static str {
         ("tar", Compression::Lz4) => "tar.lz4",
         ("tar", Compression::Brotli) => "tar.br",
         ("tar", Compression::Compress) => "tar.Z",
+        ("cpio", Compression::Gzip) => "cpio.gz",
+        ("cpio", Compression::Bzip2) => "cpio.bz2",
+        ("cpio", Compression::Xz) => "cpio.xz",
+        ("cpio", Compression::Lzma) => "cpio.lzma",
+        ("cpio", Compression::Zstd) => "cpio.zst",
+        ("cpio", Compression::Lz4) => "cpio.lz4",
         (inner, _) => inner,
     }
 }

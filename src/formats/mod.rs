@@ -1,20 +1,28 @@
 //! Floor 2: the formats. Each opens bytes as a [`Tree`] and, where it can, packs a tree into bytes. A format knows neither
 //! kernel nor network nor terminal.
 
+pub mod ar;
+mod chain;
 pub mod compressed;
+pub mod cpio;
 mod entries;
 pub mod folder;
+pub mod iso9660;
+mod names;
 mod parts;
 pub mod rar;
 pub mod sevenz;
 mod slips;
+pub mod squashfs;
 pub mod st;
 pub mod tar;
 mod times;
 mod upkeep;
 pub mod zip;
 
+pub use chain::Chain;
 pub use entries::{Found, Holds, as_text, collect};
+pub use names::{Names, Undeclared};
 pub use parts::Parts;
 pub use slips::Slips;
 pub use times::{of_dos, of_windows};
@@ -356,12 +364,23 @@ impl Watch for Unwatched {}
 pub const HEAD: usize = 64 * 1024;
 
 /// All formats that open bytes, in the order in which they are asked.
-pub const FORMATS: &[&dyn Format] =
-    &[&st::St, &zip::Zip, &sevenz::SevenZ, &rar::Rar, &tar::Tar, &compressed::CompressedFile];
+pub const FORMATS: &[&dyn Format] = &[
+    &st::St,
+    &zip::Zip,
+    &sevenz::SevenZ,
+    &rar::Rar,
+    &tar::Tar,
+    &cpio::Cpio,
+    &cpio::Rpm,
+    &ar::Ar,
+    &iso9660::Iso9660,
+    &squashfs::Squashfs,
+    &compressed::CompressedFile,
+];
 
 /// Their names, for messages.
-const NAMES: &str =
-    ".st, zip, 7z, rar, tar, and files compressed by gzip, bzip2, xz, lzma, lzip, zstd, lz4, brotli, compress";
+const NAMES: &str = ".st, zip, 7z, rar, tar, cpio, rpm, ar, deb, ISO 9660, squashfs, and files compressed by gzip, bzip2, xz, \
+                     lzma, lzip, zstd, lz4, brotli, compress";
 
 /// The format that recognises these bytes, by its name.
 pub fn recognise(bytes: &dyn ReadAt, name: &str) -> Result<Option<&'static str>> {

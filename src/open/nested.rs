@@ -36,7 +36,7 @@ const MOST: usize = 100_000;
 const ENDINGS: &[&str] = &[
     "st", "zip", "jar", "apk", "cbz", "epub", "7z", "cb7", "rar", "cbr", "tar", "tgz", "tbz", "tbz2", "txz", "tzst",
     "tlz", "gz", "bz2", "xz", "zst", "lz4", "lz", "lzma", "br", "z", "cpio", "deb", "iso", "squashfs", "whl", "war",
-    "ear", "xpi", "zipx", "cbt", "img", "sfs", "001",
+    "ear", "xpi", "zipx", "cbt", "img", "sfs", "rpm", "udeb", "snap", "appimage", "001",
 ];
 
 /// A tree with the insides of archives that are in it.

@@ -21,7 +21,7 @@ pub use held::{Held, Sign, Standing};
 pub use joined::Joined;
 pub use memory::Memory;
 pub use shelf::Shelf;
-pub use span::Span;
+pub use span::{Part, Span};
 pub use spill::Spill;
 pub use stream::{Decoder, Point, Stream};
 pub use summed::{Crc, NoSum, Sum, Summed};

@@ -1,8 +1,8 @@
 //! What an entry is, from its header and all records that are about it.
 
 use super::header::Header;
-use super::names::Names;
 use super::pax::Pax;
+use crate::formats::Names;
 use crate::tree::{Attr, Item, Kind, Owner, Time, device};
 
 /// What stands in front of an entry and is about it.

@@ -2,9 +2,8 @@
 //!
 //! ```text
 //!   header   the block in front of an entry    numbers  how it writes them      pax     records that say more
-//!   scan     from one header to the next       names    in which charset        entry   what all of it means together
-//!   sparse   files with holes                  contents what is in a file       index   kept for the next time
-//!   pack     a tree becomes a tar
+//!   scan     from one header to the next       entry    what all of it means    index   kept for the next time
+//!   sparse   files with holes                  contents what is in a file       pack    a tree becomes a tar
 //! ```
 //!
 //! A tar has no list of its entries: it is gone through from its front once, and what was learnt is kept for the next time.
@@ -14,20 +13,18 @@ mod contents;
 mod entry;
 mod header;
 mod index;
-mod names;
 mod numbers;
 pub mod pack;
 mod pax;
 mod scan;
 mod sparse;
 
-use super::{Access, Format, Match, Probe, Volume};
+use super::{Access, Format, Match, Names, Probe, Volume};
 use crate::error::{Error, Kind, Result, Within};
 use crate::tree::Catalog;
 use contents::Archive;
 use header::{BLOCK, Header};
 use index::Saved;
-use names::Names;
 use scan::Scan;
 use std::sync::Arc;
 

@@ -10,12 +10,11 @@ use super::contents::{Member, NO_MAP};
 use super::entry::{Entry, Said, kind};
 use super::header::{BLOCK, Header, Piece, more_pieces};
 use super::index::{Saved, fact};
-use super::names::{Names, Undeclared};
 use super::numbers::{decimal, text};
 use super::pax::{MAX_PIECES, Pax};
 use super::sparse::Map;
 use crate::error::{Error, Kind as ErrorKind, Result};
-use crate::formats::{Access, Slips};
+use crate::formats::{Access, Names, Slips, Undeclared};
 use crate::source::ReadAt;
 use crate::tree::{Builder, Duplicates, Item, Kind, Time};
 

@@ -1,4 +1,4 @@
-//! In which charset names are. A tar does not say it; nearly all are in UTF-8, and those of pax always.
+//! In which charset the names of an archive are that does not say it. Nearly all are in UTF-8.
 
 use crate::codec::charset::{Charset, Origin};
 use crate::error::{Error, Kind, Result};
