@@ -21,6 +21,9 @@ const MEMORY: u64 = 80 << 20;
 
 /// Decodes a block that becomes at most so many bytes.
 pub fn decode(codec: Codec, block: &[u8], most: usize) -> Result<Vec<u8>> {
+    if block.is_empty() {
+        return Err(damaged("a block is empty"));
+    }
     let mut out = vec![0; most];
     let len = match codec {
         Codec::Zlib => zlib(block, &mut out)?,
