@@ -10,7 +10,7 @@ mod metadata;
 
 use desk::Desk;
 use maker::{Rar, rar};
-use rars::ArchiveVersion::{Rar20, Rar29, Rar40, Rar50, Rar70};
+use rars::ArchiveVersion::{Rar20, Rar40, Rar50, Rar70};
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
@@ -312,9 +312,7 @@ fn rar_archives() {
         made_rar("stored.rar", rar(Rar50).stored(), UNIX),
         made_rar("7.rar", rar(Rar70).solid(), UNIX),
         made_rar("4.rar", rar(Rar40).solid(), old),
-        made_rar("3.rar", rar(Rar29), old),
         made_rar("2.rar", rar(Rar20).solid(), old),
-        made_rar("locked.rar", rar(Rar50).locked("secret"), UNIX),
         made_rar("hidden.rar", rar(Rar50).solid().locked("secret").hidden(), UNIX),
         made_rar("locked-4.rar", rar(Rar40).solid().locked("secret"), old),
     ]);
