@@ -26,10 +26,14 @@ mod kind {
     pub const MAIN: u8 = 0x73;
     pub const FILE: u8 = 0x74;
     pub const AUTHENTICITY: u8 = 0x76;
+    pub const OLD_SERVICE: u8 = 0x77;
     pub const SIGN: u8 = 0x79;
     pub const SERVICE: u8 = 0x7a;
     pub const END: u8 = 0x7b;
 }
+
+/// What an old service header says that tells of an owner.
+const OLD_OWNER: [u8; 2] = [1, 1];
 
 mod flag {
     pub const HAS_DATA: u16 = 0x8000;
@@ -81,8 +85,9 @@ pub fn is_sound(bytes: &[u8]) -> bool {
 fn parse(header: &[u8], end: u64) -> Result<Block> {
     let mut bytes = Bytes(header);
     let (sum, kind, flags, _size) = (bytes.u16()?, bytes.byte()?, bytes.u16()?, bytes.u16()?);
-    // Those of authenticity were never right.
-    let is_unchecked = matches!(kind, kind::AUTHENTICITY | kind::SIGN);
+    // Those of authenticity were never right, and the ones of old owners count what stands behind the header.
+    let is_of_owner = kind == kind::OLD_SERVICE && header.get(11..13) == Some(&OLD_OWNER);
+    let is_unchecked = matches!(kind, kind::AUTHENTICITY | kind::SIGN) || is_of_owner;
     if !is_unchecked && !ends(header, kind, flags).any(|end| crc32fast::hash(&header[2..end]) as u16 == sum) {
         return Err(broken("a header does not fit its checksum"));
     }

@@ -158,8 +158,12 @@ fn a_stream_that_is_shorter_or_longer_than_it_says_is_damaged() {
     }
     for says in [LEN - 1, LEN + 1] {
         let forward = Forward::new(Arc::new(Lies(counting(), says)), Cache::new(1 << 20)).unwrap();
-        assert_eq!(forward.read_at(LEN - 50, &mut [0; 10]).unwrap_err().kind(), Kind::Damaged, "{says}");
+        assert_eq!(forward.read_at(LEN - 5, &mut [0; 6]).unwrap_err().kind(), Kind::Damaged, "{says}");
         check(&forward, 1000, 1000);
+        // What came out before it ended too early is right.
+        if says > LEN {
+            check(&forward, LEN - 50, 10);
+        }
     }
 }
 
