@@ -2,12 +2,14 @@
 //! kernel nor network nor terminal.
 
 pub mod ar;
+mod cbc;
 mod chain;
 pub mod compressed;
 pub mod cpio;
 mod entries;
 pub mod folder;
 pub mod iso9660;
+mod links;
 mod names;
 mod parts;
 pub mod rar;
@@ -22,7 +24,8 @@ pub mod zip;
 
 pub use chain::Chain;
 pub use entries::{Found, Holds, as_text, collect};
-pub use names::{Names, Undeclared};
+pub use links::target_in;
+pub use names::{Names, Undeclared, charset_called};
 pub use parts::Parts;
 pub use slips::Slips;
 pub use times::{of_dos, of_windows};

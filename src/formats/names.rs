@@ -7,6 +7,11 @@ use std::borrow::Cow;
 /// Names that are looked at to find out what they are in: so many bytes of them.
 const SAMPLE: usize = 256 << 10;
 
+/// The charset that a person names.
+pub fn charset_called(name: &str) -> Result<Charset> {
+    Charset::by_name(name).ok_or_else(|| Error::new(Kind::Usage, format!("{name}: no such charset")))
+}
+
 /// Names that are not in UTF-8.
 #[derive(Default)]
 pub struct Undeclared {
@@ -38,10 +43,7 @@ pub struct Names(Option<Charset>);
 
 impl Names {
     pub fn by_name(name: &str) -> Result<Self> {
-        let charset = Charset::by_name(name);
-        charset
-            .map(|charset| Self(Some(charset)))
-            .ok_or_else(|| Error::new(Kind::Usage, format!("{name}: no such charset")))
+        Ok(Self(Some(charset_called(name)?)))
     }
 
     /// What all of these look like.

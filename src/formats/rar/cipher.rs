@@ -3,9 +3,10 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::formats::Reading;
+pub use crate::formats::cbc::BLOCK;
+use crate::formats::cbc::Chained;
 use crate::key::{self, Secret};
 use crate::pool::lock;
-use crate::source::ReadAt;
 use rars::crypto::rar13::Rar13Cipher;
 use rars::crypto::rar15::Rar15Cipher;
 use rars::crypto::rar20::Rar20Cipher;
@@ -13,10 +14,7 @@ use rars::crypto::rar30::Rar30Cipher;
 use rars::crypto::rar50::{Rar50Cipher, Rar50Keys};
 use sha2::{Digest, Sha256};
 use std::io::{self, Read};
-use std::ops::Range;
-use std::sync::{Arc, Mutex};
-
-pub const BLOCK: usize = 16;
+use std::sync::Mutex;
 
 /// Rounds are two to the power of this at most: a minute of work. RAR itself makes 15.
 const MOST_ROUNDS: u8 = 24;
@@ -203,54 +201,15 @@ impl Keyring {
     }
 }
 
-/// Data that are decrypted, any part by itself.
-pub struct Decrypted {
-    packed: Arc<dyn ReadAt>,
-    key: Key,
-    iv: [u8; BLOCK],
-    len: u64,
+/// The cipher of data of which any part can be decrypted by itself.
+pub struct Opened {
+    pub key: Key,
+    pub iv: [u8; BLOCK],
 }
 
-impl Decrypted {
-    /// `len` are the bytes that count: the last block is filled up.
-    pub fn new(packed: Arc<dyn ReadAt>, sealed: &Sealed, key: Key, len: u64) -> Result<Self> {
-        if len > packed.len()? / BLOCK as u64 * BLOCK as u64 {
-            return Err(Error::new(Kind::Damaged, "encrypted data are shorter than they should be"));
-        }
-        Ok(Self { packed, key, iv: sealed.iv, len })
-    }
-}
-
-impl ReadAt for Decrypted {
-    fn len(&self) -> Result<u64> {
-        Ok(self.len)
-    }
-
-    fn read_at(&self, at: u64, into: &mut [u8]) -> Result<usize> {
-        let want = usize::try_from(self.len.saturating_sub(at)).unwrap_or(usize::MAX).min(into.len());
-        if want == 0 {
-            return Ok(0);
-        }
-        let block = BLOCK as u64;
-        let (first, end) = (at / block * block, (at + want as u64).div_ceil(block) * block);
-        let (mut bytes, mut before) = (vec![0; (end - first) as usize], None);
-        if first > 0 {
-            self.packed.read_exact_at(first - block, before.insert([0; BLOCK]))?;
-        }
-        let got = self.packed.read_at(first, &mut bytes)? / BLOCK * BLOCK;
-        self.key.decrypt(self.iv, before, &mut bytes[..got]);
-        let skip = (at - first) as usize;
-        let there = got.saturating_sub(skip).min(want);
-        into[..there].copy_from_slice(&bytes[skip..skip + there]);
-        Ok(there)
-    }
-
-    fn will_read(&self, range: Range<u64>) {
-        self.packed.will_read(range);
-    }
-
-    fn is_changed(&self) -> bool {
-        self.packed.is_changed()
+impl Chained for Opened {
+    fn undo(&self, before: Option<[u8; BLOCK]>, blocks: &mut [u8]) {
+        self.key.decrypt(self.iv, before, blocks);
     }
 }
 

@@ -11,7 +11,7 @@ use super::headers::{Codec, Member};
 use super::sum;
 use super::unpack::{Body, Unpacked, is_checked};
 use crate::error::{Error, Kind, Result};
-use crate::formats::Reading;
+use crate::formats::{Reading, target_in};
 use crate::pool::lock;
 use crate::source::streams::Pushed;
 use crate::source::{Forward, Memory, ReadAt, Shelf, Span, Stream, Summed};
@@ -19,9 +19,6 @@ use crate::tree::Contents;
 use lru::LruCache;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
-
-/// Targets of links are no longer than this; what is longer nobody could follow, and it is not read.
-const LONGEST_TARGET: u64 = 64 << 10;
 
 /// What is decoded of a member to find out whether a password is right, where nothing else tells.
 const TRIED: u64 = 16 << 20;
@@ -63,14 +60,7 @@ impl Contents for Archive {
     }
 
     fn target(&self, content: u64) -> Result<Vec<u8>> {
-        let len = self.body.member(content)?.size;
-        if len == 0 || len > LONGEST_TARGET {
-            let kind = if len == 0 { Kind::Damaged } else { Kind::NameTooLong };
-            return Err(Error::new(kind, format!("a link with a target of {len} bytes")));
-        }
-        let mut target = vec![0; len as usize];
-        self.open(content)?.read_exact_at(0, &mut target)?;
-        Ok(target)
+        target_in(&*self.open(content)?)
     }
 
     fn place(&self, content: u64) -> u64 {

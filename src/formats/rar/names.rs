@@ -2,7 +2,8 @@
 
 use super::headers::{File, Host, Name};
 use crate::codec::charset::{Charset, Origin};
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
+use crate::formats::charset_called;
 
 /// Bytes of names that are looked at to find out what they are in.
 const SAMPLE: usize = 256 << 10;
@@ -10,8 +11,7 @@ const SAMPLE: usize = 256 << 10;
 /// The charset of the names that do not tell theirs: what a person says, or what all of them look like.
 pub fn charset(encoding: Option<&str>, files: &[File]) -> Result<Charset> {
     if let Some(encoding) = encoding {
-        let charset = Charset::by_name(encoding);
-        return charset.ok_or_else(|| Error::new(Kind::Usage, format!("{encoding}: no such charset")));
+        return charset_called(encoding);
     }
     let is_of_windows = |file: &&File| file.host == Host::Windows;
     let undeclared = || files.iter().filter(|file| is_undeclared(&file.name));

@@ -6,11 +6,12 @@
 //!
 //! A member that is not solid begins a run; stored ones, which are read where they are, interrupt none.
 
-use super::cipher::{Decrypted, Key, Keyring, Unlocked};
+use super::cipher::{Key, Keyring, Opened, Unlocked};
 use super::headers::{Codec, List, Member, Sum, UNKNOWN};
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
 use crate::formats::Reading;
+use crate::formats::cbc::Cbc;
 use crate::source::streams::{Out, Push, PushInput};
 use crate::source::{Joined, ReadAt, Span};
 use rars::codec::rar13::Unpack15;
@@ -167,7 +168,8 @@ impl Body {
         // The length that counts is known of what is only stored; of the rest there are whole blocks.
         let whole = member.packed / 16 * 16;
         let len = if member.codec == Codec::Stored { member.size.min(whole) } else { whole };
-        Ok(Arc::new(Decrypted::new(packed, sealed, key.clone(), len)?))
+        let cipher = Opened { key: key.clone(), iv: sealed.iv };
+        Ok(Arc::new(Cbc::new(packed, cipher, len)?))
     }
 
     /// What the members of a run hold in memory while they are decoded: of a dictionary, and beside it.

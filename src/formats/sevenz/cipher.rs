@@ -5,16 +5,12 @@
 
 use super::bytes::Bytes;
 use crate::error::{Error, Kind, Result};
+use crate::formats::cbc::{BLOCK, Chained};
 use crate::key::Secret;
-use crate::source::ReadAt;
 use aes::Aes256;
 use aes::cipher::{BlockCipherDecrypt, KeyInit};
 use sha2::{Digest, Sha256};
-use std::ops::Range;
-use std::sync::Arc;
 use zeroize::Zeroizing;
-
-const BLOCK: usize = 16;
 
 /// Rounds are two to the power of this at most: a minute of work. 7-Zip itself makes 19.
 const MOST_ROUNDS: u8 = 24;
@@ -81,64 +77,28 @@ fn utf16(secret: &Secret) -> Zeroizing<Vec<u8>> {
     bytes
 }
 
-/// A stream that is decrypted.
-pub struct Decrypted {
-    packed: Arc<dyn ReadAt>,
+/// The cipher of a stream.
+pub struct Opened {
     cipher: Aes256,
     iv: [u8; BLOCK],
-    len: u64,
 }
 
-impl Decrypted {
-    /// `len` are the bytes that count: the last block is filled up.
-    pub fn new(packed: Arc<dyn ReadAt>, lock: &Lock, key: &Key, len: u64) -> Result<Self> {
-        let there = packed.len()? / BLOCK as u64 * BLOCK as u64;
-        if len > there {
-            return Err(Error::new(Kind::Damaged, "encrypted data are shorter than they should be"));
-        }
+impl Opened {
+    pub fn new(lock: &Lock, key: &Key) -> Self {
         let cipher = Aes256::new_from_slice(&key[..]).expect("the key has its length");
-        Ok(Self { packed, cipher, iv: lock.iv, len })
+        Self { cipher, iv: lock.iv }
     }
 }
 
-impl ReadAt for Decrypted {
-    fn len(&self) -> Result<u64> {
-        Ok(self.len)
-    }
-
-    fn read_at(&self, at: u64, into: &mut [u8]) -> Result<usize> {
-        let want = usize::try_from(self.len.saturating_sub(at)).unwrap_or(usize::MAX).min(into.len());
-        if want == 0 {
-            return Ok(0);
-        }
-        let block = BLOCK as u64;
-        let (first, end) = (at / block * block, (at + want as u64).div_ceil(block) * block);
-        let mut bytes = vec![0; (end - first) as usize + BLOCK];
-        match first {
-            0 => {
-                bytes[..BLOCK].copy_from_slice(&self.iv);
-                self.packed.read_exact_at(0, &mut bytes[BLOCK..])?;
-            }
-            _ => self.packed.read_exact_at(first - block, &mut bytes)?,
-        }
-        let mut before: [u8; BLOCK] = bytes[..BLOCK].try_into().expect("a block");
-        for chunk in bytes[BLOCK..].chunks_exact_mut(BLOCK) {
+impl Chained for Opened {
+    fn undo(&self, before: Option<[u8; BLOCK]>, blocks: &mut [u8]) {
+        let mut before = before.unwrap_or(self.iv);
+        for chunk in blocks.chunks_exact_mut(BLOCK) {
             let packed: [u8; BLOCK] = (&*chunk).try_into().expect("a block");
             let mut plain = packed.into();
             self.cipher.decrypt_block(&mut plain);
             chunk.iter_mut().zip(plain).zip(before).for_each(|((to, plain), before)| *to = plain ^ before);
             before = packed;
         }
-        let skip = BLOCK + (at - first) as usize;
-        into[..want].copy_from_slice(&bytes[skip..skip + want]);
-        Ok(want)
-    }
-
-    fn will_read(&self, range: Range<u64>) {
-        self.packed.will_read(range);
-    }
-
-    fn is_changed(&self) -> bool {
-        self.packed.is_changed()
     }
 }

@@ -11,16 +11,13 @@ use super::entry::EMPTY;
 use super::method::{self, Opened, Opening};
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
-use crate::formats::Reading;
+use crate::formats::{Reading, target_in};
 use crate::key::{self, Secret};
 use crate::pool::lock;
 use crate::source::streams::Checked;
 use crate::source::{Crc, Forward, Memory, NoSum, ReadAt, Shelf, Span, Stream, Summed};
 use crate::tree::Contents;
 use std::sync::{Arc, Mutex};
-
-/// Targets of links are no longer than this; what is longer nobody could follow, and it is not read.
-const LONGEST_TARGET: u64 = 64 << 10;
 
 /// What is decoded of a block to find out whether a password is right.
 const TRIED: u64 = 4 << 20;
@@ -59,14 +56,7 @@ impl Contents for Archive {
     }
 
     fn target(&self, content: u64) -> Result<Vec<u8>> {
-        let len = self.part(content)?.len;
-        if len == 0 || len > LONGEST_TARGET {
-            let kind = if len == 0 { Kind::Damaged } else { Kind::NameTooLong };
-            return Err(Error::new(kind, format!("a link with a target of {len} bytes")));
-        }
-        let mut target = vec![0; len as usize];
-        self.open(content)?.read_exact_at(0, &mut target)?;
-        Ok(target)
+        target_in(&*self.open(content)?)
     }
 
     fn place(&self, content: u64) -> u64 {

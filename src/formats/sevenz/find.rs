@@ -70,7 +70,7 @@ fn lost(source: &dyn ReadAt) -> Result<Option<Start>> {
     let from = end.saturating_sub(LOST).max(base);
     let mut tail = vec![0; (end - from) as usize];
     source.read_exact_at(from, &mut tail)?;
-    let found = tail.array_windows().rposition(|pair: &[u8; 2]| BEGINNINGS.contains(pair));
+    let found = tail.windows(2).rposition(|pair| BEGINNINGS.iter().any(|begin| pair == begin));
     Ok(found.map(|at| {
         let (header, sum) = (from + at as u64..end, crc32fast::hash(&tail[at..]));
         Start { base, header: Some(header), sum, end }

@@ -4,10 +4,11 @@
 //!   packed ─► Span ─► AES ─► LZMA2 ─► BCJ ─► contents        bytes that can be read anywhere, then streams
 //! ```
 
-use super::cipher::{Decrypted, Key, Lock};
+use super::cipher::{self, Key, Lock};
 use super::database::{Block, Coder, Packed};
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
+use crate::formats::cbc::Cbc;
 use crate::source::streams::{
     Bcj2, Brotli, Bzip2, Deflate, Deflate64, Filter, Filtered, Lz4, Lzma, Lzma2, Ppmd, Raw, Zstd,
 };
@@ -153,11 +154,11 @@ impl Opening<'_> {
         }
     }
 
-    fn decrypted(&self, coder: &Coder, bytes: Arc<dyn ReadAt>) -> Result<Decrypted> {
+    fn decrypted(&self, coder: &Coder, bytes: Arc<dyn ReadAt>) -> Result<Cbc<cipher::Opened>> {
         let lock = Lock::read(&coder.properties)?;
         let key = self.keys.iter().find(|(known, _)| known.has_key_of(&lock));
         let key = key.ok_or_else(|| Error::new(Kind::NeedsPassword, "it is encrypted, and no password was given"))?;
-        Decrypted::new(bytes, &lock, &key.1, coder.len)
+        Cbc::new(bytes, cipher::Opened::new(&lock, &key.1), coder.len)
     }
 }
 

@@ -6,14 +6,14 @@
 //! ```
 
 use super::aes::Sealed;
-use super::entry::{Cipher, LONGEST_TARGET, Member, UNKNOWN};
+use super::entry::{Cipher, Member, UNKNOWN};
 use super::layout::{LOCAL, Local, flag};
 use super::methods;
 use super::sealed::{Checked, Seal};
 use super::zipcrypto::{self, ZipCrypto};
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
-use crate::formats::Reading;
+use crate::formats::{Reading, target_in};
 use crate::key::{self, Keys, Secret};
 use crate::pool::lock;
 use crate::source::{Crc, NoSum, Summed};
@@ -60,15 +60,7 @@ impl Contents for Archive {
     }
 
     fn target(&self, content: u64) -> Result<Vec<u8>> {
-        let file = self.open(content)?;
-        let len = file.len()?;
-        let kind = if len == 0 { Kind::Damaged } else { Kind::NameTooLong };
-        if len == 0 || len > LONGEST_TARGET {
-            return Err(Error::new(kind, format!("a link with a target of {len} bytes")));
-        }
-        let mut target = vec![0; len as usize];
-        file.read_exact_at(0, &mut target)?;
-        Ok(target)
+        target_in(&*self.open(content)?)
     }
 
     fn place(&self, content: u64) -> u64 {

@@ -9,9 +9,6 @@ use crate::tree::{Attr, Item, Kind, Time};
 use zerocopy::FromBytes;
 use zerocopy::little_endian::{U32, U64};
 
-/// Targets of links are no longer than this; what is longer nobody could follow, and it is not read.
-pub const LONGEST_TARGET: u64 = 64 << 10;
-
 /// What is needed to read the contents of an entry.
 #[derive(Clone, Copy, Debug)]
 pub struct Member {

@@ -5,7 +5,8 @@ use super::extra::{Extras, Text};
 use super::layout::flag;
 use super::records::Record;
 use crate::codec::charset::{Charset, Origin};
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
+use crate::formats::charset_called;
 use std::borrow::Cow;
 
 /// Names that are looked at to find out what they are in: so many bytes of them.
@@ -61,8 +62,7 @@ impl Names {
         let Some(encoding) = encoding else {
             return Ok(Self(Charset::detect(undeclared.names(), undeclared.origin())));
         };
-        let charset = Charset::by_name(encoding);
-        charset.map(Self).ok_or_else(|| Error::new(Kind::Usage, format!("{encoding}: no such charset")))
+        charset_called(encoding).map(Self)
     }
 
     pub fn charset(&self) -> &'static str {
