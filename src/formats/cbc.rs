@@ -10,12 +10,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// Bytes of a block of AES.
-pub const BLOCK: usize = 16;
+pub const CIPHER_BLOCK: usize = 16;
 
 /// A cipher with its key and what it begins with.
 pub trait Chained: Send + Sync {
     /// Undoes blocks that follow each other; `before` is the encrypted one in front of them, where they are not the first.
-    fn undo(&self, before: Option<[u8; BLOCK]>, blocks: &mut [u8]);
+    fn undo(&self, before: Option<[u8; CIPHER_BLOCK]>, blocks: &mut [u8]);
 }
 
 /// A source that is decrypted.
@@ -28,7 +28,7 @@ pub struct Cbc<C> {
 impl<C: Chained> Cbc<C> {
     /// `len` are the bytes that count: the last block is filled up.
     pub fn new(packed: Arc<dyn ReadAt>, cipher: C, len: u64) -> Result<Self> {
-        if len > packed.len()? / BLOCK as u64 * BLOCK as u64 {
+        if len > packed.len()? / CIPHER_BLOCK as u64 * CIPHER_BLOCK as u64 {
             return Err(Error::new(Kind::Damaged, "encrypted data are shorter than they should be"));
         }
         Ok(Self { packed, cipher, len })
@@ -45,13 +45,13 @@ impl<C: Chained> ReadAt for Cbc<C> {
         if want == 0 {
             return Ok(0);
         }
-        let block = BLOCK as u64;
+        let block = CIPHER_BLOCK as u64;
         let (first, end) = (at / block * block, (at + want as u64).div_ceil(block) * block);
         let (mut bytes, mut before) = (vec![0; (end - first) as usize], None);
         if first > 0 {
-            self.packed.read_exact_at(first - block, before.insert([0; BLOCK]))?;
+            self.packed.read_exact_at(first - block, before.insert([0; CIPHER_BLOCK]))?;
         }
-        let got = self.packed.read_at(first, &mut bytes)? / BLOCK * BLOCK;
+        let got = self.packed.read_at(first, &mut bytes)? / CIPHER_BLOCK * CIPHER_BLOCK;
         self.cipher.undo(before, &mut bytes[..got]);
         let skip = (at - first) as usize;
         let there = got.saturating_sub(skip).min(want);

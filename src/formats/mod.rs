@@ -22,6 +22,7 @@ mod times;
 mod upkeep;
 pub mod zip;
 
+pub use cbc::{CIPHER_BLOCK, Cbc, Chained};
 pub use chain::Chain;
 pub use entries::{Found, Holds, as_text, collect};
 pub use links::target_in;

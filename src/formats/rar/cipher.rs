@@ -2,9 +2,8 @@
 //! that go on from byte to byte.
 
 use crate::error::{Error, Kind, Result};
-use crate::formats::Reading;
-pub use crate::formats::cbc::BLOCK;
-use crate::formats::cbc::Chained;
+pub use crate::formats::CIPHER_BLOCK as BLOCK;
+use crate::formats::{Chained, Reading};
 use crate::key::{self, Secret};
 use crate::pool::lock;
 use rars::crypto::rar13::Rar13Cipher;

@@ -5,7 +5,7 @@
 
 use super::bytes::Bytes;
 use crate::error::{Error, Kind, Result};
-use crate::formats::cbc::{BLOCK, Chained};
+use crate::formats::{CIPHER_BLOCK as BLOCK, Chained};
 use crate::key::Secret;
 use aes::Aes256;
 use aes::cipher::{BlockCipherDecrypt, KeyInit};

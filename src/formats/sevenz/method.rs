@@ -8,7 +8,7 @@ use super::cipher::{self, Key, Lock};
 use super::database::{Block, Coder, Packed};
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
-use crate::formats::cbc::Cbc;
+use crate::formats::Cbc;
 use crate::source::streams::{
     Bcj2, Brotli, Bzip2, Deflate, Deflate64, Filter, Filtered, Lz4, Lzma, Lzma2, Ppmd, Raw, Zstd,
 };
