@@ -8,7 +8,7 @@
 For each archive and peer, in turn: mount to the first listing with nothing in the page cache; COUNT reads of 4 KiB at
 random places in the largest files, and the same again; a new mount; all files from front to back, and again. Between
 two passes only the page cache is dropped, so that what counts is what the mount itself remembers. A pass ends after
-LIMIT seconds with what was done until then. Every result is a line of JSON; tables are medians. Needs root.
+LIMIT seconds (30) with what was done until then. Every result is a line of JSON; tables are medians. Needs root.
 """
 import argparse
 import json
@@ -26,7 +26,7 @@ STMOUNT = os.environ.get("STMOUNT", "stmount")
 WORK = os.environ.get("BENCH_DIR", os.path.expanduser("~/.cache/stmount-bench/archives"))
 RESULTS = os.path.join(WORK, "results.jsonl")
 MNT = os.path.join(WORK, "mnt")
-COUNT, LIMIT, READY = 400, 30, 180
+COUNT, LIMIT, READY = 400, int(os.environ.get("LIMIT", 30)), 180
 
 MAKE = {
     "zip": "cd {src} && zip -qr -6 {out} .",
@@ -45,6 +45,7 @@ PEERS = {
     "fuse-archive lazy": ("fuse-archive -o notrim,lazycache {img} {mnt}", set(MAKE) - {"zip"}),
     "fuse-archive nocache": ("fuse-archive -o notrim,nocache {img} {mnt}", set(MAKE) - {"zip"}),
     "ratarmount": ("ratarmount {img} {mnt}", set(MAKE)),
+    "rar2fs": ("rar2fs {img} {mnt}", {"rar"}),
     "archivemount": ("archivemount -o readonly {img} {mnt}", set(MAKE)),
 }
 
