@@ -8,11 +8,11 @@
 //! The eviction is S3-FIFO (`quick_cache`): a scan through a large file does not push out what is used often.
 
 use crate::error::Result;
-use quick_cache::sync::{Cache as Inner, DefaultLifecycle, GuardResult};
-use quick_cache::{DefaultHashBuilder, Weighter};
+use quick_cache::sync::{Cache as Inner, GuardResult};
+use quick_cache::{DefaultHashBuilder, Lifecycle, Weighter};
 use std::any::Any;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Names one cached thing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,6 +41,25 @@ impl Cached for Vec<u8> {
 struct Slot {
     value: Arc<dyn Any + Send + Sync>,
     weight: u64,
+    /// Whether it goes to the second place when it has to make room.
+    goes_below: bool,
+}
+
+/// What has to make room, and goes to the second place.
+#[derive(Default)]
+struct Evicted(Vec<(Key, Slot)>);
+
+#[derive(Clone)]
+struct Evicting;
+
+impl Lifecycle<Key, Slot> for Evicting {
+    type RequestState = Evicted;
+
+    fn on_evict(&self, evicted: &mut Evicted, key: Key, slot: Slot) {
+        if slot.goes_below {
+            evicted.0.push((key, slot));
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -67,9 +86,11 @@ pub trait Below: Send + Sync {
 
 /// The cache. Cheap to share through an [`Arc`]; made once per process.
 pub struct Cache {
-    inner: Inner<Key, Slot, Weigh>,
+    inner: Inner<Key, Slot, Weigh, DefaultHashBuilder, Evicting>,
     budget: u64,
     below: Option<Arc<dyn Below>>,
+    /// Whether anything is likely to be asked for again.
+    keeps_evicted: AtomicBool,
     owners: AtomicU64,
     loads: AtomicU64,
     asked: AtomicU64,
@@ -91,9 +112,9 @@ impl Cache {
             .shards(if budget < 64 << 20 { 1 } else { 4 })
             .build()
             .expect("both capacities are given");
-        let inner = Inner::with_options(options, Weigh, DefaultHashBuilder::default(), DefaultLifecycle::default());
+        let inner = Inner::with_options(options, Weigh, DefaultHashBuilder::default(), Evicting);
         let (owners, loads, asked) = (AtomicU64::new(1), AtomicU64::new(0), AtomicU64::new(0));
-        Arc::new(Self { inner, budget, below, owners, loads, asked })
+        Arc::new(Self { inner, budget, below, keeps_evicted: AtomicBool::new(false), owners, loads, asked })
     }
 
     /// How many bytes of the budget may be lent to what is not in the cache.
@@ -124,7 +145,7 @@ impl Cache {
         let value = Arc::new(load()?);
         let weight = value.weight() as u64 + ENTRY_OVERHEAD;
         // Refused only when the key was removed meanwhile: the value is right all the same.
-        let _ = guard.insert(Slot { value: value.clone(), weight });
+        let _ = guard.insert(Slot { value: value.clone(), weight, goes_below: false });
         Ok(value)
     }
 
@@ -138,7 +159,7 @@ impl Cache {
         self.loads.fetch_add(1, Ordering::Relaxed);
         let value = Arc::new(load()?);
         let weight = value.weight() as u64 + ENTRY_OVERHEAD;
-        self.inner.insert(key, Slot { value: value.clone(), weight });
+        self.insert(key, Slot { value: value.clone(), weight, goes_below: false });
         Ok(value)
     }
 
@@ -150,7 +171,30 @@ impl Cache {
     /// Keeps a value that was made without being asked for.
     pub fn put<T: Cached>(&self, key: Key, value: Arc<T>) {
         let weight = value.weight() as u64 + ENTRY_OVERHEAD;
-        self.inner.insert(key, Slot { value, weight });
+        self.insert(key, Slot { value, weight, goes_below: false });
+    }
+
+    /// Keeps bytes that go to the second place when they have to make room here, where they may be asked for again.
+    pub fn put_over(&self, key: Key, value: Arc<Vec<u8>>) {
+        let goes_below = self.below.is_some() && self.keeps_evicted.load(Ordering::Relaxed);
+        let weight = value.weight() as u64 + ENTRY_OVERHEAD;
+        self.insert(key, Slot { value, weight, goes_below });
+    }
+
+    /// Says that anything may be asked for again, as in a mount, and that this is no work which reads all once.
+    pub fn keep_evicted(&self) {
+        self.keeps_evicted.store(true, Ordering::Relaxed);
+    }
+
+    fn insert(&self, key: Key, slot: Slot) {
+        let mut evicted = Evicted::default();
+        self.inner.insert_with_lifecycle(key, slot, &mut evicted);
+        let Some(below) = &self.below else { return };
+        for (key, slot) in evicted.0 {
+            if let Ok(bytes) = slot.value.downcast::<Vec<u8>>() {
+                below.put(key, &bytes);
+            }
+        }
     }
 
     /// Takes a value out.

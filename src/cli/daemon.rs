@@ -104,7 +104,9 @@ fn keys(plan: &Mounting, given: &args::Mount) -> Result<Passwords> {
 }
 
 fn how(plan: &Mounting, keys: Arc<dyn Keys>, watch: Arc<dyn Watch>) -> How {
-    plan.options.archive.how(plan.options.cachesize.unwrap_or(plan::CACHE), keys, watch)
+    let how = plan.options.archive.how(plan.options.cachesize.unwrap_or(plan::CACHE), keys, watch);
+    how.cache.keep_evicted();
+    how
 }
 
 fn start(plan: &Mounting, given: &args::Mount, common: &Common) -> Result<Code> {

@@ -43,6 +43,9 @@ const JOIN: u64 = 32;
 /// Skipped pages that are so near before the wanted one are likely to be read soon.
 const NEAR: u64 = 8;
 
+/// A page that is so far behind the nearest point is slow to decode again.
+const FAR: u64 = 16 << 20;
+
 /// Spaces of keys in the cache.
 const PAGES: u8 = 0;
 const DECODERS: u8 = 1;
@@ -349,6 +352,7 @@ impl Forward {
             run.at <= run.until
         });
         let is_at_end = state.end == Some(end);
+        let is_far = state.is_far(number);
         drop(state);
         let key = self.key(number);
         match self.cache.below() {
@@ -358,6 +362,7 @@ impl Forward {
                     self.cache.put(key, page);
                 }
             }
+            _ if is_far => self.cache.put_over(key, page),
             _ => self.cache.put(key, page),
         }
         self.moved.notify_all();
@@ -446,6 +451,13 @@ impl State {
             (None, Some(point)) if point.at > 0 => Start::Point(point.clone()),
             _ => Start::Front,
         }
+    }
+
+    /// Whether the nearest point is far before a page.
+    fn is_far(&self, page: u64) -> bool {
+        let at = page * PAGE as u64;
+        let before = self.points.partition_point(|point| point.at <= at).checked_sub(1);
+        at - before.map_or(0, |before| self.points[before].at) > FAR
     }
 
     /// Whether a run comes by a page, or can be made to, sooner than one that begins at `start` would.

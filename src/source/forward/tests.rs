@@ -72,9 +72,13 @@ fn forward(stream: Counting, budget: u64) -> (Arc<Forward>, Arc<AtomicU64>) {
 }
 
 fn check(forward: &Forward, at: u64, len: usize) {
+    check_in(forward, LEN, at, len);
+}
+
+fn check_in(forward: &Forward, whole: u64, at: u64, len: usize) {
     let mut got = vec![0; len];
     let n = forward.read_at(at, &mut got).unwrap();
-    assert_eq!(n as u64, (len as u64).min(LEN.saturating_sub(at)));
+    assert_eq!(n as u64, (len as u64).min(whole.saturating_sub(at)));
     assert!(got[..n].iter().enumerate().all(|(i, b)| *b == byte(at + i as u64)), "at {at}");
 }
 
@@ -167,21 +171,24 @@ fn a_stream_that_is_shorter_or_longer_than_it_says_is_damaged() {
     }
 }
 
+/// What was put below, by keys.
+#[derive(Default)]
+struct Remembering(Mutex<HashMap<Key, Vec<u8>>>);
+
+impl crate::cache::Below for Remembering {
+    fn put(&self, key: Key, bytes: &[u8]) {
+        lock(&self.0).insert(key, bytes.to_vec());
+    }
+    fn get(&self, key: Key) -> Option<Vec<u8>> {
+        lock(&self.0).get(&key).cloned()
+    }
+}
+
 #[test]
 fn what_memory_has_no_room_for_is_kept_below() {
-    #[derive(Default)]
-    struct Disk(Mutex<HashMap<Key, Vec<u8>>>);
-    impl crate::cache::Below for Disk {
-        fn put(&self, key: Key, bytes: &[u8]) {
-            lock(&self.0).insert(key, bytes.to_vec());
-        }
-        fn get(&self, key: Key) -> Option<Vec<u8>> {
-            lock(&self.0).get(&key).cloned()
-        }
-    }
     let stream = counting();
     let decoded = stream.decoded.clone();
-    let cache = Cache::over(1 << 20, Some(Arc::new(Disk::default())));
+    let cache = Cache::over(1 << 20, Some(Arc::new(Remembering::default())));
     let forward = Forward::new(Arc::new(stream), cache).unwrap();
     let jump = |n: u64| check(&forward, n * 7 % 9 * (1 << 20), 1 << 20);
     (0..9).for_each(jump);
@@ -189,4 +196,25 @@ fn what_memory_has_no_room_for_is_kept_below() {
     let first = decoded.load(Ordering::Relaxed);
     (0..9).for_each(jump);
     assert_eq!(decoded.load(Ordering::Relaxed), first, "all of it is below by now");
+}
+
+#[test]
+fn a_stream_without_points_is_decoded_once_though_memory_is_small() {
+    let len = FAR + (24 << 20);
+    for (apart, keeps) in [(0, true), (0, false), (1 << 20, true)] {
+        let stream = Counting { len, apart, ..counting() };
+        let decoded = stream.decoded.clone();
+        let cache = Cache::over(4 << 20, Some(Arc::new(Remembering::default())));
+        if keeps {
+            cache.keep_evicted();
+        }
+        let forward = Forward::new(Arc::new(stream), cache).unwrap();
+        let read_all = || (0..len).step_by(1 << 20).for_each(|at| check_in(&forward, len, at, 1 << 20));
+        read_all();
+        let first = decoded.load(Ordering::Relaxed);
+        // From far on, all of it is there, and only there where nothing nearer can be begun from.
+        (FAR + (1 << 20)..len).step_by(1 << 20).for_each(|at| check_in(&forward, len, at, 1 << 20));
+        let again = decoded.load(Ordering::Relaxed) - first;
+        assert_eq!(again == 0, apart == 0 && keeps, "{apart} {keeps}: {again}");
+    }
 }
