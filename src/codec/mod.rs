@@ -12,6 +12,7 @@ pub mod inflate;
 pub mod lzma;
 pub mod lzw;
 pub mod pieces;
+pub mod rar29;
 pub mod varint;
 pub mod whole;
 pub mod xz;

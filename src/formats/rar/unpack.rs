@@ -9,13 +9,13 @@
 use super::cipher::{Key, Keyring, Opened, Unlocked};
 use super::headers::{Codec, List, Member, Sum, UNKNOWN};
 use crate::cache::Cache;
+use crate::codec::rar29::Unpack29;
 use crate::error::{Error, Kind, Result};
 use crate::formats::{Cbc, Reading};
 use crate::source::streams::{Out, Push, PushInput};
 use crate::source::{Joined, ReadAt, Span};
 use rars::codec::rar13::Unpack15;
 use rars::codec::rar20::Unpack20;
-use rars::codec::rar29::Unpack29;
 use rars::codec::rar50::{DecodeMode, DecodedChunk, StreamDecodeError, Unpack50Decoder};
 use std::io::{self, Read, Write};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use std::sync::Arc;
 /// A dictionary that is larger asks for more memory than it is worth.
 const MOST_DICTIONARY: u64 = 4 << 30;
 
-/// What codecs before RAR 5 hold of a member: all of it as it is packed, and that of RAR 2 all decoded bytes as well.
+/// What the oldest codecs hold of a member: all of it as it is packed, and that of RAR 2 all decoded bytes as well.
 const MOST_PACKED: u64 = 1 << 30;
 const MOST_V20: u64 = 256 << 20;
 
@@ -137,9 +137,7 @@ impl Body {
             Codec::V20 if member.size.max(member.packed) > MOST_V20 => {
                 too_large("it is a file of RAR 2", member.size.max(member.packed), MOST_V20)
             }
-            Codec::V15 | Codec::V29 if member.packed > MOST_PACKED => {
-                too_large("its packed data are", member.packed, MOST_PACKED)
-            }
+            Codec::V15 if member.packed > MOST_PACKED => too_large("its packed data are", member.packed, MOST_PACKED),
             _ => Ok(()),
         }
     }
@@ -175,7 +173,7 @@ impl Body {
     fn weight(&self, run: u32) -> (u64, u64) {
         let weights = self.members_of(run).take(1000).map(|member| match member.codec {
             Codec::V50(_) => (member.dictionary, 0),
-            Codec::V29 => (4 << 20, member.packed),
+            Codec::V29 => (4 << 20, 0),
             Codec::V20 => (1 << 20, member.packed.saturating_add(member.size)),
             _ => (64 << 10, member.packed),
         });
@@ -274,7 +272,7 @@ impl State {
             }
             Self::V15(codec) => codec.decode_member_from_reader(input, size, goes_on, out).map_err(failed),
             Self::V20(codec) => codec.decode_member_from_reader(input, size, out).map_err(failed),
-            Self::V29(codec) => codec.decode_member_from_reader(input, size, out).map_err(failed),
+            Self::V29(codec) => codec.decode_member(input, member.size, goes_on, out).map_err(|e| e.to_string()),
             Self::V50(codec) => unpack_50(codec, member, size, goes_on, input, out),
         }
     }
@@ -283,7 +281,7 @@ impl State {
         match codec {
             Codec::V15 => Self::V15(Box::new(Unpack15::new())),
             Codec::V20 => Self::V20(Box::new(Unpack20::new())),
-            Codec::V29 => Self::V29(Box::new(Unpack29::new())),
+            Codec::V29 => Self::V29(Box::default()),
             Codec::V50(_) => Self::V50(Box::new(Unpack50Decoder::new())),
             Codec::Stored | Codec::Other(_) => Self::None,
         }
