@@ -4,13 +4,14 @@ use super::args;
 use super::say;
 use super::{exit, text_out};
 use crate::error::{Error, Kind, Result};
-use crate::mount::busy;
+use crate::mount::busy::{self, Holder};
 use crate::mount::place;
 use crate::mount::session::{self, Live, Register, absolute};
 use crate::vfs::{STATUS, Status};
 use serde_json::json;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// So many processes are named when a mount is busy.
 const NAMED: usize = 10;
@@ -144,10 +145,31 @@ pub fn one(register: &Register, named: &Path, lazy: bool, wait: bool) -> Result<
     }
     // A mount that lost its daemon answers nothing, and whoever is inside cannot use it.
     let lazy = lazy || live.as_ref().is_some_and(|live| !live.served);
-    place::unmount(&place, lazy).map_err(|e| if e.kind() == Kind::Busy { told_who(&place) } else { e })?;
+    when_left(&place, lazy)?;
     match live {
         Some(live) if wait => session::wait_until_gone(&live.session, None),
         _ => Ok(()),
+    }
+}
+
+/// How long it is tried to unmount what is in use: a program that just starts another one has its open files there, too,
+/// for a moment. Where nobody can be seen in it, that is the likeliest.
+const MOMENT: Duration = Duration::from_millis(100);
+const UNSEEN: Duration = Duration::from_secs(1);
+
+fn when_left(place: &Path, lazy: bool) -> Result<()> {
+    let begun = Instant::now();
+    loop {
+        match place::unmount(place, lazy) {
+            Err(e) if e.kind() == Kind::Busy => {
+                let holders = place::mount_at(place).map(|line| busy::holders(&line)).unwrap_or_default();
+                if begun.elapsed() > if holders.is_empty() { UNSEEN } else { MOMENT } {
+                    return Err(told_who(&holders, place));
+                }
+            }
+            done => return done,
+        }
+        std::thread::sleep(MOMENT / 5);
     }
 }
 
@@ -168,8 +190,7 @@ fn of_no_register(named: &Path) -> Result<PathBuf> {
 }
 
 /// The error of a busy mount, with everybody who is in it.
-pub fn told_who(place: &Path) -> Error {
-    let holders = place::mount_at(place).map(|line| busy::holders(&line)).unwrap_or_default();
+fn told_who(holders: &[Holder], place: &Path) -> Error {
     let mut what = format!("{} is in use", place.display());
     for holder in holders.iter().take(NAMED) {
         what.push_str(&format!("\n  {holder}"));
