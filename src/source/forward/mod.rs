@@ -37,7 +37,7 @@ static POINTS_USED: AtomicU64 = AtomicU64::new(0);
 /// Decoders that one stream parks; the one that was parked first goes.
 const PARKED: usize = 4;
 
-/// A run that ends shortly before a wanted page goes on to it.
+/// A run that ends shortly before a wanted page goes on to it; and so does one that has half as far to go as a new one.
 const JOIN: u64 = 32;
 
 /// Skipped pages that are so near before the wanted one are likely to be read soon.
@@ -187,7 +187,17 @@ impl Forward {
         }
         let kept = Arc::new(self.cache.below()?.get(key)?);
         self.cache.put(key, kept.clone());
+        self.touch_parked();
         Some(kept)
+    }
+
+    /// Parked decoders are in use as long as the stream is read, wherever: what comes up from below must not push them out,
+    /// since without them the next who reads further on begins at the front.
+    fn touch_parked(&self) {
+        let parked = lock(&self.state).parked.clone();
+        for at in parked {
+            self.cache.get::<Parked>(Key { owner: self.owner, space: DECODERS, at });
+        }
     }
 
     /// A page; all up to `until` are decoded in the same go, if this has to be.
@@ -466,7 +476,8 @@ impl State {
             if run.until >= page {
                 return true;
             }
-            if page - run.until <= JOIN && run.at * (PAGE as u64) >= start {
+            let (from_it, alone) = (page - run.at, page.saturating_sub(start / PAGE as u64));
+            if run.at * (PAGE as u64) >= start && (page - run.until <= JOIN || 2 * from_it <= alone) {
                 run.until = page;
                 return true;
             }
