@@ -37,7 +37,7 @@ static POINTS_USED: AtomicU64 = AtomicU64::new(0);
 /// Decoders that one stream parks; the one that was parked first goes.
 const PARKED: usize = 4;
 
-/// A run that ends shortly before a wanted page goes on to it; and so does one that has half as far to go as a new one.
+/// A run that ends shortly before a wanted page goes on to it.
 const JOIN: u64 = 32;
 
 /// Skipped pages that are so near before the wanted one are likely to be read soon.
@@ -476,8 +476,7 @@ impl State {
             if run.until >= page {
                 return true;
             }
-            let (from_it, alone) = (page - run.at, page.saturating_sub(start / PAGE as u64));
-            if run.at * (PAGE as u64) >= start && (page - run.until <= JOIN || 2 * from_it <= alone) {
+            if page - run.until <= JOIN && run.at * (PAGE as u64) >= start {
                 run.until = page;
                 return true;
             }
