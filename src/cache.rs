@@ -45,6 +45,13 @@ struct Slot {
     goes_below: bool,
 }
 
+impl Slot {
+    fn new<T: Cached>(value: Arc<T>, goes_below: bool) -> Self {
+        let weight = value.weight() as u64 + ENTRY_OVERHEAD;
+        Self { value, weight, goes_below }
+    }
+}
+
 /// What has to make room, and goes to the second place.
 #[derive(Default)]
 struct Evicted(Vec<(Key, Slot)>);
@@ -143,9 +150,8 @@ impl Cache {
         };
         self.loads.fetch_add(1, Ordering::Relaxed);
         let value = Arc::new(load()?);
-        let weight = value.weight() as u64 + ENTRY_OVERHEAD;
         // Refused only when the key was removed meanwhile: the value is right all the same.
-        let _ = guard.insert(Slot { value: value.clone(), weight, goes_below: false });
+        let _ = guard.insert(Slot::new(value.clone(), false));
         Ok(value)
     }
 
@@ -158,8 +164,7 @@ impl Cache {
         }
         self.loads.fetch_add(1, Ordering::Relaxed);
         let value = Arc::new(load()?);
-        let weight = value.weight() as u64 + ENTRY_OVERHEAD;
-        self.insert(key, Slot { value: value.clone(), weight, goes_below: false });
+        self.insert(key, Slot::new(value.clone(), false));
         Ok(value)
     }
 
@@ -170,15 +175,13 @@ impl Cache {
 
     /// Keeps a value that was made without being asked for.
     pub fn put<T: Cached>(&self, key: Key, value: Arc<T>) {
-        let weight = value.weight() as u64 + ENTRY_OVERHEAD;
-        self.insert(key, Slot { value, weight, goes_below: false });
+        self.insert(key, Slot::new(value, false));
     }
 
     /// Keeps bytes that go to the second place when they have to make room here, where they may be asked for again.
     pub fn put_over(&self, key: Key, value: Arc<Vec<u8>>) {
         let goes_below = self.below.is_some() && self.keeps_evicted.load(Ordering::Relaxed);
-        let weight = value.weight() as u64 + ENTRY_OVERHEAD;
-        self.insert(key, Slot { value, weight, goes_below });
+        self.insert(key, Slot::new(value, goes_below));
     }
 
     /// Says that anything may be asked for again, as in a mount, and that this is no work which reads all once.

@@ -46,6 +46,24 @@ impl Names {
         Ok(Self(Some(charset_called(name)?)))
     }
 
+    /// A scan with its names in the charset that a person tells, or that all of them look like, and how they are decoded.
+    /// They are all known only when it is done, so it is made once more where that changes any.
+    pub fn settled<S>(
+        told: Option<&str>,
+        scan: impl Fn(Self) -> Result<S>,
+        undeclared: impl Fn(&S) -> &Undeclared,
+    ) -> Result<(S, Self)> {
+        let told = told.map(Self::by_name).transpose()?;
+        let first = scan(told.unwrap_or_default())?;
+        let seen = undeclared(&first);
+        if told.is_some() || !seen.any() {
+            return Ok((first, told.unwrap_or_default()));
+        }
+        let names = Self::detected(seen);
+        let settled = if names.changes(seen) { scan(names)? } else { first };
+        Ok((settled, names))
+    }
+
     /// What all of these look like.
     pub fn detected(undeclared: &Undeclared) -> Self {
         Self(Some(Charset::detect(undeclared.names(), Origin::Unix)))

@@ -58,16 +58,9 @@ fn open(access: &Access) -> Result<Volume> {
         }
         _ => return Err(Error::new(ErrorKind::Header, "it does not begin as an ar archive")),
     }
-    let told = access.reading.encoding.as_deref().map(Names::by_name).transpose()?;
-    let first = Scan::new(access, told.unwrap_or_default()).run()?;
-    let names = match told {
-        None if first.undeclared.any() => Names::detected(&first.undeclared),
-        _ => return first.finish(),
-    };
-    match names.changes(&first.undeclared) {
-        true => Scan::new(access, names).run()?.finish(),
-        false => first.finish(),
-    }
+    let scan = |names| Scan::new(access, names).run();
+    let (scan, _) = Names::settled(access.reading.encoding.as_deref(), scan, |scan| &scan.undeclared)?;
+    scan.finish()
 }
 
 /// What was found in an archive.

@@ -49,16 +49,9 @@ impl Format for Cpio {
 /// Goes through the archive that a source begins with; twice, where names turn out to be in a charset that has to be guessed
 /// from all of them.
 fn open(access: &Access, source: Arc<dyn ReadAt>, format: &'static str) -> Result<Volume> {
-    let told = access.reading.encoding.as_deref().map(Names::by_name).transpose()?;
-    let first = Scan::new(access, source.clone(), told.unwrap_or_default()).run()?;
-    let names = match told {
-        None if first.undeclared.any() => Names::detected(&first.undeclared),
-        _ => return first.finish(format),
-    };
-    match names.changes(&first.undeclared) {
-        true => Scan::new(access, source, names).run()?.finish(format),
-        false => first.finish(format),
-    }
+    let scan = |names| Scan::new(access, source.clone(), names).run();
+    let (scan, _) = Names::settled(access.reading.encoding.as_deref(), scan, |scan| &scan.undeclared)?;
+    scan.finish(format)
 }
 
 /// The error of what is no cpio.

@@ -88,16 +88,8 @@ fn open(access: &Access, format: &'static str) -> Result<Volume> {
 
 /// Goes through all directories; twice, where names turn out to be in a charset that has to be guessed from all of them.
 fn walked<'a>(access: &'a Access, image: &'a Image, ids: &'a [u32]) -> Result<(Walk<'a>, Names)> {
-    let told = access.reading.encoding.as_deref().map(Names::by_name).transpose()?;
-    let first = Walk::new(access, image, ids, told.unwrap_or_default()).run()?;
-    let names = match told {
-        None if first.undeclared.any() => Names::detected(&first.undeclared),
-        told => return Ok((first, told.unwrap_or_default())),
-    };
-    match names.changes(&first.undeclared) {
-        true => Ok((Walk::new(access, image, ids, names).run()?, names)),
-        false => Ok((first, names)),
-    }
+    let walk = |names| Walk::new(access, image, ids, names).run();
+    Names::settled(access.reading.encoding.as_deref(), walk, |walk| &walk.undeclared)
 }
 
 /// The owners of all files: at most 65536.

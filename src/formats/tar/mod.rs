@@ -79,16 +79,9 @@ fn open(access: &Access, format: &'static str) -> Result<Volume> {
 
 /// Goes through the archive; twice, where names turn out to be in a charset that has to be guessed from all of them.
 fn scanned(access: &Access) -> Result<Saved> {
-    let told = access.reading.encoding.as_deref().map(Names::by_name).transpose()?;
-    let first = Scan::new(access, told.unwrap_or_default()).run()?;
-    let names = match told {
-        None if first.undeclared.any() => Names::detected(&first.undeclared),
-        _ => return first.finish(),
-    };
-    match names.changes(&first.undeclared) {
-        true => Scan::new(access, names).run()?.finish(),
-        false => first.finish(),
-    }
+    let scan = |names| Scan::new(access, names).run();
+    let (scan, _) = Names::settled(access.reading.encoding.as_deref(), scan, |scan| &scan.undeclared)?;
+    scan.finish()
 }
 
 /// The error of what is no tar, or not any more.
