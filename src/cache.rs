@@ -52,19 +52,17 @@ impl Slot {
     }
 }
 
-/// What has to make room, and goes to the second place.
-#[derive(Default)]
-struct Evicted(Vec<(Key, Slot)>);
-
+/// What has to make room goes to the second place, before it is gone here: who looks here and then there finds it.
 #[derive(Clone)]
-struct Evicting;
+struct Evicting(Option<Arc<dyn Below>>);
 
 impl Lifecycle<Key, Slot> for Evicting {
-    type RequestState = Evicted;
+    type RequestState = ();
 
-    fn on_evict(&self, evicted: &mut Evicted, key: Key, slot: Slot) {
-        if slot.goes_below {
-            evicted.0.push((key, slot));
+    fn on_evict(&self, _: &mut (), key: Key, slot: Slot) {
+        let bytes = slot.goes_below.then(|| slot.value.downcast::<Vec<u8>>());
+        if let (Some(below), Some(Ok(bytes))) = (&self.0, bytes) {
+            below.keep(key, bytes);
         }
     }
 }
@@ -86,9 +84,16 @@ const TYPICAL_ITEM: u64 = 128 * 1024;
 
 /// A second place for bytes that memory has no room for: larger and slower. What it loses is decoded again.
 pub trait Below: Send + Sync {
-    fn put(&self, key: Key, bytes: &[u8]);
+    /// Takes bytes at once, without waiting for the place where they go.
+    fn keep(&self, key: Key, bytes: Arc<Vec<u8>>);
 
-    fn get(&self, key: Key) -> Option<Vec<u8>>;
+    /// Puts what was taken where it goes, so that memory is free again: now, or soon while it is little.
+    fn settle(&self);
+
+    fn get(&self, key: Key) -> Option<Arc<Vec<u8>>>;
+
+    /// Whether it is there, as far as is known without reading it.
+    fn contains(&self, key: Key) -> bool;
 }
 
 /// The cache. Cheap to share through an [`Arc`]; made once per process.
@@ -119,7 +124,8 @@ impl Cache {
             .shards(if budget < 64 << 20 { 1 } else { 4 })
             .build()
             .expect("both capacities are given");
-        let inner = Inner::with_options(options, Weigh, DefaultHashBuilder::default(), Evicting);
+        let evicting = Evicting(below.clone());
+        let inner = Inner::with_options(options, Weigh, DefaultHashBuilder::default(), evicting);
         let (owners, loads, asked) = (AtomicU64::new(1), AtomicU64::new(0), AtomicU64::new(0));
         Arc::new(Self { inner, budget, below, keeps_evicted: AtomicBool::new(false), owners, loads, asked })
     }
@@ -178,10 +184,9 @@ impl Cache {
         self.insert(key, Slot::new(value, false));
     }
 
-    /// Keeps bytes that go to the second place when they have to make room here, where they may be asked for again.
+    /// Keeps bytes that go to the second place when they have to make room here.
     pub fn put_over(&self, key: Key, value: Arc<Vec<u8>>) {
-        let goes_below = self.below.is_some() && self.keeps_evicted.load(Ordering::Relaxed);
-        self.insert(key, Slot::new(value, goes_below));
+        self.insert(key, Slot::new(value, self.below.is_some()));
     }
 
     /// Says that anything may be asked for again, as in a mount, and that this is no work which reads all once.
@@ -189,14 +194,15 @@ impl Cache {
         self.keeps_evicted.store(true, Ordering::Relaxed);
     }
 
+    /// Whether this was said.
+    pub fn keeps_evicted(&self) -> bool {
+        self.keeps_evicted.load(Ordering::Relaxed)
+    }
+
     fn insert(&self, key: Key, slot: Slot) {
-        let mut evicted = Evicted::default();
-        self.inner.insert_with_lifecycle(key, slot, &mut evicted);
-        let Some(below) = &self.below else { return };
-        for (key, slot) in evicted.0 {
-            if let Ok(bytes) = slot.value.downcast::<Vec<u8>>() {
-                below.put(key, &bytes);
-            }
+        self.inner.insert(key, slot);
+        if let Some(below) = &self.below {
+            below.settle();
         }
     }
 

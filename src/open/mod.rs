@@ -70,8 +70,8 @@ impl Wishes {
     /// How to open by these wishes, with so many bytes of memory.
     pub fn how(&self, memory: u64, keys: Arc<dyn Keys>, watch: Arc<dyn Watch>) -> How {
         let dir = self.cache_dir.clone().or_else(cache_dir);
-        let spill =
-            dir.as_deref().map(|dir| Arc::new(Spill::new(dir, self.cache_max.unwrap_or(CACHE_MAX))) as Arc<dyn Below>);
+        let most = self.cache_max.unwrap_or(CACHE_MAX);
+        let spill = dir.as_deref().map(|dir| Spill::new(dir, most) as Arc<dyn Below>);
         let indexes = match &self.indexes {
             Indexing::Auto => dir.map(|dir| dir.join("index")),
             Indexing::Nowhere => None,

@@ -37,14 +37,14 @@ static POINTS_USED: AtomicU64 = AtomicU64::new(0);
 /// Decoders that one stream parks; the one that was parked first goes.
 const PARKED: usize = 4;
 
-/// A run that ends shortly before a wanted page goes on to it.
-const JOIN: u64 = 32;
+/// Pages decoded in one go to learn where the end is.
+const STEP: u64 = 32;
 
 /// Skipped pages that are so near before the wanted one are likely to be read soon.
 const NEAR: u64 = 8;
 
-/// A page that is so far behind the nearest point is slow to decode again.
-const FAR: u64 = 16 << 20;
+/// A page that is so far behind the nearest point is slower to decode again than to read from the disk.
+const FAR: u64 = 2 * APART;
 
 /// Spaces of keys in the cache.
 const PAGES: u8 = 0;
@@ -81,7 +81,7 @@ struct State {
     end: Option<u64>,
     /// The end of the furthest page that was decoded.
     furthest: u64,
-    /// Whether memory was not enough for how this stream is read: pages go to the disk.
+    /// Whether memory was not enough for how this stream is read: pages that have to make room go to the disk.
     is_spilling: bool,
     /// Where decoding failed, and how.
     broken: Vec<Broken>,
@@ -185,8 +185,8 @@ impl Forward {
         if let Some(kept) = self.cache.get(key) {
             return Some(kept);
         }
-        let kept = Arc::new(self.cache.below()?.get(key)?);
-        self.cache.put(key, kept.clone());
+        let kept = self.cache.below()?.get(key)?;
+        self.cache.put_over(key, kept.clone());
         self.touch_parked();
         Some(kept)
     }
@@ -207,8 +207,15 @@ impl Forward {
         }
         let mut state = lock(&self.state);
         loop {
-            if let Some(kept) = self.cache.get(self.key(page)) {
-                return Ok(kept);
+            // A run may have come by it just now.
+            let key = self.key(page);
+            if self.cache.contains(key) || self.cache.below().is_some_and(|below| below.contains(key)) {
+                drop(state);
+                if let Some(kept) = self.kept(page) {
+                    return Ok(kept);
+                }
+                state = lock(&self.state);
+                continue;
             }
             if let Some(end) = state.end.filter(|end| page * PAGE as u64 >= *end) {
                 return Err(Error::new(Kind::Damaged, format!("the data end at {end}, more were expected")));
@@ -343,6 +350,9 @@ impl Forward {
 
     /// Keeps a page and gives it to those who wait. False when nobody needs the run to go on.
     fn publish(&self, id: u64, number: u64, wanted: u64, page: Page, point: Option<Point>, apart: &mut u64) -> bool {
+        // First it is kept, and then the run has passed it: who finds neither the page nor a run that comes by it would
+        // decode it again.
+        self.keep(number, wanted, page.clone());
         let mut state = lock(&self.state);
         let end = number * PAGE as u64 + page.len() as u64;
         if page.len() < PAGE || self.stream.len() == Some(end) {
@@ -353,30 +363,34 @@ impl Forward {
             state.add_point(point);
         }
         *apart = state.apart;
-        let is_awaited = state.wanted.get_mut(&number).map(|wanted| wanted.page = Some(page.clone())).is_some();
-        // What is passed on the way to a far place would push out what is used.
-        let is_passed = number + NEAR < wanted && !is_awaited;
-        let is_spilled = is_passed || state.is_spilling;
+        if let Some(wanted) = state.wanted.get_mut(&number) {
+            wanted.page = Some(page);
+        }
         let goes_on = state.runs.iter_mut().find(|run| run.id == id).is_some_and(|run| {
             run.at = number + 1;
             run.at <= run.until
         });
         let is_at_end = state.end == Some(end);
-        let is_far = state.is_far(number);
+        drop(state);
+        self.moved.notify_all();
+        goes_on && !is_at_end
+    }
+
+    fn keep(&self, number: u64, wanted: u64, page: Page) {
+        let state = lock(&self.state);
+        // What is passed on the way to a far place would push out what is used.
+        let is_passed = number + NEAR < wanted && !state.wanted.contains_key(&number);
+        let is_needed_again = state.is_spilling || self.cache.keeps_evicted() && state.is_far(number);
         drop(state);
         let key = self.key(number);
         match self.cache.below() {
-            Some(below) if is_spilled => {
-                below.put(key, &page);
-                if !is_passed {
-                    self.cache.put(key, page);
-                }
+            Some(below) if is_passed => {
+                below.keep(key, page);
+                below.settle();
             }
-            _ if is_far => self.cache.put_over(key, page),
+            Some(_) if is_needed_again => self.cache.put_over(key, page),
             _ => self.cache.put(key, page),
         }
-        self.moved.notify_all();
-        goes_on && !is_at_end
     }
 
     fn park(&self, decoder: Box<dyn Decoder>, at: u64) {
@@ -427,7 +441,7 @@ impl Forward {
                 return Ok(end);
             }
             let next = furthest / PAGE as u64;
-            match self.page(next, next + JOIN) {
+            match self.page(next, next + STEP) {
                 Ok(_) => {}
                 // The end is just there where a page would begin.
                 Err(e) => return lock(&self.state).end.ok_or(e),
@@ -470,18 +484,10 @@ impl State {
         at - before.map_or(0, |before| self.points[before].at) > FAR
     }
 
-    /// Whether a run comes by a page, or can be made to, sooner than one that begins at `start` would.
-    fn is_coming(&mut self, page: u64, start: u64) -> bool {
-        for run in self.runs.iter_mut().filter(|run| run.at <= page) {
-            if run.until >= page {
-                return true;
-            }
-            if page - run.until <= JOIN && run.at * (PAGE as u64) >= start {
-                run.until = page;
-                return true;
-            }
-        }
-        false
+    /// Whether a run comes by a page, or is nearer to it than what begins at `start`: then its decoder goes on to the page
+    /// after it was parked, by the hand of who waits for it.
+    fn is_coming(&self, page: u64, start: u64) -> bool {
+        self.runs.iter().any(|run| run.at <= page && (run.until >= page || run.at * PAGE as u64 >= start))
     }
 
     fn broken_between(&self, start: u64, page: u64) -> Option<Error> {

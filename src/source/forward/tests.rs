@@ -173,14 +173,18 @@ fn a_stream_that_is_shorter_or_longer_than_it_says_is_damaged() {
 
 /// What was put below, by keys.
 #[derive(Default)]
-struct Remembering(Mutex<HashMap<Key, Vec<u8>>>);
+struct Remembering(Mutex<HashMap<Key, Page>>);
 
 impl crate::cache::Below for Remembering {
-    fn put(&self, key: Key, bytes: &[u8]) {
-        lock(&self.0).insert(key, bytes.to_vec());
+    fn keep(&self, key: Key, bytes: Page) {
+        lock(&self.0).insert(key, bytes);
     }
-    fn get(&self, key: Key) -> Option<Vec<u8>> {
+    fn settle(&self) {}
+    fn get(&self, key: Key) -> Option<Page> {
         lock(&self.0).get(&key).cloned()
+    }
+    fn contains(&self, key: Key) -> bool {
+        lock(&self.0).contains_key(&key)
     }
 }
 
