@@ -6,13 +6,19 @@
 //! the next one who asks tries again.
 //!
 //! The eviction is S3-FIFO (`quick_cache`): a scan through a large file does not push out what is used often.
+//!
+//! A few things are large, and costly to make again: decoders that wait to go on. They are kept apart, in the order of their
+//! use, and what they take is missing for all else. The one that was used last stays, however large it is: without it,
+//! whoever reads on would begin at the front.
 
 use crate::error::Result;
+use crate::pool::lock;
+use lru::LruCache;
 use quick_cache::sync::{Cache as Inner, GuardResult};
 use quick_cache::{DefaultHashBuilder, Lifecycle, Weighter};
 use std::any::Any;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// Names one cached thing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -96,10 +102,34 @@ pub trait Below: Send + Sync {
     fn contains(&self, key: Key) -> bool;
 }
 
+/// What lasts: the things that are kept apart.
+struct Lasting {
+    kept: LruCache<Key, (Box<dyn Any + Send>, u64)>,
+    weight: u64,
+    /// Bytes of the budget that are left to them. They come and go all the time: not with each of them all else makes room.
+    given: u64,
+    /// Bytes of the budget that are lent to what is not in the cache.
+    lent: u64,
+}
+
+impl Lasting {
+    /// Takes out what was used longest ago, as long as all together weigh more than this.
+    fn shrink(&mut self, most: u64) -> Vec<Box<dyn Any + Send>> {
+        let mut out = Vec::new();
+        while self.weight > most && self.kept.len() > 1 {
+            let Some((_, (value, weight))) = self.kept.pop_lru() else { break };
+            self.weight -= weight;
+            out.push(value);
+        }
+        out
+    }
+}
+
 /// The cache. Cheap to share through an [`Arc`]; made once per process.
 pub struct Cache {
     inner: Inner<Key, Slot, Weigh, DefaultHashBuilder, Evicting>,
     budget: u64,
+    lasting: Mutex<Lasting>,
     below: Option<Arc<dyn Below>>,
     /// Whether anything is likely to be asked for again.
     keeps_evicted: AtomicBool,
@@ -127,7 +157,8 @@ impl Cache {
         let evicting = Evicting(below.clone());
         let inner = Inner::with_options(options, Weigh, DefaultHashBuilder::default(), evicting);
         let (owners, loads, asked) = (AtomicU64::new(1), AtomicU64::new(0), AtomicU64::new(0));
-        Arc::new(Self { inner, budget, below, keeps_evicted: AtomicBool::new(false), owners, loads, asked })
+        let lasting = Mutex::new(Lasting { kept: LruCache::unbounded(), weight: 0, given: 0, lent: 0 });
+        Arc::new(Self { inner, budget, lasting, below, keeps_evicted: AtomicBool::new(false), owners, loads, asked })
     }
 
     /// How many bytes of the budget may be lent to what is not in the cache.
@@ -138,7 +169,47 @@ impl Cache {
     /// Leaves so many bytes of the budget to what is not in the cache, so that both together keep to it; the last word
     /// counts. More than [`lendable`](Self::lendable) are not lent.
     pub fn lend(&self, bytes: u64) {
-        self.inner.set_capacity(self.budget - bytes.min(self.lendable()));
+        let mut lasting = lock(&self.lasting);
+        lasting.lent = bytes.min(self.lendable());
+        self.leave_room(&lasting);
+    }
+
+    /// All else has what is not lent, and not given to what lasts.
+    fn leave_room(&self, lasting: &Lasting) {
+        let gone = lasting.lent.saturating_add(lasting.given);
+        self.inner.set_capacity(self.budget.saturating_sub(gone).max(self.budget / 8));
+    }
+
+    /// Keeps something that is costly to make again, until it is taken, or others of its kind that were used later need
+    /// the room: all together have half of the budget.
+    pub fn put_lasting<T: Any + Send>(&self, key: Key, value: T, weight: usize) {
+        let weight = weight as u64 + ENTRY_OVERHEAD;
+        let mut lasting = lock(&self.lasting);
+        let before = lasting.kept.put(key, (Box::new(value), weight));
+        lasting.weight += weight;
+        lasting.weight -= before.as_ref().map_or(0, |(_, weight)| *weight);
+        let most = (self.budget - lasting.lent) / 2;
+        let gone = lasting.shrink(most);
+        if lasting.weight > lasting.given || lasting.weight < lasting.given / 4 {
+            lasting.given = lasting.weight;
+            self.leave_room(&lasting);
+        }
+        drop(lasting);
+        drop((before, gone));
+    }
+
+    /// Takes it out again.
+    pub fn take_lasting<T: Any + Send>(&self, key: Key) -> Option<T> {
+        let mut lasting = lock(&self.lasting);
+        let (value, weight) = lasting.kept.pop(&key)?;
+        lasting.weight -= weight;
+        drop(lasting);
+        value.downcast().ok().map(|value| *value)
+    }
+
+    /// Says that it is in use.
+    pub fn touch_lasting(&self, key: Key) {
+        lock(&self.lasting).kept.promote(&key);
     }
 
     /// A number for the keys of something newly opened.
@@ -206,11 +277,6 @@ impl Cache {
         }
     }
 
-    /// Takes a value out.
-    pub fn take<T: Cached>(&self, key: Key) -> Option<Arc<T>> {
-        self.inner.remove(&key).map(|(_, slot)| typed(slot))
-    }
-
     /// What is at the second place, if there is one.
     pub fn below(&self) -> Option<&dyn Below> {
         self.below.as_deref()
@@ -223,7 +289,7 @@ impl Cache {
 
     /// Bytes in use.
     pub fn used(&self) -> u64 {
-        self.inner.weight()
+        self.inner.weight() + lock(&self.lasting).weight
     }
 
     /// How often something was asked for, and how often it had to be loaded.
@@ -233,7 +299,7 @@ impl Cache {
 
     /// The budget in bytes.
     pub fn budget(&self) -> u64 {
-        self.inner.capacity()
+        self.budget - lock(&self.lasting).lent
     }
 }
 
@@ -274,6 +340,25 @@ mod tests {
         cache.lend(0);
         fill();
         assert!(cache.used() > 1 << 19);
+    }
+
+    #[test]
+    fn what_lasts_goes_in_the_order_of_its_use_and_the_last_one_stays() {
+        let cache = Cache::new(1 << 20);
+        (0..200).for_each(|at| drop(cache.get_or_load(key(at), || Ok(vec![0u8; 10_000])).unwrap()));
+        for at in 0..4 {
+            cache.put_lasting(key(1000 + at), at, 200_000);
+            cache.touch_lasting(key(1000));
+        }
+        assert!(cache.used() <= 1 << 20, "{}", cache.used());
+        let there: Vec<u64> = (0..4).filter_map(|at| cache.take_lasting(key(1000 + at))).collect();
+        assert_eq!(there, [0, 3]);
+        cache.put_lasting(key(1), 7u8, 5 << 20);
+        assert_eq!(cache.take_lasting::<u8>(key(1)), Some(7));
+        (0..400).for_each(|at| drop(cache.get_or_load(key(at), || Ok(vec![0u8; 10_000])).unwrap()));
+        cache.put_lasting(key(1), 7u8, 10);
+        (0..400).for_each(|at| drop(cache.get_or_load(key(at), || Ok(vec![0u8; 10_000])).unwrap()));
+        assert!(cache.used() > 1 << 19, "all else has its room again");
     }
 
     #[test]

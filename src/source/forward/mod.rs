@@ -16,7 +16,7 @@
 //! Two or more runs may be under way at different places. A lock is held for bookkeeping only, never while decoding.
 
 use super::{Decoder, Point, ReadAt, Stream};
-use crate::cache::{Cache, Cached, Key};
+use crate::cache::{Cache, Key};
 use crate::error::{Error, Kind, Result};
 use crate::pool::{self, Background, lock};
 use std::collections::HashMap;
@@ -130,15 +130,6 @@ impl Start {
     }
 }
 
-/// A decoder that waits to go on.
-struct Parked(Mutex<Option<Box<dyn Decoder>>>, usize);
-
-impl Cached for Parked {
-    fn weight(&self) -> usize {
-        self.1
-    }
-}
-
 impl Forward {
     pub fn new(stream: Arc<dyn Stream>, cache: Arc<Cache>) -> Result<Arc<Self>> {
         let points = stream.points()?;
@@ -180,6 +171,10 @@ impl Forward {
         Key { owner: self.owner, space: PAGES, at: page }
     }
 
+    fn decoder_key(&self, at: u64) -> Key {
+        Key { owner: self.owner, space: DECODERS, at }
+    }
+
     fn kept(&self, page: u64) -> Option<Page> {
         let key = self.key(page);
         if let Some(kept) = self.cache.get(key) {
@@ -191,13 +186,11 @@ impl Forward {
         Some(kept)
     }
 
-    /// Parked decoders are in use as long as the stream is read, wherever: what comes up from below must not push them out,
-    /// since without them the next who reads further on begins at the front.
+    /// Parked decoders are in use as long as the stream is read, wherever: without them, the next who reads further on begins
+    /// at the front.
     fn touch_parked(&self) {
         let parked = lock(&self.state).parked.clone();
-        for at in parked {
-            self.cache.get::<Parked>(Key { owner: self.owner, space: DECODERS, at });
-        }
+        parked.into_iter().for_each(|at| self.cache.touch_lasting(self.decoder_key(at)));
     }
 
     /// A page; all up to `until` are decoded in the same go, if this has to be.
@@ -257,13 +250,13 @@ impl Forward {
         let parked = match &start {
             Start::Parked(at) => {
                 state.parked.retain(|parked| parked != at);
-                self.cache.take::<Parked>(Key { owner: self.owner, space: DECODERS, at: *at })
+                self.cache.take_lasting::<Box<dyn Decoder>>(self.decoder_key(*at))
             }
             _ => None,
         };
         drop(state);
         let end = RunEnd { forward: self, id };
-        let decoder = match (start, parked.and_then(|parked| lock(&parked.0).take())) {
+        let decoder = match (start, parked) {
             (_, Some(decoder)) => Ok(decoder),
             // It was parked, and had to make room for something else meanwhile.
             (Start::Parked(_), None) => {
@@ -398,15 +391,14 @@ impl Forward {
             return;
         }
         let weight = decoder.weight();
-        let key = |at| Key { owner: self.owner, space: DECODERS, at };
-        self.cache.put(key(at), Arc::new(Parked(Mutex::new(Some(decoder)), weight)));
+        self.cache.put_lasting(self.decoder_key(at), decoder, weight);
         let mut state = lock(&self.state);
         state.parked.retain(|parked| *parked != at);
         state.parked.push(at);
         if state.parked.len() > PARKED {
             let oldest = state.parked.remove(0);
             drop(state);
-            self.cache.take::<Parked>(key(oldest));
+            self.cache.take_lasting::<Box<dyn Decoder>>(self.decoder_key(oldest));
         }
     }
 
@@ -525,8 +517,12 @@ impl State {
 
 impl Drop for Forward {
     fn drop(&mut self) {
-        let used: u64 = lock(&self.state).points.iter().map(|p| p.state.len() as u64).sum();
+        let state = std::mem::take(&mut *lock(&self.state));
+        let used: u64 = state.points.iter().map(|p| p.state.len() as u64).sum();
         POINTS_USED.fetch_sub(used, Ordering::Relaxed);
+        for at in state.parked {
+            self.cache.take_lasting::<Box<dyn Decoder>>(self.decoder_key(at));
+        }
     }
 }
 

@@ -222,3 +222,71 @@ fn a_stream_without_points_is_decoded_once_though_memory_is_small() {
         assert_eq!(again == 0, apart == 0 && keeps, "{apart} {keeps}: {again}");
     }
 }
+
+/// Like [`Counting`], with decoders that are heavy.
+struct Heavy(Counting, usize);
+
+impl Stream for Heavy {
+    fn start(&self, from: Option<&Point>) -> Result<Box<dyn Decoder>> {
+        Ok(Box::new(HeavyAt(self.0.start(from)?, self.1)))
+    }
+
+    fn len(&self) -> Option<u64> {
+        self.0.len()
+    }
+}
+
+struct HeavyAt(Box<dyn Decoder>, usize);
+
+impl Decoder for HeavyAt {
+    fn read(&mut self, into: &mut [u8]) -> Result<usize> {
+        self.0.read(into)
+    }
+
+    fn weight(&self) -> usize {
+        self.1
+    }
+}
+
+#[test]
+fn who_reads_on_goes_on_however_large_the_dictionary() {
+    for weight in [1 << 20, 64 << 20] {
+        let stream = counting();
+        let decoded = stream.decoded.clone();
+        let forward = Forward::new(Arc::new(Heavy(stream, weight)), Cache::new(4 << 20)).unwrap();
+        (0..=LEN).step_by(70_000).for_each(|at| check(&forward, at, 70_000));
+        assert_eq!(decoded.load(Ordering::Relaxed), LEN, "{weight}");
+    }
+}
+
+#[test]
+fn who_jumps_back_and_forth_decodes_once_where_pages_go_to_the_disk() {
+    let len = 40 << 20;
+    let stream = Counting { len, ..counting() };
+    let decoded = stream.decoded.clone();
+    let cache = Cache::over(4 << 20, Some(Arc::new(Remembering::default())));
+    cache.keep_evicted();
+    let forward = Forward::new(Arc::new(Heavy(stream, 3 << 20)), cache).unwrap();
+    // In an order that has nothing to do with that of the stream; a few at its front are nearer than the disk.
+    (4..40u64).map(|n| n * 7 % 36 + 4).for_each(|n| check_in(&forward, len, n << 20, 1 << 20));
+    assert_eq!(decoded.load(Ordering::Relaxed), len);
+}
+
+#[test]
+fn a_far_page_is_left_to_the_decoder_that_is_on_its_way() {
+    let len = 40 << 20;
+    let stream = Counting { len, ..counting() };
+    let decoded = stream.decoded.clone();
+    let forward = Forward::new(Arc::new(stream), Cache::new(64 << 20)).unwrap();
+    let start = std::sync::Barrier::new(8);
+    std::thread::scope(|scope| {
+        for thread in 0..8u64 {
+            let (forward, start) = (&forward, &start);
+            scope.spawn(move || {
+                start.wait();
+                check_in(forward, len, (thread * 5 + 3) << 20, 1 << 20);
+            });
+        }
+    });
+    assert!(decoded.load(Ordering::Relaxed) <= len, "{}", decoded.load(Ordering::Relaxed));
+}
