@@ -12,13 +12,12 @@
 //! whoever reads on would begin at the front.
 
 use crate::error::Result;
-use crate::pool::lock;
 use lru::LruCache;
 use quick_cache::sync::{Cache as Inner, GuardResult};
 use quick_cache::{DefaultHashBuilder, Lifecycle, Weighter};
 use std::any::Any;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Names one cached thing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -169,9 +168,13 @@ impl Cache {
     /// Leaves so many bytes of the budget to what is not in the cache, so that both together keep to it; the last word
     /// counts. More than [`lendable`](Self::lendable) are not lent.
     pub fn lend(&self, bytes: u64) {
-        let mut lasting = lock(&self.lasting);
+        let mut lasting = self.lasting();
         lasting.lent = bytes.min(self.lendable());
         self.leave_room(&lasting);
+    }
+
+    fn lasting(&self) -> MutexGuard<'_, Lasting> {
+        self.lasting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All else has what is not lent, and not given to what lasts.
@@ -184,7 +187,7 @@ impl Cache {
     /// the room: all together have half of the budget.
     pub fn put_lasting<T: Any + Send>(&self, key: Key, value: T, weight: usize) {
         let weight = weight as u64 + ENTRY_OVERHEAD;
-        let mut lasting = lock(&self.lasting);
+        let mut lasting = self.lasting();
         let before = lasting.kept.put(key, (Box::new(value), weight));
         lasting.weight += weight;
         lasting.weight -= before.as_ref().map_or(0, |(_, weight)| *weight);
@@ -200,7 +203,7 @@ impl Cache {
 
     /// Takes it out again.
     pub fn take_lasting<T: Any + Send>(&self, key: Key) -> Option<T> {
-        let mut lasting = lock(&self.lasting);
+        let mut lasting = self.lasting();
         let (value, weight) = lasting.kept.pop(&key)?;
         lasting.weight -= weight;
         drop(lasting);
@@ -209,7 +212,7 @@ impl Cache {
 
     /// Says that it is in use.
     pub fn touch_lasting(&self, key: Key) {
-        lock(&self.lasting).kept.promote(&key);
+        self.lasting().kept.promote(&key);
     }
 
     /// A number for the keys of something newly opened.
@@ -289,7 +292,7 @@ impl Cache {
 
     /// Bytes in use.
     pub fn used(&self) -> u64 {
-        self.inner.weight() + lock(&self.lasting).weight
+        self.inner.weight() + self.lasting().weight
     }
 
     /// How often something was asked for, and how often it had to be loaded.
@@ -299,7 +302,7 @@ impl Cache {
 
     /// The budget in bytes.
     pub fn budget(&self) -> u64 {
-        self.budget - lock(&self.lasting).lent
+        self.budget - self.lasting().lent
     }
 }
 
