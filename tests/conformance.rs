@@ -320,7 +320,7 @@ fn rar_archives() {
 
 #[test]
 fn tar_archives() {
-    let python = "python3 -c \"import tarfile, sys; tarfile.open(sys.argv[1], 'w', format=FORMAT).add('.')\" $A";
+    let python = "python3 -c \"import tarfile, sys; t = tarfile.open(sys.argv[1], 'w', format=FORMAT); t.add('.'); t.close()\" $A";
     let by_python = |format: &str| -> &'static str { python.replace("FORMAT", format).leak() };
     all_conform(&[
         made("gnu.tar", "tar --format=gnu -cf $A .", ALL),
