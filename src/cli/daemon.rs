@@ -303,7 +303,7 @@ fn serve(plan: &Mounting, how: &How, ready: impl FnOnce(&Ready, &Mounting) -> Re
     }
     let told = ready(&facts, plan).inspect_err(|_| drop(place::unmount(&plan.mountpoint, true)));
     let served = mounted.wait();
-    let stored = mounted.sync();
+    let stored = mounted.sync().and_then(|()| mounted.settle());
     drop(mounted);
     drop(entry);
     plan.undo();
@@ -332,7 +332,7 @@ fn bring_up(plan: &Mounting, how: &How) -> Result<(Mounted, Entry, Ready)> {
 fn open_to_write(plan: &Mounting, how: &How) -> Result<crate::formats::Volume> {
     let options = &plan.options;
     let claim = Claim { mountpoint: Some(plan.mountpoint.clone()), break_lock: options.break_lock };
-    locking(&plan.source, || crate::open::open_claimed(&plan.source, how, &claim, options.upkeep))
+    locking(&plan.source, || crate::open::open_claimed(&plan.source, how, &claim, options.upkeep, options.read_write))
 }
 
 /// How long a process that is not there any more may still have a lock.

@@ -84,6 +84,7 @@ fn perform(cli: &Cli) -> Result<u8> {
         Verb::Mount(given) => daemon::mount(given, common),
         Verb::Umount(given) => unmount::umount(given),
         Verb::Sync(given) => unmount::sync(given),
+        Verb::Commit(given) => unmount::commit(given),
         Verb::Status(given) => unmount::status(given),
         Verb::List(given) => unmount::list(given),
         Verb::Log(given) => history::log(given),

@@ -7,7 +7,7 @@ use crate::error::{Error, Kind, Result};
 use crate::mount::busy::{self, Holder};
 use crate::mount::place;
 use crate::mount::session::{self, Live, Register, absolute};
-use crate::vfs::{STATUS, Status};
+use crate::vfs::{SETTLE, STATUS, Status};
 use serde_json::json;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -46,19 +46,42 @@ pub fn umount(given: &args::Umount) -> Result<u8> {
 
 /// Makes durable what was written to a mount.
 pub fn sync(given: &args::Sync) -> Result<u8> {
+    for_each_written(&given.named, place::sync)
+}
+
+/// Brings what was written to a mount into its archive.
+pub fn commit(given: &args::Commit) -> Result<u8> {
+    for_each_written(&given.named, |place| {
+        place::sync(place)?;
+        settle(place)
+    })
+}
+
+fn for_each_written(named: &[PathBuf], work: impl Fn(&Path) -> Result<()>) -> Result<u8> {
     let register = Register::of_user();
-    let wanted: Vec<PathBuf> = match given.named.is_empty() {
+    let wanted: Vec<PathBuf> = match named.is_empty() {
         true => register.live()?.iter().filter(|live| live.session.mode == "rw").map(Live::mountpoint).collect(),
-        false => given.named.clone(),
+        false => named.to_vec(),
     };
     for named in &wanted {
         let place = match register.find(named)? {
             Some(live) => live.mountpoint(),
             None => of_no_register(named)?,
         };
-        place::sync(&place)?;
+        work(&place)?;
     }
     Ok(exit::OK)
+}
+
+/// The daemon tells an error by its number; what it was is in the status.
+fn settle(place: &Path) -> Result<()> {
+    let done = rustix::fs::setxattr(place, SETTLE, b"", rustix::fs::XattrFlags::empty());
+    done.map_err(|e| {
+        let why = asked(place).ok().and_then(|text| serde_json::from_slice::<Status>(&text).ok());
+        let why = why.and_then(|status| status.errors.first().map(|failure| failure.what.clone()));
+        let what = why.unwrap_or_else(|| std::io::Error::from(e).to_string());
+        Error::io(e.into(), format!("{}: the changes stay in the journal: {what}", place.display()))
+    })
 }
 
 /// Tells how a mount is doing.
@@ -88,6 +111,10 @@ fn in_words(status: &Status) -> String {
             format!("{size} in {changes} not stored yet, for {:.1} s (commit {sequence})\n", status.waiting)
         }
     };
+    if status.unsettled > 0 {
+        let (size, changes) = (say::size(status.unsettled_bytes), say::counted(status.unsettled, "change", "changes"));
+        told.push_str(&format!("{size} in {changes} are in the journal and not in the archive yet\n"));
+    }
     if let Some(error) = &status.last_error {
         told.push_str(&format!("the last commit failed: {error}\n"));
     }
@@ -140,7 +167,7 @@ pub fn one(register: &Register, named: &Path, lazy: bool, wait: bool) -> Result<
         match place::sync(&place) {
             // Who may not look into it may unmount it; the daemon stores what there is.
             Err(e) if e.kind() == Kind::Denied => {}
-            done => done?,
+            done => done.and_then(|()| settle(&place))?,
         }
     }
     // A mount that lost its daemon answers nothing, and whoever is inside cannot use it.

@@ -96,7 +96,7 @@ impl Packing {
             Format::St => Box::new(st::Packer { level, segmentation: self.segmentation, threads, filter, again: None }),
             Format::Zip => {
                 let method = given.method.map_or(zip::pack::Method::Deflate, method);
-                Box::new(ZipPacker { method, level, threads, filter, password })
+                Box::new(ZipPacker { method, level, threads, filter, password, is_whole: false })
             }
             Format::SevenZ => Box::new(SevenzPacker { level, threads, filter, password }),
             Format::Tar => tar(None),

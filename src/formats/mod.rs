@@ -9,6 +9,7 @@ pub mod cpio;
 mod entries;
 pub mod folder;
 pub mod iso9660;
+pub mod journal;
 mod links;
 mod names;
 mod parts;
@@ -34,9 +35,9 @@ pub use upkeep::Upkeep;
 
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
-use crate::key::{Keys, NoKeys};
-use crate::source::{Held, ReadAt, Store};
-use crate::tree::{Changes, Owner, Time, Tree};
+use crate::key::{Keys, NoKeys, Secret};
+use crate::source::{Held, ReadAt, Stamp, Store};
+use crate::tree::{Changes, Merged, Owner, Renumbered, Time, Tree};
 use std::io::{Seek, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -254,6 +255,21 @@ pub trait Format: Sync {
     }
 
     fn open(&self, access: Access) -> Result<Volume>;
+
+    /// Opens a file that is held, to change it. Nothing where this format, or this archive, can only be read.
+    fn open_to_settle(&self, _access: Access) -> Result<Option<Settling>> {
+        Ok(None)
+    }
+}
+
+/// An archive that takes changes all at once.
+pub struct Settling {
+    pub volume: Volume,
+    pub settle: Arc<dyn Settle>,
+    /// From this number on, nodes are new.
+    pub first_new: u64,
+    /// Of an archive that is encrypted.
+    pub password: Option<Secret>,
 }
 
 /// Takes changes into the container that a tree came from.
@@ -287,8 +303,65 @@ pub trait Writer: Send + Sync {
         Ok(0)
     }
 
+    /// Brings into the archive what was committed beside it. A tree that stands in for the one before, and shows the same,
+    /// is handed to `show`.
+    ///
+    /// # Errors
+    /// Then all is as it was.
+    fn settle(&self, _watch: &dyn Watch, _show: &mut dyn FnMut(Arc<dyn Tree>)) -> Result<Settled> {
+        Ok(Settled::default())
+    }
+
+    /// What is committed and not in the archive yet.
+    fn unsettled(&self) -> Settled {
+        Settled::default()
+    }
+
+    /// Bytes of names and values that the extended attributes of one inode may have together, where the format takes less
+    /// than anybody else. More is refused when it is asked for, since what was taken has to be kept.
+    fn xattrs_max(&self) -> usize {
+        usize::MAX
+    }
+
     /// The number of the last commit.
     fn sequence(&self) -> u64;
+
+    /// The file that changes go to, when that is no longer the one that was opened.
+    fn refuge(&self) -> Option<PathBuf> {
+        None
+    }
+
+    /// Bytes that are free on the medium.
+    fn free(&self) -> Result<u64>;
+}
+
+/// Changes that went into an archive, or are to go there: entries and bytes of contents.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settled {
+    pub entries: u64,
+    pub bytes: u64,
+}
+
+/// Makes an archive anew, with changes in it. There is one for each file: who has it holds the lock.
+pub trait Settle: Send + Sync {
+    /// What the archive is now.
+    fn stamp(&self) -> Result<Stamp>;
+
+    /// Brings changes into the archive, all of them or none, and opens it anew. `merged` is the archive with the changes,
+    /// `archive` the archive without them, which knows the numbers that it gave to its inodes itself. `expect` is told what
+    /// the archive will be, before anybody can see it so: from then on it may have happened.
+    fn settle(
+        &self,
+        merged: &Merged,
+        archive: &Renumbered,
+        expect: &mut dyn FnMut(&Stamp) -> Result<()>,
+        watch: &dyn Watch,
+    ) -> Result<Arc<dyn Tree>>;
+
+    /// As [`Writer::xattrs_max`].
+    fn xattrs_max(&self) -> usize {
+        usize::MAX
+    }
 
     /// The file that changes go to, when that is no longer the one that was opened.
     fn refuge(&self) -> Option<PathBuf> {
@@ -425,6 +498,14 @@ fn open_whole(access: Access) -> Result<Volume> {
         Some(format) => format.open(access),
         None => Err(Error::new(Kind::NotRecognised, format!("{}: not an archive of a known format", access.name))
             .hint(format!("stmount reads {}", NAMES))),
+    }
+}
+
+/// Opens a file that is held with the format that recognises it, to change it. Nothing where it can only be read.
+pub fn open_to_settle(access: Access) -> Result<Option<Settling>> {
+    match format_of(&*access.bytes, &access.name)? {
+        Some(format) => format.open_to_settle(access),
+        None => Ok(None),
     }
 }
 

@@ -28,6 +28,11 @@ impl Slips {
         Ok(())
     }
 
+    /// Whether all is as it should be.
+    pub fn is_empty(&self) -> bool {
+        self.found.is_empty()
+    }
+
     /// For a person.
     pub fn notes(self) -> Vec<String> {
         let note = |(what, count): (&str, u64)| match count {

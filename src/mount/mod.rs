@@ -100,6 +100,11 @@ impl Mounted {
         self.vfs.sync()
     }
 
+    /// Brings into the archive what is in its journal.
+    pub fn settle(&self) -> Result<()> {
+        self.vfs.settle()
+    }
+
     /// Waits until the mount is gone, whoever unmounted it.
     ///
     /// # Errors

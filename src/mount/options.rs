@@ -25,6 +25,8 @@ pub enum Case {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     pub read_only: bool,
+    /// Also archives of other makers take changes.
+    pub read_write: bool,
     /// Show what others commit to a container that is mounted read-only.
     pub follow: bool,
     /// Write to a container that a process of another machine seems to write to. Not used below, as `cachesize`.
@@ -69,6 +71,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             read_only: false,
+            read_write: false,
             follow: false,
             break_lock: false,
             commit: None,
@@ -105,7 +108,7 @@ type SetValue = fn(&mut Options, &str) -> Result<()>;
 /// Options without a value.
 const FLAGS: &[(&str, SetFlag)] = &[
     ("ro", |o| o.read_only = true),
-    ("rw", |o| o.read_only = false),
+    ("rw", |o| (o.read_only, o.read_write) = (false, true)),
     ("break-lock", |o| o.break_lock = true),
     ("follow", |o| (o.read_only, o.follow) = (true, true)),
     ("allow-other", |o| o.allow_other = true),

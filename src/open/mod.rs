@@ -11,17 +11,20 @@ mod follow;
 mod nested;
 pub mod process;
 mod record;
+mod sidecar;
 
 pub use follow::follow;
 pub use record::{Claim, record_of};
 
 use crate::cache::{Below, Cache};
 use crate::error::{Error, Kind, Result, Within};
+use crate::formats::journal::{self, Journaled, Journals, Replayed};
 use crate::formats::{self, Access, Reading, Remembered, Unwatched, Upkeep, Volume, Volumes, Watch, folder};
 use crate::key::Keys;
-use crate::source::{FileSource, Held, ReadAt, Spill};
+use crate::source::{FileSource, Held, ReadAt, Spill, Store};
 use crate::tree::{Owner, Time, Union};
 use beside::{Beside, Indexes};
+use sidecar::Sidecar;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -33,6 +36,8 @@ pub struct How {
     pub watch: Arc<dyn Watch>,
     /// Where indexes are kept of what is slow to open.
     pub indexes: Option<PathBuf>,
+    /// Where a journal is that can be nowhere else.
+    pub caches: Option<PathBuf>,
     /// How deep archives inside of archives are shown as folders; 0 for not at all.
     pub depth: u32,
 }
@@ -72,6 +77,7 @@ impl Wishes {
         let dir = self.cache_dir.clone().or_else(cache_dir);
         let most = self.cache_max.unwrap_or(CACHE_MAX);
         let spill = dir.as_deref().map(|dir| Spill::new(dir, most) as Arc<dyn Below>);
+        let caches = dir.clone();
         let indexes = match &self.indexes {
             Indexing::Auto => dir.map(|dir| dir.join("index")),
             Indexing::Nowhere => None,
@@ -85,7 +91,7 @@ impl Wishes {
             max_entries: self.max_entries.unwrap_or(formats::MAX_ENTRIES),
             ..Reading::default()
         };
-        How { cache: Cache::over(memory, spill), reading: Arc::new(reading), watch, indexes, depth: self.depth }
+        How { cache: Cache::over(memory, spill), reading: Arc::new(reading), watch, indexes, caches, depth: self.depth }
     }
 }
 
@@ -101,7 +107,7 @@ fn cache_dir() -> Option<PathBuf> {
 impl How {
     /// As plain as can be.
     pub fn new(cache: Arc<Cache>) -> Self {
-        Self { cache, reading: Arc::default(), watch: Arc::new(Unwatched), indexes: None, depth: 0 }
+        Self { cache, reading: Arc::default(), watch: Arc::new(Unwatched), indexes: None, caches: None, depth: 0 }
     }
 }
 
@@ -216,20 +222,73 @@ fn claimed(path: &Path, cache: Arc<Cache>, claim: &Claim) -> Result<Access> {
 /// # Errors
 /// `Locked` when somebody else has it open to change it.
 pub fn open_to_write(path: &Path, cache: Arc<Cache>) -> Result<Volume> {
-    open_claimed(path, &How::new(cache), &Claim::default(), Upkeep::default())
+    open_claimed(path, &How::new(cache), &Claim::default(), Upkeep::default(), false)
 }
 
 /// The same, for a mount. Of all formats only the container of this project is changed in place; others are opened to be
-/// read.
-pub fn open_claimed(path: &Path, how: &How, claim: &Claim, upkeep: Upkeep) -> Result<Volume> {
+/// read, unless it is `wanted` that they take changes.
+pub fn open_claimed(path: &Path, how: &How, claim: &Claim, upkeep: Upkeep, wanted: bool) -> Result<Volume> {
     if how.depth > 0 || !is_container(path) {
-        return open_as(path, how);
+        return if wanted { open_journaled(path, how, claim) } else { open_beside_journal(path, how) };
     }
     match claimed(path, how.cache.clone(), claim) {
         Ok(access) => formats::open(Access { upkeep, ..access }),
         Err(e) if matches!(e.kind(), Kind::Denied | Kind::ReadOnly) => open_as(path, how),
         Err(e) => Err(e),
     }
+}
+
+/// Opens an archive to be read, and tells of changes that are not in it.
+fn open_beside_journal(path: &Path, how: &How) -> Result<Volume> {
+    let mut volume = open_as(path, how)?;
+    if path.is_file() {
+        let journals = Sidecar::of(path, how.caches.as_deref());
+        match journal::standing(&journals, &FileSource::open(path)?) {
+            Ok(journal::Standing::Clean) => {}
+            Ok(_) => volume.notes.push(format!(
+                "{} has changes that are not in the archive: `-o rw` shows them, and brings them into it",
+                journals.path().display()
+            )),
+            Err(e) => volume.notes.push(e.to_string()),
+        }
+    }
+    Ok(volume)
+}
+
+/// Opens an archive with a journal beside it.
+///
+/// # Errors
+/// `ReadOnly` when its format, or this archive, can only be read.
+fn open_journaled(path: &Path, how: &How, claim: &Claim) -> Result<Volume> {
+    let only_read = |why: &str| {
+        Error::new(Kind::ReadOnly, format!("{}: {why}", path.display()))
+            .hint("without -o rw it is mounted to be read; stmount convert makes a .st of it, which takes changes")
+    };
+    if how.depth > 0 || !path.is_file() {
+        return Err(only_read("only a single archive takes changes"));
+    }
+    let access =
+        Access { reading: how.reading.clone(), watch: how.watch.clone(), ..claimed(path, how.cache.clone(), claim)? };
+    let journals = Sidecar::of(path, how.caches.as_deref());
+    let held = access.held.clone().expect("what is claimed is held");
+    if let journal::Standing::Torn(len) = journal::standing(&journals, &*held)? {
+        log::info!("{}: what an attempt to write it has left is cut off", path.display());
+        held.set_len(len)?;
+        held.sync()?;
+    }
+    let settling =
+        formats::open_to_settle(access)?.ok_or_else(|| only_read("its format, or this archive, can only be read"))?;
+    let formats::Settling { volume, settle, first_new, password } = settling;
+    let (writer, replayed) = Journaled::new(volume.tree, first_new, settle, Box::new(journals), password)?;
+    let mut notes = volume.notes;
+    if replayed.batches > 0 {
+        let Replayed { entries, bytes, .. } = replayed;
+        notes.push(format!(
+            "{entries} changes with {bytes} bytes came from its journal, and are not in the archive yet"
+        ));
+    }
+    let tree = writer.tree();
+    Ok(Volume { tree, notes, writer: Some(Arc::new(writer)), cache: Some(how.cache.clone()), ..volume })
 }
 
 fn is_container(path: &Path) -> bool {

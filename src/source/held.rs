@@ -21,7 +21,7 @@ use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// Bytes that are copied at a time.
@@ -50,6 +50,8 @@ pub struct Held {
     is_salvage: bool,
     /// Whether others are kept out by a lock.
     is_locked: bool,
+    /// Whether the lock goes with this: not, when the file has become that of another.
+    is_keeper: AtomicBool,
     /// What tells others that it is held, where they cannot see the lock.
     sign: Mutex<Option<Sign>>,
 }
@@ -88,7 +90,14 @@ impl Held {
         let len = AtomicU64::new(file.len()?);
         let (path, origin) = (path.to_owned(), origin.to_owned());
         let place = Place { file: Arc::new(file), path, origin, refuge: None, target };
-        Ok(Self { place: RwLock::new(place), len, is_salvage, is_locked, sign: Mutex::default() })
+        Ok(Self {
+            place: RwLock::new(place),
+            len,
+            is_salvage,
+            is_locked,
+            is_keeper: AtomicBool::new(true),
+            sign: Mutex::default(),
+        })
     }
 
     pub fn is_locked(&self) -> bool {
@@ -119,7 +128,8 @@ impl Held {
         self.place.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn file(&self) -> Arc<FileSource> {
+    /// The file as it is now. What it is replaced by later is another one: who reads this reads on in it.
+    pub fn file(&self) -> Arc<FileSource> {
         self.place.read().unwrap_or_else(PoisonError::into_inner).file.clone()
     }
 
@@ -185,6 +195,35 @@ impl Held {
         Self::new(file, &draft, &place.origin, Some(target))
     }
 
+    /// An empty file beside this one that is to take its place. It has no name that lasts before that.
+    pub fn sibling(&self) -> Result<Self> {
+        let place = self.place();
+        let (file, draft) = draft(&place.path, &place.file.file().metadata()?)?;
+        Self::new(file, &draft, &place.path, Some(OsString::new()))
+    }
+
+    /// Lets another file, which is complete, take the place of this one, under its name, with its mode, owner and
+    /// attributes. Who reads the old one reads on in it.
+    ///
+    /// # Errors
+    /// Then the old one is where it was.
+    pub fn supplant(&self, by: Self) -> Result<()> {
+        let (place, new) = (self.place(), by.place());
+        if self.standing()? != Standing::Ours {
+            return Err(Error::new(Kind::Changed, format!("{} was changed by somebody else", place.path.display())));
+        }
+        let failed = |e| Error::io(e, format!("cannot put the new archive in the place of {}", place.path.display()));
+        copy_xattrs(place.file.file(), new.file.file());
+        new.file.file().sync_all().map_err(failed)?;
+        fs::rename(&new.path, &place.path).map_err(failed)?;
+        by.change_place(|place| place.target = None);
+        by.is_keeper.store(false, Relaxed);
+        self.len.store(new.file.len()?, Relaxed);
+        self.change_place(|place| place.file = new.file);
+        let dir = place.path.parent().unwrap_or(Path::new("/"));
+        File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)
+    }
+
     /// Gives a file beside another its name, after what it holds was made durable.
     pub fn publish(&self) -> Result<PathBuf> {
         let place = self.place();
@@ -219,6 +258,10 @@ impl Drop for Held {
         let place = self.place();
         if place.target.is_some() {
             let _ = fs::remove_file(&place.path);
+        }
+        // Who still reads the file keeps nobody from writing it.
+        if self.is_keeper.load(Relaxed) {
+            place.file.unlock();
         }
     }
 }
@@ -279,6 +322,20 @@ fn rename_free(path: &Path, target: &OsString) -> std::io::Result<PathBuf> {
         }
     }
     Err(ErrorKind::AlreadyExists.into())
+}
+
+/// Extended attributes of one file for another, as far as the file system takes them.
+fn copy_xattrs(from: &File, to: &File) {
+    let mut names = vec![0; 64 << 10];
+    let Ok(len) = rustix::fs::flistxattr(from, &mut names[..]) else { return };
+    for name in names[..len].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        let mut value = vec![0; 64 << 10];
+        let got = rustix::fs::fgetxattr(from, name, &mut value[..]);
+        let set = got.and_then(|len| rustix::fs::fsetxattr(to, name, &value[..len], rustix::fs::XattrFlags::empty()));
+        if let Err(e) = set {
+            log::debug!("an extended attribute of the archive is lost: {e}");
+        }
+    }
 }
 
 /// Copies the front of a file, by the file system where it can.

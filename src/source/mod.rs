@@ -11,6 +11,7 @@ mod memory;
 mod shelf;
 mod span;
 mod spill;
+mod stamp;
 mod stream;
 pub mod streams;
 mod summed;
@@ -23,6 +24,7 @@ pub use memory::Memory;
 pub use shelf::Shelf;
 pub use span::{Part, Span};
 pub use spill::Spill;
+pub use stamp::Stamp;
 pub use stream::{Decoder, Point, Stream};
 pub use summed::{Crc, NoSum, Sum, Summed};
 

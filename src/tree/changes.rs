@@ -1,6 +1,6 @@
 //! What differs from a tree: the inodes and the names that were changed, as they are now.
 
-use super::{Attr, Draft, Kind, NameBuf, Node, Xattr};
+use super::{Attr, Draft, Kind, NameBuf, Node, PartFrom, Touched, Xattr};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -25,6 +25,30 @@ impl Inode {
     pub fn new(attr: Attr, is_new: bool) -> Self {
         Self { attr, draft: None, under: None, target: None, xattrs: None, is_new }
     }
+
+    /// Bytes that are data, about.
+    pub fn allocated(&self) -> u64 {
+        let Some(draft) = &self.draft else { return self.attr.allocated };
+        data(draft, self.allocated_below())
+    }
+
+    /// Bytes of data that the draft lies over.
+    pub fn allocated_below(&self) -> u64 {
+        self.under.as_ref().map_or(self.attr.allocated, |under| data(under, self.attr.allocated))
+    }
+}
+
+/// Bytes of data in a draft over so many. Where holes are below is not asked: no more counts of it than there is.
+fn data(draft: &Draft, below: u64) -> u64 {
+    let (mut touched, mut seen) = (0, 0);
+    for part in draft.parts(0..draft.size()) {
+        match part.from {
+            PartFrom::Touched(Touched::Hole) | PartFrom::Nothing => {}
+            PartFrom::Touched(_) => touched += part.len,
+            PartFrom::Below => seen += part.len,
+        }
+    }
+    touched + below.min(seen)
 }
 
 /// What is in a directory under a name: a node, or nothing any more.
@@ -45,6 +69,11 @@ impl Changes {
 
     pub fn name(&self, dir: Node, name: &[u8]) -> Option<Named> {
         self.names.get(&dir)?.get(name).copied()
+    }
+
+    /// Whether an inode is one that the tree has not.
+    pub fn is_new(&self, node: Node) -> bool {
+        matches!(self.nodes.get(&node), Some(Some(inode)) if inode.is_new)
     }
 
     pub fn set_name(&mut self, dir: Node, name: NameBuf, to: Named) {

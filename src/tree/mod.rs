@@ -9,7 +9,9 @@ mod changes;
 mod draft;
 mod filter;
 mod forest;
+mod merged;
 mod name;
+mod renumbered;
 mod union;
 mod walk;
 
@@ -19,7 +21,9 @@ pub use changes::{Changes, Inode, Named};
 pub use draft::{Draft, From as PartFrom, Part, Touched};
 pub use filter::Filter;
 pub use forest::{Entry, Forest, list_as};
+pub use merged::{Drafted, Merged, list_over};
 pub use name::{Name, NameBuf};
+pub use renumbered::Renumbered;
 pub use union::Union;
 pub use walk::{find_path, path_display};
 

@@ -2,7 +2,7 @@
 //! memory.
 
 use super::live::Live;
-use crate::formats::Give;
+use crate::formats::{Give, Unwatched};
 use crate::pool::lock;
 use std::sync::atomic::{AtomicBool, Ordering::AcqRel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -14,13 +14,15 @@ use std::time::Duration;
 pub struct Commit {
     /// A change waits at most so long.
     pub after: Duration,
+    /// What is in a journal is brought into the archive when nothing was changed for so long.
+    pub settle: Duration,
     /// At so many bytes in memory a commit begins. At twice as many, who writes waits for it.
     pub dirty: u64,
 }
 
 impl Default for Commit {
     fn default() -> Self {
-        Self { after: Duration::from_secs(5), dirty: 64 << 20 }
+        Self { after: Duration::from_secs(5), settle: Duration::from_secs(60), dirty: 64 << 20 }
     }
 }
 
@@ -98,12 +100,35 @@ impl Drop for Committer {
     }
 }
 
+fn settle(live: &Live) {
+    match live.settle(&Unwatched) {
+        Ok(settled) if settled.entries > 0 => log::info!("{} changes are in the archive", settled.entries),
+        Ok(_) => {}
+        Err(e) => log::error!("changes are in the journal, and not in the archive: {e}"),
+    }
+}
+
 fn run(live: &Live, when: Commit) {
     let pulse = &live.pulse;
     let mut signals = lock(&pulse.signals);
+    // Changes from before, of a journal that was found.
+    let mut settles = true;
     loop {
         while !signals.changed && !signals.full && !signals.closing {
-            signals = pulse.wake.wait(signals).unwrap_or_else(PoisonError::into_inner);
+            if !settles {
+                signals = pulse.wake.wait(signals).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let is_quiet = |s: &mut Signals| !s.changed && !s.full && !s.closing;
+            let waited = pulse.wake.wait_timeout_while(signals, when.settle, is_quiet);
+            let (back, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+            signals = back;
+            if waited.timed_out() {
+                drop(signals);
+                settle(live);
+                settles = false;
+                signals = lock(&pulse.signals);
+            }
         }
         if signals.changed && !signals.full && !signals.closing {
             let waited = pulse.wake.wait_timeout_while(signals, when.after, |s| !s.full && !s.closing);
@@ -116,7 +141,10 @@ fn run(live: &Live, when: Commit) {
         drop(signals);
         pulse.awake.store(false, std::sync::atomic::Ordering::Release);
         match live.sync() {
-            Ok(()) => live.upkeep(Give::Worthwhile),
+            Ok(()) => {
+                live.upkeep(Give::Worthwhile);
+                settles = true;
+            }
             Err(e) => {
                 log::error!("changes are not stored yet: {e}");
                 pulse.changed();

@@ -12,14 +12,15 @@
 use super::commit::Pulse;
 use super::status::{Failures, Status};
 use crate::error::{Error, Kind as ErrorKind, Result};
-use crate::formats::{Give, Writer};
+use crate::formats::{Give, Settled, Watch, Writer};
 use crate::pool::lock;
 use crate::source::ReadAt;
 use crate::tree::{
-    Attr, Changes, Draft, Inode, Name, NameBuf, Named, Node, Owner, PartFrom, Time, Totals, Touched, Tree, Visit, Xattr,
+    Attr, Changes, Draft, Inode, Name, NameBuf, Named, Node, Owner, PartFrom, Time, Totals, Touched, Tree, Visit,
+    Xattr, list_over,
 };
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::ops::{ControlFlow, Range};
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -117,6 +118,11 @@ impl State {
     fn changed(&self, node: Node) -> Option<Option<&Inode>> {
         let found = self.live.nodes.get(&node).or_else(|| self.frozen.as_ref()?.nodes.get(&node));
         found.map(Option::as_ref)
+    }
+
+    /// Whether the base has no such inode.
+    fn is_new(&self, node: Node) -> bool {
+        matches!(self.changed(node), Some(Some(inode)) if inode.is_new)
     }
 
     fn is_gone(&self, node: Node) -> bool {
@@ -301,6 +307,9 @@ impl Live {
         if let Some(known) = state.frozen.as_ref().and_then(|frozen| frozen.name(dir, name.bytes())) {
             return had(known.is_some());
         }
+        if state.is_new(dir) {
+            return had(false);
+        }
         let base = state.base.clone();
         drop(state);
         had(base.find(dir, name)?.is_some())
@@ -342,19 +351,33 @@ impl Live {
     }
 
     fn give_back(&self, _no_commit: &Commits, when: Give) {
-        let freed = self.writer.upkeep(when, &mut |tree| {
-            let mut state = self.state_mut();
-            state.base = tree;
-            state.generation += 1;
-            let generation = state.generation;
-            drop(state);
-            *lock(&self.below) = (generation, HashMap::new());
-        });
+        let freed = self.writer.upkeep(when, &mut |tree| self.show(tree));
         match freed {
             Ok(0) => {}
             Ok(freed) => log::info!("{freed} bytes were given back"),
             Err(e) => log::warn!("no space was given back: {e}"),
         }
+    }
+
+    /// Brings into the archive what is only in its journal.
+    pub(super) fn settle(&self, watch: &dyn Watch) -> Result<Settled> {
+        self.sync()?;
+        let _no_commit = lock(&self.commits);
+        let settled = self.writer.settle(watch, &mut |tree| self.show(tree));
+        if let Err(e) = &settled {
+            self.failures.note(None, e);
+        }
+        settled
+    }
+
+    /// Another tree in place of the base, which shows the same.
+    fn show(&self, tree: Arc<dyn Tree>) {
+        let mut state = self.state_mut();
+        state.base = tree;
+        state.generation += 1;
+        let generation = state.generation;
+        drop(state);
+        *lock(&self.below) = (generation, HashMap::new());
     }
 
     fn ask_for_room(&self) -> Result<()> {
@@ -371,6 +394,8 @@ impl Live {
         status.dirty_bytes = if pending == 0 { 0 } else { self.dirty() };
         status.last_error = lock(&self.last_error).clone();
         status.sequence = Some(self.writer.sequence());
+        let unsettled = self.writer.unsettled();
+        (status.unsettled, status.unsettled_bytes) = (unsettled.entries, unsettled.bytes);
         status.refuge = self.writer.refuge().map(|path| path.display().to_string());
     }
 
@@ -503,7 +528,7 @@ impl Live {
                 *lock(&self.below) = (state.generation, HashMap::new());
                 let live = state.live.nodes.iter_mut().filter(|(node, _)| frozen.nodes.contains_key(node));
                 live.filter_map(|(_, inode)| inode.as_mut()).for_each(|inode| {
-                    inode.attr.allocated = below(inode);
+                    inode.attr.allocated = inode.allocated_below();
                     inode.under = None;
                     inode.is_new = false;
                 });
@@ -574,6 +599,9 @@ impl Tree for Live {
         if let Some(named) = state.name(dir, name.bytes()) {
             return Ok(named.map(|(node, _)| node));
         }
+        if state.is_new(dir) {
+            return Ok(None);
+        }
         let base = state.base.clone();
         drop(state);
         base.find(dir, name)
@@ -586,7 +614,7 @@ impl Tree for Live {
         }
         match state.changed(node) {
             Some(None) => Err(gone()),
-            Some(Some(inode)) => Ok(Attr { allocated: allocated(inode), ..inode.attr.clone() }),
+            Some(Some(inode)) => Ok(Attr { allocated: inode.allocated(), ..inode.attr.clone() }),
             None => {
                 let base = state.base.clone();
                 drop(state);
@@ -601,9 +629,9 @@ impl Tree for Live {
         for changes in state.frozen.as_deref().into_iter().chain([&state.live]) {
             names.extend(changes.names.get(&dir).into_iter().flatten().map(|(name, to)| (name.clone(), *to)));
         }
-        let base = state.base.clone();
+        let base = (!state.is_new(dir)).then(|| state.base.clone());
         drop(state);
-        merged(&*base, dir, after, names, visit)
+        list_over(base.as_deref(), dir, after, names, visit)
     }
 
     fn target(&self, link: Node) -> Result<Vec<u8>> {
@@ -637,7 +665,12 @@ impl Tree for Live {
     }
 
     fn owner(&self, node: Node) -> Result<Owner> {
-        let base = self.state().base.clone();
+        let state = self.state();
+        if state.is_new(node) {
+            return Ok(Owner::default());
+        }
+        let base = state.base.clone();
+        drop(state);
         base.owner(node)
     }
 
@@ -649,69 +682,6 @@ impl Tree for Live {
     fn is_frozen(&self) -> bool {
         false
     }
-}
-
-/// Bytes that are data, about.
-fn allocated(inode: &Inode) -> u64 {
-    let Some(draft) = &inode.draft else { return inode.attr.allocated };
-    data(draft, below(inode))
-}
-
-/// Bytes of data that a draft lies over.
-fn below(inode: &Inode) -> u64 {
-    inode.under.as_ref().map_or(inode.attr.allocated, |under| data(under, inode.attr.allocated))
-}
-
-/// Bytes of data in a draft over so many. Where holes are below is not asked: no more counts of it than there is.
-fn data(draft: &Draft, below: u64) -> u64 {
-    let (mut touched, mut seen) = (0, 0);
-    for part in draft.parts(0..draft.size()) {
-        match part.from {
-            PartFrom::Touched(Touched::Hole) | PartFrom::Nothing => {}
-            PartFrom::Touched(_) => touched += part.len,
-            PartFrom::Below => seen += part.len,
-        }
-    }
-    touched + below.min(seen)
-}
-
-/// The names of a directory with changes laid over them: each once, in order where the base has an order.
-fn merged(
-    base: &dyn Tree,
-    dir: Node,
-    after: Option<Name<'_>>,
-    mut names: BTreeMap<NameBuf, Named>,
-    visit: &mut Visit<'_>,
-) -> Result<()> {
-    if let Some(after) = after {
-        names = names.split_off(after.bytes());
-        names.remove(after.bytes());
-    }
-    let mut over = false;
-    base.list(dir, after, &mut |name, node, kind| {
-        while let Some(first) = names.first_entry().filter(|first| first.key().as_name() < name) {
-            let (new, to) = first.remove_entry();
-            if let Some((node, kind)) = to
-                && visit(new.as_name(), node, kind).is_break()
-            {
-                over = true;
-                return ControlFlow::Break(());
-            }
-        }
-        let flow = match names.remove(name.bytes()) {
-            Some(None) => ControlFlow::Continue(()),
-            Some(Some((node, kind))) => visit(name, node, kind),
-            None => visit(name, node, kind),
-        };
-        over |= flow.is_break();
-        flow
-    })?;
-    for (name, to) in names.into_iter().filter(|_| !over) {
-        if to.is_some_and(|(node, kind)| visit(name.as_name(), node, kind).is_break()) {
-            break;
-        }
-    }
-    Ok(())
 }
 
 /// A file of a living tree: reads as it is at that moment.

@@ -61,6 +61,9 @@ use std::sync::{Arc, Mutex};
 /// other means than the mount itself.
 pub const STATUS: &[u8] = b"user.stmount.status";
 
+/// Setting this attribute of the root, to anything, brings into the archive what is in its journal.
+pub const SETTLE: &[u8] = b"user.stmount.settle";
+
 /// Setting this attribute of the root gives its value as a name to the state of the tree, after storing it;
 pub const SNAPSHOT: &[u8] = b"user.stmount.snapshot";
 /// and this one takes such a name away.
@@ -394,6 +397,8 @@ impl Vfs {
             waiting: 0.0,
             last_error: None,
             refuge: None,
+            unsettled: 0,
+            unsettled_bytes: 0,
             states_open: self.earlier.as_ref().map_or(0, |earlier| earlier.open_states()),
             cache: self.cache.as_deref().map(CacheUse::of).unwrap_or_default(),
             errors: self.failures.list(),

@@ -29,6 +29,11 @@ pub struct Status {
     /// The file that changes go to, when the container is not where it was opened any more.
     #[serde(default)]
     pub refuge: Option<String>,
+    /// Changes that are durable beside the archive, and not in it yet; and bytes of contents among them.
+    #[serde(default)]
+    pub unsettled: u64,
+    #[serde(default)]
+    pub unsettled_bytes: u64,
     /// Earlier states that are open just now.
     pub states_open: usize,
     pub cache: CacheUse,

@@ -9,7 +9,7 @@ use super::handles::{Open, STATELESS};
 use super::live::{Copied, Live, LiveFile};
 use super::{ROOT, Stat, Vfs};
 use crate::error::{Error, Kind as ErrorKind, Result};
-use crate::formats::Give;
+use crate::formats::{Give, Unwatched};
 use crate::source::ReadAt;
 use crate::tree::{Attr, Draft, Inode, Kind, Name, NameBuf, Node, Time, Tree, Xattr};
 use std::ops::{ControlFlow, Range};
@@ -440,6 +440,9 @@ impl Vfs {
     pub fn setxattr(&self, ino: u64, name: &[u8], value: &[u8], how: SetXattr) -> Result<()> {
         let live = self.live()?;
         let node = self.own(ino)?;
+        if let (ROOT, super::SETTLE) = (ino, name) {
+            return live.settle(&Unwatched).map(drop);
+        }
         if let (ROOT, super::SNAPSHOT | super::FORGET) = (ino, name) {
             let state =
                 std::str::from_utf8(value).map_err(|_| error(ErrorKind::Invalid, "a name of a state is text"))?;
@@ -484,6 +487,11 @@ impl Vfs {
             Some(live) => live.sync(),
             None => Ok(()),
         }
+    }
+
+    /// Brings into the archive what is in its journal.
+    pub fn settle(&self) -> Result<()> {
+        self.live.as_ref().map_or(Ok(()), |live| live.settle(&Unwatched).map(drop))
     }
 
     /// Whether something is to be done when this inode is forgotten.
@@ -533,8 +541,11 @@ impl Vfs {
 
 fn set_xattrs(live: &Live, node: Node, xattrs: Vec<Xattr>, mode: Option<u32>) -> Result<()> {
     let sum: usize = xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
-    if sum > XATTRS_MAX {
-        return Err(error(ErrorKind::NoSpace, "the attributes of one file have at most 1 MiB together"));
+    // Each costs something besides.
+    let most = XATTRS_MAX.min(live.writer.xattrs_max());
+    if sum + 8 * xattrs.len() > most {
+        let what = format!("the attributes of one file have at most {} KiB together here", most >> 10);
+        return Err(error(ErrorKind::NoSpace, &what));
     }
     let _room = live.reserve(sum as u64)?;
     live.edit(&[node], |state| {

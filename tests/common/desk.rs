@@ -9,24 +9,31 @@ use std::time::{Duration, Instant};
 
 const STMOUNT: &str = env!("CARGO_BIN_EXE_stmount");
 
-/// A container `a.st` in a directory of its own, to be mounted on `m`.
+/// A container, `a.st` where nothing else is said, in a directory of its own, to be mounted on `m`.
 pub struct Desk {
     dir: tempfile::TempDir,
+    /// Its name.
+    pub name: &'static str,
 }
 
 impl Desk {
     /// `None` where nothing can be mounted; in CI everything can.
     pub fn new() -> Option<Self> {
+        Self::of("a.st")
+    }
+
+    /// The same with a container whose name says its format.
+    pub fn of(name: &'static str) -> Option<Self> {
         if File::options().read(true).write(true).open("/dev/fuse").is_err() {
             assert!(std::env::var_os("CI").is_none(), "no /dev/fuse");
             println!("skipped: no /dev/fuse");
             return None;
         }
-        let desk = Self { dir: tempfile::tempdir().unwrap() };
+        let desk = Self { dir: tempfile::tempdir().unwrap(), name };
         for dir in ["empty", "m", "m2"] {
             fs::create_dir(desk.path(dir)).unwrap();
         }
-        desk.ok(&["pack", "-q", "empty", "a.st"]);
+        desk.ok(&["pack", "-q", "empty", name]);
         Some(desk)
     }
 
@@ -49,7 +56,31 @@ impl Desk {
     /// Mounts so that nothing is committed by itself while a test runs.
     #[track_caller]
     pub fn mount(&self) {
-        self.ok(&["-o", "commit=1h", "a.st", "m"]);
+        self.mount_with("commit=1h");
+    }
+
+    #[track_caller]
+    pub fn mount_with(&self, options: &str) {
+        self.ok(&["-o", &format!("rw,{options}"), self.name, "m"]);
+    }
+
+    /// Whether it is a container of this project.
+    pub fn is_st(&self) -> bool {
+        self.name.ends_with(".st")
+    }
+
+    /// What other programs say of the container.
+    #[track_caller]
+    pub fn witnessed(&self) {
+        let commands: &[&[&str]] = match self.name.ends_with(".zip") {
+            true => &[&["unzip", "-tqq"], &["7zz", "t", "-bso0", "-bsp0"], &["bsdtar", "-tf"]],
+            false => &[&[STMOUNT, "check"]],
+        };
+        for command in commands {
+            let done = Command::new(command[0]).args(&command[1..]).arg(self.path(self.name)).output().unwrap();
+            let told = String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned();
+            assert!(done.status.success(), "{command:?}: {told}");
+        }
     }
 
     pub fn umount(&self) {

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use stmount::cache::Cache;
 use stmount::error::Kind as ErrorKind;
-use stmount::formats::{self, Access, Upkeep};
+use stmount::formats::{self, Access, Upkeep, Volume};
 use stmount::source::Store;
 use stmount::tree::Kind;
 use stmount::vfs::{Allocate, Commit, Maker, New, Policy, ROOT, Rename, SetAttr, SetXattr, Vfs};
@@ -531,12 +531,18 @@ impl Ours {
 
     /// As [`mount`](Self::mount); after each commit space is given back.
     pub fn mounted<S: Store + 'static>(store: &Arc<S>, upkeep: Option<Upkeep>) -> Self {
-        let never = Commit { after: std::time::Duration::from_secs(1_000_000), dirty: 1 << 40 };
         let access = Access::to_write(store.clone(), Cache::new(8 << 20), "test.st");
         let volume = formats::open(Access { upkeep: upkeep.unwrap_or_default(), ..access }).unwrap();
+        Self { gives_back: upkeep.is_some(), ..Self::of(volume) }
+    }
+
+    /// Mounts what was opened to be written.
+    pub fn of(volume: Volume) -> Self {
+        let never = std::time::Duration::from_secs(1_000_000);
+        let when = Commit { after: never, settle: never, dirty: 1 << 40 };
         let writer = volume.writer.expect("it can be written");
-        let vfs = Arc::new(Vfs::writable(volume.tree, writer, Policy::default(), never));
-        Self { vfs, gives_back: upkeep.is_some(), held: BTreeMap::new() }
+        let vfs = Arc::new(Vfs::writable(volume.tree, writer, Policy::default(), when));
+        Self { vfs, gives_back: false, held: BTreeMap::new() }
     }
 
     fn find(&self, path: &[&str]) -> stmount::error::Result<u64> {

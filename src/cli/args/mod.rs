@@ -76,6 +76,8 @@ pub enum Verb {
     Umount(Umount),
     /// Make durable what was written to a mount
     Sync(Sync),
+    /// Bring what was written to a mount of an archive from its journal into the archive
+    Commit(Commit),
     /// Tell what was written to a mount and is not stored yet
     Status(Status),
     /// List the mounts of this user
@@ -315,6 +317,18 @@ pub struct Status {
     When it returns 0, everything written before is in the container and on the disk. Without it that takes at most the\n\
     time of -o commit=, five seconds. sync(1) does not reach a FUSE mount, fsync(2) does.")]
 pub struct Sync {
+    /// Mount points or sources
+    #[arg(value_name = "MOUNTPOINT|SOURCE", value_hint = ValueHint::AnyPath)]
+    pub named: Vec<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "EXAMPLES\n  \
+    stmount commit /mnt/photos\n  \
+    stmount commit                        all mounts of this user\n\n\
+    What is written to a mount of a zip is durable in a journal beside it, and goes into the archive when the mount is\n\
+    unmounted, when nothing was written for a minute, and now. A .st needs no journal: for it this is `sync`.")]
+pub struct Commit {
     /// Mount points or sources
     #[arg(value_name = "MOUNTPOINT|SOURCE", value_hint = ValueHint::AnyPath)]
     pub named: Vec<PathBuf>,

@@ -82,7 +82,7 @@ impl Archive {
     }
 
     /// The packed bytes of an entry. One that goes on behind the end of the archive can be read up to there.
-    fn packed(&self, member: &Member) -> Result<Arc<dyn ReadAt>> {
+    pub fn packed(&self, member: &Member) -> Result<Arc<dyn ReadAt>> {
         let mut bytes = [0; size_of::<Local>()];
         let got = self.source.read_at(member.header_at, &mut bytes)?;
         let local = Local::read_from_bytes(&bytes[..got]).ok().filter(|local| local.signature == LOCAL);

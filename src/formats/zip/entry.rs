@@ -146,8 +146,18 @@ pub fn item(record: &Record<'_>, extras: &Extras<'_>, member: &Member, number: u
     if kind.is_device() {
         attr.rdev = extras.device.unwrap_or_default();
     }
+    let mut xattrs = Vec::new();
+    if let Some(own) = &extras.own {
+        // Who changed the time and left the field alone meant the time.
+        let known = extras.time.map_or(attr.mtime.secs, |time| time.secs);
+        attr.mtime =
+            own.mtime.filter(|time| time.secs == known || i32::try_from(time.secs).is_err()).unwrap_or(attr.mtime);
+        (attr.atime, attr.ctime) = (own.atime.unwrap_or(attr.mtime), own.ctime.unwrap_or(attr.mtime));
+        attr.rdev = own.device.filter(|_| kind.is_device()).unwrap_or(attr.rdev);
+        xattrs = own.xattrs.clone();
+    }
     let target = extras.target.filter(|_| kind == Kind::Symlink && member.size == 0).map(<[u8]>::to_vec);
-    Item { target, ..Item::new(attr, number) }
+    Item { target, xattrs, ..Item::new(attr, number) }
 }
 
 pub fn dos_time(central: &Central) -> Time {

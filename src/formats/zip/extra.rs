@@ -1,6 +1,7 @@
 //! Extra fields: what an entry tells beyond its fixed structure. Each is taken where it is whole, and left alone where not.
 
 use super::layout::{AesField, AsiUnix, ExtraHead, NtfsTimes, OldUnix, PkwareUnix, UnicodeHead, extra};
+use super::own::Own;
 use crate::formats::of_windows;
 use crate::tree::{Time, device};
 use zerocopy::FromBytes;
@@ -22,6 +23,7 @@ pub struct Extras<'a> {
     /// The target of a link, or two numbers of a device.
     pub target: Option<&'a [u8]>,
     pub device: Option<u64>,
+    pub own: Option<Box<Own>>,
     /// A field is longer than what holds all of them.
     pub is_torn: bool,
     exactness: u8,
@@ -74,6 +76,7 @@ impl<'a> Extras<'a> {
             extra::UNICODE_PATH => self.path = Text::read(body),
             extra::UNICODE_COMMENT => self.comment = Text::read(body),
             extra::AES => self.aes = AesField::read_from_prefix(body).ok().map(|(field, _)| field),
+            extra::OWN => self.own = Own::decode(body).map(Box::new),
             _ => {}
         }
     }

@@ -63,6 +63,8 @@ pub mod extra {
     pub const ASI_UNIX: u16 = 0x756e;
     pub const OWNER: u16 = 0x7875;
     pub const AES: u16 = 0x9901;
+    /// The one of this program, "st".
+    pub const OWN: u16 = u16::from_le_bytes(*b"st");
 }
 
 /// In front of the data of an entry.

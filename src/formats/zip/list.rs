@@ -6,14 +6,15 @@ use super::extra::Extras;
 use super::measure;
 use super::names::{Names, Undeclared};
 use super::overlap;
+use super::own::Own;
 use super::rebuild::{Exact, Rebuilt};
 use super::records::{Record, Records};
 use crate::error::{Error, Kind, Result};
 use crate::formats::Reading;
 use crate::formats::Slips;
 use crate::source::{Memory, ReadAt};
-use crate::tree::{Builder, Duplicates, Item, Kind as NodeKind, Tables, Time};
-use std::collections::{BTreeMap, HashSet};
+use crate::tree::{Builder, Duplicates, Item, Kind as NodeKind, Node, Tables, Time};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ const KEPT: u64 = 64 << 20;
 /// Comments of entries that are kept.
 const COMMENTS: usize = 16 << 20;
 
-const COMMENT_ATTRIBUTE: &[u8] = b"user.stmount.comment";
+pub const COMMENT_ATTRIBUTE: &[u8] = b"user.stmount.comment";
 
 /// The bytes of a list, and how the places in it are to be understood.
 pub struct List {
@@ -59,6 +60,8 @@ const FIRST: usize = 4;
 pub struct Entries {
     pub tables: Tables,
     pub members: Vec<Member>,
+    /// Where each of them is shown.
+    pub nodes: Vec<Option<Node>>,
     /// Those whose data overlap others.
     pub overlapping: HashSet<u64>,
     pub notes: Vec<String>,
@@ -141,9 +144,20 @@ impl List {
         let mut builder = Builder::new(Duplicates::Numbered, reading.max_entries, survey.newest);
         builder.reserve(survey.entries as usize, 0);
         let members = Vec::with_capacity(survey.entries as usize);
+        let nodes = Vec::with_capacity(survey.entries as usize);
         let (methods, ciphers) = (BTreeMap::new(), BTreeMap::new());
         let charset = survey.undeclared.any().then(|| names.charset());
-        let mut made = Making { names, builder, members, methods, ciphers, comments: 0, ids: ids() };
+        let mut made = Making {
+            names,
+            builder,
+            members,
+            nodes,
+            linked: HashMap::new(),
+            methods,
+            ciphers,
+            comments: 0,
+            ids: ids(),
+        };
         let mut patience = measure::PATIENCE;
         let mut records = Records::new(&*self.bytes, self.range.clone());
         while let Some(record) = records.next()? {
@@ -171,6 +185,9 @@ struct Making {
     names: Names,
     builder: Builder,
     members: Vec<Member>,
+    nodes: Vec<Option<Node>>,
+    /// Files that have further names, by their first one.
+    linked: HashMap<Vec<u8>, (Node, (u32, u64))>,
     methods: BTreeMap<u16, u64>,
     ciphers: BTreeMap<String, u64>,
     /// Bytes of comments.
@@ -198,12 +215,33 @@ impl Making {
         if member.is_encrypted() {
             *self.ciphers.entry(cipher_name(member.cipher)).or_default() += 1;
         }
-        match self.builder.add(&path, item) {
-            Err(e) if e.kind() == Kind::Limit && self.builder.len() <= most => {
-                slips.add("an entry lies too deep to be shown")
-            }
-            added => added.map(drop),
+        let sum = (member.crc, member.size);
+        let own = extras.own.as_deref();
+        if let Some(first) = own.and_then(|own| self.first_of(own, sum)) {
+            let to = own.and_then(|own| own.same_as.clone()).unwrap_or_default();
+            self.nodes.push(Some(first));
+            return self.builder.link(&path, &to, item);
         }
+        let row = match self.builder.add(&path, item) {
+            Err(e) if e.kind() == Kind::Limit && self.builder.len() <= most => {
+                slips.add("an entry lies too deep to be shown")?;
+                None
+            }
+            added => Some(added?),
+        };
+        let node = row.map(|row| Node(u64::from(row) + 1));
+        if let Some(node) = node.filter(|_| own.is_some_and(|own| own.has_links && own.same_as.is_none())) {
+            self.linked.insert(path.into_owned(), (node, sum));
+        }
+        self.nodes.push(node);
+        Ok(())
+    }
+
+    /// The file that an entry is a further name of, if that has the same contents: a program that knows nothing of links may
+    /// have changed one of the two.
+    fn first_of(&self, own: &Own, sum: (u32, u64)) -> Option<Node> {
+        let (node, known) = self.linked.get(own.same_as.as_ref()?)?;
+        (*known == sum).then_some(*node)
     }
 
     fn comment(&mut self, record: &Record<'_>, extras: &Extras<'_>, item: &mut Item) {
@@ -220,8 +258,8 @@ impl Making {
         }
         let (tables, shown) = self.builder.finish();
         let notes = [slips.notes(), shown].concat();
-        let (members, methods, ciphers) = (self.members, self.methods, self.ciphers);
-        Ok(Entries { tables, members, overlapping, notes, methods, ciphers, charset: None })
+        let (members, nodes, methods, ciphers) = (self.members, self.nodes, self.methods, self.ciphers);
+        Ok(Entries { tables, members, nodes, overlapping, notes, methods, ciphers, charset: None })
     }
 }
 

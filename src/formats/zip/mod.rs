@@ -8,6 +8,7 @@
 //!  overlap   who quotes whom             slips    what is slightly wrong     measure  sizes that nobody says
 //!  contents  what is in an entry         methods  how it is compressed               summed, sealed   checks on the way
 //!  aes, zipcrypto                        facts    what `info` tells               pack      a tree becomes a zip
+//!  settle    changes go into an archive     own      what zip has no place for
 //! ```
 //!
 //! Opening reads the end of the archive and the list of entries in pieces of a megabyte, and no header in between, except
@@ -26,24 +27,29 @@ mod methods;
 mod names;
 mod old;
 mod overlap;
+mod own;
 pub mod pack;
 mod rebuild;
 mod records;
 mod sealed;
+mod settle;
 mod volumes;
 mod window;
 mod zipcrypto;
 
 use super::Slips;
-use super::{Access, Format, Match, Probe, Volume};
+use super::{Access, Format, Match, Probe, Settling, Volume};
 use crate::error::{Error, Kind, Result, Within};
+use crate::pool::lock;
 use crate::source::{ReadAt, Shelf};
-use crate::tree::Catalog;
+use crate::tree::{Catalog, Node};
 use contents::Archive;
 use end::Found;
+use entry::Member;
 use layout::{ARCHIVE_EXTRA, DESCRIPTOR, END, LOCAL, SINGLE};
 use list::{Entries, List, Survey};
 use memchr::memmem;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use volumes::Set;
 
@@ -76,11 +82,38 @@ impl Format for Zip {
 
     fn open(&self, access: Access) -> Result<Volume> {
         let name = access.name.clone();
-        open(access, self.name()).within(|| name)
+        open_parts(access, self.name()).map(|(volume, _)| volume).within(|| name)
+    }
+
+    fn open_to_settle(&self, access: Access) -> Result<Option<Settling>> {
+        let Some(held) = access.held.clone() else { return Ok(None) };
+        let name = access.name.clone();
+        let access = Access { bytes: held.file(), ..access };
+        let (volume, opened) = open_parts(access.clone(), self.name()).within(|| name)?;
+        let Some(opened) = opened else { return Ok(None) };
+        let is_encrypted = opened.archive.members.iter().any(Member::is_encrypted);
+        let password = lock(&opened.archive.right).clone().filter(|_| is_encrypted);
+        let first_new = opened.first_new;
+        let settle = Arc::new(settle::ZipFile::new(access, held, Arc::new(opened)));
+        Ok(Some(Settling { volume, settle, first_new, password }))
     }
 }
 
-fn open(access: Access, format: &'static str) -> Result<Volume> {
+/// What is known of an archive besides its tree, to write it.
+struct Opened {
+    archive: Arc<Archive>,
+    /// Of each entry, where it is shown.
+    nodes: Vec<Option<Node>>,
+    first_new: u64,
+    /// Where the list is.
+    list: Range<u64>,
+    /// What is to be added to offsets.
+    base: i64,
+    comment: Vec<u8>,
+}
+
+/// Opens an archive. One of several files, and one that is damaged, cannot be written.
+fn open_parts(access: Access, format: &'static str) -> Result<(Volume, Option<Opened>)> {
     let mut set = volumes::gather(&access)?;
     let mut slips = Slips::new(access.reading.strict);
     if let Some(slip) = set.slip {
@@ -88,21 +121,35 @@ fn open(access: Access, format: &'static str) -> Result<Volume> {
     }
     let found = set.found.take();
     let told = found.as_ref().map(|found| told(&set, found, &access, &mut slips)).transpose()?.flatten();
-    let (list, survey, list_at) = match told {
-        Some(told) => told,
-        None => rebuilt(&set, &access, &mut slips)?,
+    let (list, survey, list_at, base) = match told {
+        Some((list, survey, list_at, base)) => (list, survey, list_at, Some(base).filter(|_| set.files == 1)),
+        None => {
+            let (list, survey, list_at) = rebuilt(&set, &access, &mut slips)?;
+            (list, survey, list_at, None)
+        }
     };
+    let is_clear = slips.is_empty();
     let mut entries = list.entries(&survey, &access.reading, list_at, slips)?;
     drop(list);
     let facts = facts::facts(&set, found.as_ref(), &entries);
     let (mut notes, tables) = (std::mem::take(&mut entries.notes), std::mem::take(&mut entries.tables));
     let stored = set.bytes.len()?;
+    let (nodes, overlapping) = (std::mem::take(&mut entries.nodes), !entries.overlapping.is_empty());
+    let ending = found.map(|found| found.ending).unwrap_or_default();
     let archive = Arc::new(archive(&access, set, entries));
     if !access.reading.force && !access.reading.asks_late {
         notes.extend(archive.try_password()?);
     }
+    let opened = base.filter(|_| !overlapping && is_clear).map(|base| Opened {
+        archive: archive.clone(),
+        nodes,
+        first_new: tables.len() as u64 + 1,
+        list: list_at..ending.at.max(list_at),
+        base,
+        comment: ending.comment,
+    });
     let tree = Arc::new(Catalog::new(tables, archive, stored));
-    Ok(Volume { notes, facts, ..Volume::read_only(tree, format) })
+    Ok((Volume { notes, facts, ..Volume::read_only(tree, format) }, opened))
 }
 
 fn archive(access: &Access, set: Set, entries: Entries) -> Archive {
@@ -119,13 +166,13 @@ fn archive(access: &Access, set: Set, entries: Entries) -> Archive {
 }
 
 /// The list that the end record leads to, unless it is damaged.
-fn told(set: &Set, found: &Found, access: &Access, slips: &mut Slips) -> Result<Option<(List, Survey, u64)>> {
+fn told(set: &Set, found: &Found, access: &Access, slips: &mut Slips) -> Result<Option<(List, Survey, u64, i64)>> {
     let Some(place) = found.place else { return Ok(None) };
     let ending = &found.ending;
     if place.is_empty() {
         let nothing = List::new(&set.bytes, ending.at..ending.at, &set.starts, 0)?;
         let survey = nothing.survey(access.reading.max_entries)?;
-        return Ok(Some((nothing, survey, ending.at)));
+        return Ok(Some((nothing, survey, ending.at, 0)));
     }
     is_clear(&*set.bytes, place.start)?;
     let list = List::new(&set.bytes, place.start..ending.at, &set.starts, place.base)?;
@@ -135,7 +182,7 @@ fn told(set: &Set, found: &Found, access: &Access, slips: &mut Slips) -> Result<
         return Ok(None);
     }
     compare(found, &survey, base, slips)?;
-    Ok(Some((list.with_base(base), survey, place.start)))
+    Ok(Some((list.with_base(base), survey, place.start, base)))
 }
 
 fn is_clear(bytes: &dyn ReadAt, list_at: u64) -> Result<()> {

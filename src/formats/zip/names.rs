@@ -71,6 +71,9 @@ impl Names {
 
     /// The path of an entry, with `/` between its names.
     pub fn path<'a>(&self, record: &Record<'a>, extras: &Extras<'a>) -> Cow<'a, [u8]> {
+        if let Some(path) = extras.own.as_ref().and_then(|own| own.path.clone()) {
+            return Cow::Owned(path);
+        }
         let path = self.text(record, record.name, extras.path.as_ref());
         // Of a program on Windows a backslash can be nothing else; of one on Unix it is a letter.
         if is_of_dos(record.central.made_by) && path.contains(&b'\\') && !path.contains(&b'/') {

@@ -9,6 +9,8 @@
 //! It is written front to back, so it can go into a pipe; sizes of large files stand behind their contents, as everybody
 //! reads them.
 
+use super::layout::extra;
+use super::own::Own;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::formats::{Found, Holds, as_text, collect};
 use crate::formats::{Pack, Packed, Watch};
@@ -61,6 +63,8 @@ pub struct ZipPacker {
     pub threads: usize,
     pub filter: Filter,
     pub password: Option<Secret>,
+    /// Keep in a field of this program what zip has no place for.
+    pub is_whole: bool,
 }
 
 /// What a worker makes of an entry.
@@ -85,13 +89,29 @@ impl Pack for ZipPacker {
         packed.unique = packed.bytes;
         watch.total(packed.bytes, packed.entries);
         let counted = Mutex::new(0);
-        let skipped = Mutex::new(0);
         let mut zip = ZipWriter::new_stream(Counted { out, written: &counted }).set_auto_large_file();
+        packed.skipped = self.entries(tree, &all[1..], &mut zip, watch)?;
+        zip.finish().map_err(output)?;
+        packed.stored = *lock(&counted);
+        Ok(packed)
+    }
+}
+
+impl ZipPacker {
+    /// Writes entries, and not yet the list of them. Returns how many could not be read.
+    pub fn entries<W: Write + Send>(
+        &self,
+        tree: &dyn Tree,
+        all: &[Found],
+        zip: &mut ZipWriter<StreamWriter<W>>,
+        watch: &dyn Watch,
+    ) -> Result<u64> {
+        let mut skipped = 0;
         pool::ordered(
             self.threads,
             self.threads * 2,
             |feed| {
-                for (at, found) in all.iter().enumerate().skip(1) {
+                for (at, found) in all.iter().enumerate() {
                     if watch.is_cancelled() {
                         return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
                     }
@@ -102,11 +122,11 @@ impl Pack for ZipPacker {
                 }
                 Ok(())
             },
-            |job| self.make(&all, job),
+            |job| self.make(tree, all, job),
             |made| {
                 let (at, done) = match made {
                     Made::Ready(ready) => return zip.add_prepared_file(*ready).map_err(output),
-                    Made::Later(at) => (at, self.write(tree, &all[at], &mut zip, watch)),
+                    Made::Later(at) => (at, self.write(tree, &all[at], zip, watch)),
                     Made::Failed(at, e) => (at, Err(e)),
                 };
                 watch.advance(0, 1);
@@ -114,16 +134,14 @@ impl Pack for ZipPacker {
                     Err(e) if e.to_string().starts_with(OUTPUT) || e.kind() == ErrorKind::Interrupted => Err(e),
                     Err(e) => {
                         watch.skipped(&all[at].path, &e);
-                        *lock(&skipped) += 1;
+                        skipped += 1;
                         Ok(())
                     }
                     Ok(()) => Ok(()),
                 }
             },
         )?;
-        zip.finish().map_err(output)?;
-        (packed.skipped, packed.stored) = (*lock(&skipped), *lock(&counted));
-        Ok(packed)
+        Ok(skipped)
     }
 }
 
@@ -165,13 +183,13 @@ impl ZipPacker {
     }
 
     /// What can be done aside.
-    fn make(&self, all: &[Found], job: Job) -> Made {
+    fn make(&self, tree: &dyn Tree, all: &[Found], job: Job) -> Made {
         let (at, bytes) = match job {
             Job::Small(at, bytes) => (at, bytes),
             Job::Other(at) => return Made::Later(at),
             Job::Failed(at, e) => return Made::Failed(at, e),
         };
-        let made = self.options(&all[at]).and_then(|options| {
+        let made = self.options(tree, &all[at]).and_then(|options| {
             let mut builder = ZipFileBuilder::new(as_text(&all[at].path), options).map_err(refused)?;
             builder.write_all(&bytes)?;
             builder.finish().map_err(refused)
@@ -179,15 +197,15 @@ impl ZipPacker {
         made.map_or_else(|e| Made::Failed(at, e), |ready| Made::Ready(Box::new(ready)))
     }
 
-    fn write(
+    fn write<W: Write>(
         &self,
         tree: &dyn Tree,
         found: &Found,
-        zip: &mut ZipWriter<StreamWriter<Counted<'_>>>,
+        zip: &mut ZipWriter<StreamWriter<W>>,
         watch: &dyn Watch,
     ) -> Result<()> {
         let name = as_text(&found.path);
-        let options = self.options(found)?;
+        let options = self.options(tree, found)?;
         match found.attr.kind {
             Kind::Directory => zip.add_directory(format!("{name}/"), self.locked(options)).map_err(output),
             Kind::Symlink => {
@@ -205,6 +223,8 @@ impl ZipPacker {
                 }
                 copied
             }
+            // Its kind is in its mode.
+            _ if self.is_whole => zip.start_file(name, options).map_err(output),
             _ => Err(Error::new(ErrorKind::Unsupported, "zip has no place for it")),
         }
     }
@@ -216,7 +236,7 @@ impl ZipPacker {
         }
     }
 
-    fn options(&self, found: &Found) -> Result<FullFileOptions<'static, 'static>> {
+    fn options(&self, tree: &dyn Tree, found: &Found) -> Result<FullFileOptions<'static, 'static>> {
         let attr = &found.attr;
         let mode = attr.kind.mode_bits() | attr.mode;
         // The DOS attribute of directories beside the Unix mode.
@@ -237,6 +257,14 @@ impl ZipPacker {
         // Extra field "ux": the owner.
         let owner = [&[1, 4], &attr.uid.to_le_bytes()[..], &[4], &attr.gid.to_le_bytes()[..]].concat();
         options.add_extra_field(0x7875, owner, false).map_err(refused)?;
+        if self.is_whole {
+            let own = Own { same_as: found.same_as.clone(), ..Own::of(attr, tree.xattrs(found.node)?, &found.path) };
+            if !own.is_empty() {
+                let too_long = || Error::new(ErrorKind::NoSpace, "its extended attributes have more than 60 KiB");
+                let field = own.encode().ok_or_else(too_long)?;
+                options.add_extra_field(extra::OWN, field, false).map_err(refused)?;
+            }
+        }
         Ok(options)
     }
 
@@ -254,6 +282,12 @@ impl ZipPacker {
 
 fn refused(e: zip::result::ZipError) -> Error {
     Error::new(ErrorKind::Unsupported, "zip cannot hold it").caused_by(e)
+}
+
+/// Date and time as DOS has them.
+pub fn dos_date_and_time(time: Time) -> (u16, u16) {
+    let time = dos_time(time);
+    (time.datepart(), time.timepart())
 }
 
 /// The time as DOS has it: from 1980 to 2107, in UTC as all times here. The extra field has the right one.

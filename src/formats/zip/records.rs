@@ -5,7 +5,7 @@ use super::window::{MOST, Window};
 use crate::error::Result;
 use crate::source::ReadAt;
 use std::ops::Range;
-use zerocopy::FromBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
 /// An entry of the list, as it lies there.
 pub struct Record<'a> {
@@ -61,6 +61,11 @@ fn parse(bytes: &[u8]) -> Option<Record<'_>> {
 }
 
 impl Record<'_> {
+    /// The record as it lies there.
+    pub fn bytes(&self) -> Vec<u8> {
+        [self.central.as_bytes(), self.name, self.extra, self.comment].concat()
+    }
+
     /// Bytes that it takes in the list.
     pub fn len(&self) -> usize {
         size_of::<Central>() + self.name.len() + self.extra.len() + self.comment.len()

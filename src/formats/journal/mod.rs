@@ -1,0 +1,330 @@
+//! The writer of archives that cannot take changes one by one: they become durable in a journal beside the archive, and are
+//! brought into it later, all at once.
+//!
+//! ```text
+//!   commit   changes ──► one batch of the journal, one sync          cheap; what fsync waits for
+//!   settle   archive + all changes ──► the archive, anew or longer   at the unmount, when idle, when asked for
+//!
+//!   readers see        Merged { archive, changes in the journal }
+//!   after a settle     Merged { the new archive, nothing }, its inodes under the numbers that they had
+//! ```
+//!
+//! The journal knows which archive it belongs to, by its [`Stamp`], and before an archive is replaced, which one that will
+//! be: after a crash it is either not there, or for the old archive and replayed, or for the new one and thrown away.
+//!
+//! ```text
+//!  record   changes as bytes        file   batches, whole or not at all        layout   fixed structures
+//! ```
+#![doc = include_str!("FORMAT.md")]
+
+mod file;
+mod layout;
+mod record;
+
+use super::{Give, Settle, Settled, Watch, Writer};
+use crate::error::{Error, Kind, Result};
+use crate::key::Secret;
+use crate::pool::lock;
+use crate::source::{ReadAt, Stamp, Store};
+use crate::tree::{Changes, Merged, Node, Renumbered, Tree};
+use file::Journal;
+use record::Id;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+
+/// Space of the journal is asked for in steps of so many bytes.
+const RESERVE_STEP: u64 = 8 << 20;
+/// What an entry needs in a record, at most, without what its attributes hold.
+const ENTRY: u64 = 512;
+/// Inodes have smaller numbers than this.
+const NODES: u64 = 1 << 62;
+/// Kept for changes that need none for contents, such as deleting on a full disk.
+const RESERVE: u64 = 1 << 20;
+
+/// Where a journal lies.
+pub trait Journals: Send + Sync {
+    /// The journal that is there.
+    fn open(&self) -> Result<Option<Arc<dyn Store>>>;
+
+    /// A new empty file for one, in place of what is there.
+    fn create(&self) -> Result<Arc<dyn Store>>;
+
+    /// Takes it away: nothing in it is needed any more. Who has it open reads on.
+    fn remove(&self) -> Result<()>;
+
+    /// Where it is, for messages.
+    fn path(&self) -> PathBuf;
+}
+
+/// A writer with a journal.
+pub struct Journaled {
+    archive: Arc<dyn Settle>,
+    journals: Box<dyn Journals>,
+    /// Of an archive that is encrypted: the journal is so as well.
+    password: Option<Secret>,
+    /// From this number on, nodes are none of the archive; and none of the journal either.
+    origin: u64,
+    first_new: u64,
+    state: Mutex<State>,
+    sequence: AtomicU64,
+    /// Where the next batch begins, and up to where there is space.
+    end: AtomicU64,
+    reserved: AtomicU64,
+}
+
+struct State {
+    merged: Arc<Merged>,
+    journal: Option<Journal>,
+    /// The archive as it is now.
+    archive: Arc<Renumbered>,
+}
+
+/// What was found in a journal when its archive was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Replayed {
+    pub batches: u64,
+    pub entries: u64,
+    pub bytes: u64,
+}
+
+/// What the journal beside an archive means for it.
+pub enum Standing {
+    /// There is none, or nothing in it is needed.
+    Clean,
+    /// It has changes that are not in the archive.
+    Pending,
+    /// It has such changes, and an attempt to bring them in has left bytes behind these.
+    Torn(u64),
+}
+
+/// Looks whether a journal belongs to an archive.
+///
+/// # Errors
+/// `Changed` when it belongs to another one, or to another state of it.
+pub fn standing(journals: &dyn Journals, archive: &dyn ReadAt) -> Result<Standing> {
+    let Some(store) = journals.open()? else { return Ok(Standing::Clean) };
+    let place = || journals.path().display().to_string();
+    if store.len()? < layout::HEADER_LEN {
+        // Whoever made it has not come so far as to write anything.
+        return Ok(Standing::Clean);
+    }
+    let header = Journal::header(&*store).map_err(|e| e.within(place()))?;
+    let (now, base) = (Stamp::of(archive)?, file::base(&header));
+    if file::target(&header) == Some(now) {
+        return Ok(Standing::Clean);
+    }
+    if now == base {
+        return Ok(Standing::Pending);
+    }
+    if now.len > base.len && Stamp::of_front(archive, base.len)? == base && file::target(&header).is_some() {
+        return Ok(Standing::Torn(base.len));
+    }
+    Err(Error::new(Kind::Changed, format!("{} has changes to another state of the archive", place())).hint(
+        "put the archive back as it was, or see what is in the journal: stmount recover; `-o ro` mounts the archive as it is",
+    ))
+}
+
+/// Whether something in a journal is not in the archive.
+fn is_needed(store: &dyn ReadAt, archive: &dyn Settle) -> Result<bool> {
+    if store.len()? < layout::HEADER_LEN {
+        return Ok(false);
+    }
+    let target = file::target(&Journal::header(store)?);
+    Ok(target.is_none() || target != Some(archive.stamp()?))
+}
+
+/// The changes of a batch. Inodes that are new have numbers from `origin` on.
+fn replay(batch: &file::Read, origin: u64) -> Result<Changes> {
+    let node = |id| match id {
+        Id::Base(number) => Node(number),
+        Id::New(number) => Node(number.saturating_add(origin)),
+    };
+    let changes = record::decode(&batch.record, &batch.contents, node)?;
+    match changes.nodes.keys().chain(changes.names.keys()).all(|node| node.0 < NODES) {
+        true => Ok(changes),
+        false => Err(Error::new(Kind::Limit, "an inode in the journal has a number that is too large")),
+    }
+}
+
+impl Journaled {
+    /// Takes an archive over, with what is in its journal.
+    pub fn new(
+        tree: Arc<dyn Tree>,
+        first_new: u64,
+        archive: Arc<dyn Settle>,
+        journals: Box<dyn Journals>,
+        password: Option<Secret>,
+    ) -> Result<(Self, Replayed)> {
+        let tree = Arc::new(Renumbered::as_is(tree));
+        let merged = Arc::new(Merged::new(tree.clone(), Changes::default()));
+        let (mut replayed, mut next) = (Replayed::default(), first_new);
+        let journal = match journals.open()? {
+            Some(store) if is_needed(&*store, &*archive)? => {
+                let (opened, batches) = Journal::open(store, password.as_ref())?;
+                for batch in batches {
+                    let changes = replay(&batch, first_new)?;
+                    next = changes.nodes.keys().map(|node| node.0 + 1).fold(next, u64::max);
+                    replayed.batches += 1;
+                    replayed.entries += changes.entries();
+                    replayed.bytes += changes.touched();
+                    merged.absorb(changes);
+                }
+                Some(opened)
+            }
+            Some(_) => {
+                journals.remove()?;
+                None
+            }
+            None => None,
+        };
+        let end = AtomicU64::new(journal.as_ref().map_or(0, Journal::len));
+        let writer = Self {
+            archive,
+            journals,
+            password,
+            origin: first_new,
+            first_new: next,
+            sequence: AtomicU64::new(replayed.batches),
+            reserved: AtomicU64::new(end.load(Relaxed)),
+            end,
+            state: Mutex::new(State { merged, journal, archive: tree }),
+        };
+        Ok((writer, replayed))
+    }
+
+    /// The archive with all that is in the journal.
+    pub fn tree(&self) -> Arc<dyn Tree> {
+        lock(&self.state).merged.clone()
+    }
+
+    fn journal<'a>(&self, state: &'a mut State) -> Result<&'a mut Journal> {
+        if state.journal.is_none() {
+            let store = self.journals.create()?;
+            let journal = Journal::create(store, &self.archive.stamp()?, self.password.as_ref())?;
+            self.end.store(journal.len(), Relaxed);
+            self.reserved.store(journal.len(), Relaxed);
+            state.journal = Some(journal);
+        }
+        Ok(state.journal.as_mut().expect("it was made just now"))
+    }
+
+    /// Forgets a journal whose changes are in the archive.
+    fn clear(&self, state: &mut State) {
+        state.journal = None;
+        self.end.store(0, Relaxed);
+        self.reserved.store(0, Relaxed);
+        if let Err(e) = self.journals.remove() {
+            // It says itself that nothing in it is needed.
+            log::warn!("{}: {e}", self.journals.path().display());
+        }
+    }
+}
+
+impl Writer for Journaled {
+    fn first_new_node(&self) -> u64 {
+        self.first_new
+    }
+
+    fn reserve(&self, bytes: u64, entries: u64) -> Result<()> {
+        let need = self.end.load(Relaxed) + RESERVE + bytes + entries * ENTRY;
+        if need <= self.reserved.load(Relaxed) {
+            return Ok(());
+        }
+        let mut state = lock(&self.state);
+        let store = self.journal(&mut state)?.store().clone();
+        let from = self.reserved.load(Relaxed);
+        let ample = need.next_multiple_of(RESERVE_STEP);
+        let granted = match store.reserve(from..ample) {
+            Ok(()) => ample,
+            Err(e) if e.kind() == Kind::NoSpace => {
+                store.reserve(from..need)?;
+                need
+            }
+            Err(e) => return Err(e),
+        };
+        self.reserved.store(granted, Relaxed);
+        Ok(())
+    }
+
+    fn commit(&self, changes: &Changes) -> Result<Arc<dyn Tree>> {
+        let mut state = lock(&self.state);
+        let (archive, origin) = (state.archive.clone(), self.origin);
+        let id = |node: Node| match archive.number_below(node) {
+            Some(number) => Id::Base(number.0),
+            None => Id::New(node.0.wrapping_sub(origin)),
+        };
+        let (record, contents) = record::encode(changes, id);
+        let journal = self.journal(&mut state)?;
+        let stored = journal.append(&record, &contents)?;
+        self.end.store(journal.len(), Relaxed);
+        let node = |id| match id {
+            Id::Base(number) => archive.number_above(Node(number)),
+            Id::New(number) => Node(number.wrapping_add(origin)),
+        };
+        state.merged.absorb(record::decode(&record, &stored, node)?);
+        self.sequence.fetch_add(1, Relaxed);
+        Ok(state.merged.clone())
+    }
+
+    fn settle(&self, watch: &dyn Watch, show: &mut dyn FnMut(Arc<dyn Tree>)) -> Result<Settled> {
+        let mut state = lock(&self.state);
+        let changes = state.merged.changes();
+        if changes.is_empty() {
+            if state.journal.is_some() {
+                self.clear(&mut state);
+            }
+            return Ok(Settled::default());
+        }
+        let (merged, archive) = (state.merged.clone(), state.archive.clone());
+        let journal = self.journal(&mut state)?;
+        let tree = self.archive.settle(&merged, &archive, &mut |target| journal.expect(target), watch)?;
+        let archive = Arc::new(Renumbered::aligned(&*merged, tree)?);
+        state.archive = archive.clone();
+        state.merged = Arc::new(Merged::new(archive, Changes::default()));
+        self.clear(&mut state);
+        show(state.merged.clone());
+        Ok(Settled { entries: changes.entries(), bytes: changes.touched() })
+    }
+
+    fn unsettled(&self) -> Settled {
+        let changes = lock(&self.state).merged.changes();
+        Settled { entries: changes.entries(), bytes: changes.touched() }
+    }
+
+    fn upkeep(&self, _when: Give, _show: &mut dyn FnMut(Arc<dyn Tree>)) -> Result<u64> {
+        Ok(0)
+    }
+
+    fn xattrs_max(&self) -> usize {
+        self.archive.xattrs_max()
+    }
+
+    fn sequence(&self) -> u64 {
+        self.sequence.load(Relaxed)
+    }
+
+    fn refuge(&self) -> Option<PathBuf> {
+        self.archive.refuge()
+    }
+
+    fn free(&self) -> Result<u64> {
+        self.archive.free()
+    }
+}
+
+impl Drop for Journaled {
+    /// Gives back the space that was reserved and not needed; a journal without changes goes.
+    fn drop(&mut self) {
+        let mut state = lock(&self.state);
+        if state.merged.changes().is_empty() && state.journal.is_some() {
+            return self.clear(&mut state);
+        }
+        if let Some(journal) = &state.journal
+            && self.reserved.load(Relaxed) > journal.len()
+            && let Err(e) = journal.store().set_len(journal.len())
+        {
+            log::warn!("{}: cannot give reserved space back: {e}", self.journals.path().display());
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Where the journal of an archive lies: beside it, `NAME.stjournal`, or among the caches of the user where nobody may write
+//! to its directory.
+
+use crate::error::{Error, Result};
+use crate::formats::journal::Journals;
+use crate::source::{FileSource, Store};
+use std::fs::File;
+use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const ENDING: &str = ".stjournal";
+
+/// The journal of one archive.
+pub struct Sidecar {
+    places: Vec<PathBuf>,
+}
+
+impl Sidecar {
+    /// That of an archive; `caches` is the directory for what can be written nowhere else.
+    pub fn of(archive: &Path, caches: Option<&Path>) -> Self {
+        let archive = archive.canonicalize().unwrap_or_else(|_| archive.to_owned());
+        let mut beside = archive.clone().into_os_string();
+        beside.push(ENDING);
+        let key = blake3::hash(archive.as_os_str().as_bytes()).to_hex();
+        let aside = caches.map(|dir| dir.join("journal").join(format!("{key}{ENDING}")));
+        Self { places: [beside.into()].into_iter().chain(aside).collect() }
+    }
+
+    fn there(&self) -> Option<&PathBuf> {
+        self.places.iter().find(|place| place.symlink_metadata().is_ok())
+    }
+
+    fn create_at(place: &Path) -> std::io::Result<File> {
+        let dir = place.parent().unwrap_or(Path::new("/"));
+        if let Err(e) = std::fs::remove_file(place)
+            && e.kind() != ErrorKind::NotFound
+        {
+            return Err(e);
+        }
+        // Nobody else's business, whoever may read the archive.
+        let file = File::options().read(true).write(true).create_new(true).mode(0o600).open(place)?;
+        File::open(dir)?.sync_all()?;
+        Ok(file)
+    }
+}
+
+impl Journals for Sidecar {
+    fn open(&self) -> Result<Option<Arc<dyn Store>>> {
+        let Some(place) = self.there() else { return Ok(None) };
+        Ok(Some(Arc::new(FileSource::open_to_write(place)?)))
+    }
+
+    fn create(&self) -> Result<Arc<dyn Store>> {
+        let mut failed = None;
+        for (number, place) in self.places.iter().enumerate() {
+            if number > 0 {
+                use std::os::unix::fs::DirBuilderExt;
+                let dir = place.parent().unwrap_or(Path::new("/"));
+                let _ = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+            }
+            match Self::create_at(place) {
+                Ok(file) => return Ok(Arc::new(FileSource::new(file))),
+                Err(e) if e.kind() == ErrorKind::StorageFull => return Err(Error::io(e, "cannot make the journal")),
+                Err(e) => failed = failed.or(Some((e, place))),
+            }
+        }
+        let (e, place) = failed.expect("there is a place");
+        Err(Error::io(e, format!("cannot make the journal {}", place.display())))
+    }
+
+    fn remove(&self) -> Result<()> {
+        let Some(place) = self.there() else { return Ok(()) };
+        std::fs::remove_file(place).map_err(|e| Error::io(e, "cannot remove the journal"))
+    }
+
+    fn path(&self) -> PathBuf {
+        self.there().unwrap_or(&self.places[0]).clone()
+    }
+}

@@ -1,0 +1,283 @@
+//! Archives of other makers that take changes: against a model, with other people's tools as witnesses.
+
+#[allow(dead_code)]
+mod common {
+    pub mod dice;
+    pub mod fs;
+    pub mod ops;
+}
+
+use common::dice::Dice;
+use common::fs::{Dump, Fs, Op, Ours, Plain, dump, with_times_of};
+use std::path::Path;
+use std::process::Command;
+use stmount::cache::Cache;
+use stmount::formats::Upkeep;
+use stmount::open::{self, Claim, How};
+use stmount::vfs::{Policy, Vfs};
+
+fn ours(path: &Path) -> Ours {
+    let how = How::new(Cache::new(8 << 20));
+    Ours::of(open::open_claimed(path, &how, &Claim::default(), Upkeep::default(), true).unwrap())
+}
+
+/// What a reader sees of the archive alone.
+fn settled(path: &Path) -> Dump {
+    let volume = open::open(path, Cache::new(8 << 20)).unwrap();
+    dump(&Vfs::new(volume.tree, Policy::default()))
+}
+
+/// How many directories are in a directory no archive tells; nor the mode of its root.
+fn comparable(mut dump: Dump) -> Dump {
+    let dirs = dump.values_mut().filter(|seen| seen.kind == stmount::tree::Kind::Directory);
+    dirs.for_each(|seen| seen.nlink = 0);
+    if let Some(root) = dump.get_mut("") {
+        root.mode = 0;
+        root.mtime = None;
+    }
+    dump
+}
+
+#[track_caller]
+fn agree(ours: Dump, model: &Dump, when: &str) {
+    let (ours, model) = (comparable(with_times_of(ours, model)), comparable(model.clone()));
+    for (path, seen) in &model {
+        let mine = ours.get(path);
+        assert!(mine == Some(seen), "{when}: {path:?} differs: {mine:?} instead of {seen:?}");
+    }
+    assert_eq!(ours.len(), model.len(), "{when}: there is more: {:?}", ours.keys().collect::<Vec<_>>());
+}
+
+/// What other programs say of the archive.
+fn witnesses(path: &Path) {
+    let commands: [&[&str]; 4] = [
+        &["unzip", "-tqq"],
+        &["7zz", "t", "-bso0", "-bsp0"],
+        &["bsdtar", "-tf"],
+        &["python3", "-c", "import sys, zipfile; assert zipfile.ZipFile(sys.argv[1]).testzip() is None"],
+    ];
+    for command in commands {
+        let done = Command::new(command[0]).args(&command[1..]).arg(path).output().unwrap();
+        let told = String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned();
+        // Of an archive with nothing in it unzip says that there is nothing in it.
+        assert!(done.status.success() || told.contains("zipfile is empty"), "{command:?}: {told}");
+    }
+}
+
+fn empty_zip(dir: &Path) -> std::path::PathBuf {
+    let path = dir.join("a.zip");
+    std::fs::write(&path, [&b"PK\x05\x06"[..], &[0; 18]].concat()).unwrap();
+    path
+}
+
+#[test]
+fn a_zip_is_what_a_model_is_whenever_it_is_looked_at() {
+    let rounds = std::env::var("STMOUNT_ROUNDS").map_or(12, |n| n.parse().unwrap());
+    for round in 0..rounds {
+        let dir = tempfile::tempdir().unwrap();
+        let path = empty_zip(dir.path());
+        let mut dice = Dice(round * 7919 + 5);
+        let most = dice.of(&[3000, 100_000]);
+        let (mut ours_, mut plain) = (ours(&path), Plain::default());
+        for step in 0..200 {
+            let op = dice.op(most);
+            let want = plain.apply(&op);
+            let when = format!("round {round}, step {step}, {op:.100?}");
+            assert_eq!(ours_.apply(&op), want, "{when}");
+            for number in 0..3 {
+                assert!(ours_.held(number) == plain.held(number), "{when}: what is held as {number} differs");
+            }
+            match dice.below(40) {
+                0 => ours_.apply(&Op::Sync).unwrap(),
+                1 => {
+                    ours_.vfs.settle().unwrap();
+                    agree(ours_.dump(), &plain.dump(), &format!("{when}, settled"));
+                }
+                // Dropped without a sync it may lose what was not synced; here nothing was.
+                2 | 3 => {
+                    (0..3).for_each(|number| {
+                        let _ = (ours_.apply(&Op::Release(number)), plain.apply(&Op::Release(number)));
+                    });
+                    ours_.apply(&Op::Sync).unwrap();
+                    if dice.below(2) == 0 {
+                        ours_.vfs.settle().unwrap();
+                        agree(settled(&path), &plain.dump(), &format!("{when}, read"));
+                        witnesses(&path);
+                    }
+                    drop(ours_);
+                    ours_ = ours(&path);
+                    agree(ours_.dump(), &plain.dump(), &format!("{when}, mounted again"));
+                }
+                4 | 5 => agree(ours_.dump(), &plain.dump(), &when),
+                _ => {}
+            }
+        }
+        (0..3).for_each(|number| _ = (ours_.apply(&Op::Release(number)), plain.apply(&Op::Release(number))));
+        ours_.vfs.settle().unwrap();
+        drop(ours_);
+        agree(settled(&path), &plain.dump(), &format!("round {round}, at the end"));
+        witnesses(&path);
+        assert!(!dir.path().join("a.zip.stjournal").exists());
+    }
+}
+
+/// A zip with a few files in it, as `zip` makes it.
+fn some_zip(dir: &Path) -> std::path::PathBuf {
+    let from = dir.join("from");
+    std::fs::create_dir_all(from.join("d")).unwrap();
+    for (name, len) in [("a", 50_000), ("b", 10), ("d/c", 3000)] {
+        let bytes: Vec<u8> = (0..len).map(|i: u32| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        std::fs::write(from.join(name), bytes).unwrap();
+    }
+    let made = Command::new("zip").args(["-q", "../a.zip", "d", "d/c", "a", "b"]).current_dir(&from).status().unwrap();
+    assert!(made.success());
+    std::fs::remove_dir_all(&from).unwrap();
+    dir.join("a.zip")
+}
+
+/// The power fails while changes are brought into an archive: after whatever was written of it, the changes are there.
+#[test]
+fn whatever_was_written_of_an_archive_the_changes_are_there() {
+    // What is changed: behind the old archive, or so that all of it is written anew.
+    let appended = |ours: &mut Ours| {
+        ours.apply(&Op::Create(vec!["new"])).unwrap();
+        ours.apply(&Op::Write(vec!["new"], 0, vec![7; 30_000])).unwrap();
+        ours.apply(&Op::Rename(vec!["b"], vec!["d", "b"], stmount::vfs::Rename::Replace)).unwrap();
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let path = some_zip(dir.path());
+    let old = std::fs::read(&path).unwrap();
+    let mut ours_ = ours(&path);
+    appended(&mut ours_);
+    ours_.apply(&Op::Sync).unwrap();
+    let (journal, kept) = (dir.path().join("a.zip.stjournal"), dir.path().join("kept"));
+    let before = std::fs::read(&journal).unwrap();
+    // The same file, whatever becomes of its name.
+    std::fs::hard_link(&journal, &kept).unwrap();
+    let want = ours_.dump();
+    ours_.vfs.settle().unwrap();
+    drop(ours_);
+    let (new, after) = (std::fs::read(&path).unwrap(), std::fs::read(&kept).unwrap());
+    assert!(new.starts_with(&old) && new.len() > old.len() && !journal.exists());
+    let cuts = (old.len()..=new.len()).step_by(977).chain([new.len() - 1, new.len() - 22, new.len()]);
+    for cut in cuts {
+        let torn = cut > old.len() && cut < new.len();
+        std::fs::write(&path, &new[..cut]).unwrap();
+        // Before anything is written to the archive, the journal says what it will be.
+        std::fs::write(&journal, if cut == old.len() { &before } else { &after }).unwrap();
+        let ours_ = ours(&path);
+        agree(ours_.dump(), &want, &format!("cut at {cut}"));
+        assert_eq!(std::fs::read(&path).unwrap().len(), if torn { old.len() } else { cut });
+        ours_.vfs.settle().unwrap();
+        drop(ours_);
+        agree(settled(&path), &want, &format!("cut at {cut}, settled"));
+        assert!(!journal.exists());
+    }
+    witnesses(&path);
+}
+
+/// Of a directory without an entry of its own, an archive only speaks as long as there is something in it.
+#[test]
+fn a_directory_stays_when_the_last_file_in_it_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.zip");
+    let script = "import sys, zipfile; z = zipfile.ZipFile(sys.argv[1], 'w'); z.writestr('a', 'a'); z.writestr('d/e/f', 'f'); z.close()";
+    assert!(Command::new("python3").args(["-c", script]).arg(&path).status().unwrap().success());
+    let mut ours_ = ours(&path);
+    ours_.apply(&Op::Mtime(vec!["d"], 1000)).unwrap();
+    ours_.apply(&Op::Chmod(vec!["a"], 0o600)).unwrap();
+    ours_.vfs.settle().unwrap();
+    // Its time alone is no reason to give it an entry.
+    let listed = Command::new("unzip").arg("-Z1").arg(&path).output().unwrap();
+    assert_eq!(String::from_utf8(listed.stdout).unwrap(), "a\nd/e/f\n");
+    ours_.apply(&Op::Unlink(vec!["d", "e", "f"])).unwrap();
+    ours_.vfs.settle().unwrap();
+    drop(ours_);
+    let names: Vec<_> = settled(&path).into_keys().collect();
+    assert_eq!(names, ["", "/a", "/d", "/d/e"]);
+    witnesses(&path);
+}
+
+/// A journal belongs to one state of one archive.
+#[test]
+fn a_journal_of_another_archive_is_refused_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = some_zip(dir.path());
+    let mut ours_ = ours(&path);
+    ours_.apply(&Op::Create(vec!["new"])).unwrap();
+    ours_.apply(&Op::Sync).unwrap();
+    drop(ours_);
+    let journal = dir.path().join("a.zip.stjournal");
+    let kept = std::fs::read(&journal).unwrap();
+    let mut other = std::fs::read(&path).unwrap();
+    other[100] ^= 1;
+    std::fs::write(&path, &other).unwrap();
+    let how = How::new(Cache::new(8 << 20));
+    let opened = open::open_claimed(&path, &how, &Claim::default(), Upkeep::default(), true);
+    let e = opened.err().expect("it is another archive");
+    assert_eq!(e.kind(), stmount::error::Kind::Changed, "{e}");
+    assert_eq!(std::fs::read(&journal).unwrap(), kept);
+    assert_eq!(std::fs::read(&path).unwrap(), other);
+}
+
+/// Whatever is wrong with a journal: what is whole of it is there, and nothing else.
+#[test]
+fn a_torn_or_damaged_journal_ends_where_it_is_torn() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = some_zip(dir.path());
+    let mut ours_ = ours(&path);
+    let (mut states, mut ends) = (vec![ours_.dump()], vec![0]);
+    let journal = dir.path().join("a.zip.stjournal");
+    for name in ["x", "y", "z"] {
+        ours_.apply(&Op::Create(vec![name])).unwrap();
+        ours_.apply(&Op::Write(vec![name], 100, vec![5; 2000])).unwrap();
+        ours_.apply(&Op::Sync).unwrap();
+        states.push(ours_.dump());
+        ends.push(0);
+    }
+    drop(ours_);
+    let whole = std::fs::read(&journal).unwrap();
+    // Where each batch ends: the shortest front that shows its state.
+    for cut in (0..=whole.len()).step_by(41).chain([whole.len()]) {
+        std::fs::write(&journal, &whole[..cut]).unwrap();
+        let how = How::new(Cache::new(8 << 20));
+        match open::open_claimed(&path, &how, &Claim::default(), Upkeep::default(), true) {
+            Ok(volume) => {
+                let seen = comparable(Ours::of(volume).dump());
+                let state = states.iter().position(|state| comparable(state.clone()) == seen);
+                let state = state.unwrap_or_else(|| panic!("cut at {cut}: it is none of the states"));
+                ends[state] = cut;
+                assert!(ends[state + 1..].iter().all(|end| *end == 0), "a longer journal has less in it");
+            }
+            Err(e) => panic!("cut at {cut}: {e}"),
+        }
+    }
+    assert_eq!(ends[3], whole.len());
+    assert!(ends[1] > 0 && ends[2] > ends[1]);
+    for at in (0..whole.len()).step_by(89) {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 0x10;
+        std::fs::write(&journal, &damaged).unwrap();
+        let how = How::new(Cache::new(8 << 20));
+        if let Ok(volume) = open::open_claimed(&path, &how, &Claim::default(), Upkeep::default(), true) {
+            let seen = comparable(Ours::of(volume).dump());
+            assert!(states[..3].iter().any(|state| comparable(state.clone()) == seen), "damaged at {at}");
+        }
+    }
+}
+
+/// What a zip has no room for is refused when it is asked for: what was taken is kept.
+#[test]
+fn attributes_that_do_not_fit_are_refused_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = some_zip(dir.path());
+    let mut ours_ = ours(&path);
+    ours_.apply(&Op::SetXattr(vec!["a"], "user.large", vec![1; 39 << 10])).unwrap();
+    let more = ours_.apply(&Op::SetXattr(vec!["a"], "user.more", vec![1; 2 << 10]));
+    assert_eq!(more, Err(stmount::error::Kind::NoSpace));
+    let want = ours_.dump();
+    ours_.vfs.settle().unwrap();
+    drop(ours_);
+    agree(settled(&path), &want, "settled");
+    witnesses(&path);
+}
