@@ -431,3 +431,28 @@ fn compacting_keeps_the_present_and_the_named_states_and_gives_the_rest_back() {
     assert_eq!(desk.ok(&["cat", "a.st:new"]), "new");
     desk.ok(&["check", "a.st"]);
 }
+
+/// On a small disk: the archive is never worse than it was, whatever does not fit is told, and what was deleted makes room.
+#[test]
+fn a_zip_on_a_full_disk_stays_whole_and_goes_on_when_there_is_room() {
+    let Some(desk) = Desk::of("a.zip") else { return };
+    let disk = desk.path("disk");
+    fs::create_dir(&disk).unwrap();
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=3m", "tmpfs"]).arg(&disk).output().unwrap();
+    if !mounted.status.success() {
+        assert!(std::env::var_os("CI").is_none(), "no tmpfs can be mounted");
+        return println!("skipped: no tmpfs can be mounted");
+    }
+    fs::copy(desk.path("a.zip"), disk.join("a.zip")).unwrap();
+    desk.ok(&["-o", "rw,commit=1h", "disk/a.zip", "m"]);
+    synced(&desk.path("m/first"), b"before");
+    let noise: Vec<u8> = (0..10_000_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 11) as u8).collect();
+    let full = fs::write(desk.path("m/large"), &noise).and_then(|()| File::open(desk.path("m/large"))?.sync_all());
+    assert_eq!(full.unwrap_err().kind(), ErrorKind::StorageFull);
+    fs::remove_file(desk.path("m/large")).unwrap();
+    synced(&desk.path("m/small"), b"after");
+    desk.umount();
+    assert_eq!(desk.ok(&["ls", "disk/a.zip"]), "first\nsmall\n");
+    assert_eq!(fs::read_dir(&disk).unwrap().count(), 1, "no journal is left");
+    assert!(Command::new("umount").arg(&disk).status().unwrap().success());
+}

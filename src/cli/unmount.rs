@@ -162,21 +162,27 @@ pub fn one(register: &Register, named: &Path, lazy: bool, wait: bool) -> Result<
         Some(live) => live.mountpoint(),
         None => of_no_register(named)?,
     };
+    let mut unsettled = None;
     // What cannot be stored is told while the mount is still there.
     if live.as_ref().is_some_and(|live| live.served && live.session.mode == "rw") {
         match place::sync(&place) {
             // Who may not look into it may unmount it; the daemon stores what there is.
             Err(e) if e.kind() == Kind::Denied => {}
-            done => done.and_then(|()| settle(&place))?,
+            done => {
+                done?;
+                // In the journal it is safe: that is told, and keeps nobody from unmounting.
+                unsettled = settle(&place).err().filter(|e| e.kind() != Kind::Denied);
+            }
         }
     }
     // A mount that lost its daemon answers nothing, and whoever is inside cannot use it.
     let lazy = lazy || live.as_ref().is_some_and(|live| !live.served);
     when_left(&place, lazy)?;
     match live {
-        Some(live) if wait => session::wait_until_gone(&live.session, None),
-        _ => Ok(()),
+        Some(live) if wait => session::wait_until_gone(&live.session, None)?,
+        _ => {}
     }
+    unsettled.map_or(Ok(()), Err)
 }
 
 /// How long it is tried to unmount what is in use: a program that just starts another one has its open files there, too,

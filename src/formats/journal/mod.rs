@@ -121,7 +121,7 @@ pub fn standing(journals: &dyn Journals, archive: &dyn ReadAt) -> Result<Standin
         return Ok(Standing::Torn(base.len));
     }
     Err(Error::new(Kind::Changed, format!("{} has changes to another state of the archive", place())).hint(
-        "put the archive back as it was, or see what is in the journal: stmount recover; `-o ro` mounts the archive as it is",
+        "put the archive back as it was; or move the journal away, and the changes with it; `-o ro` mounts the archive as it is",
     ))
 }
 
@@ -278,6 +278,9 @@ impl Writer for Journaled {
         }
         let (merged, archive) = (state.merged.clone(), state.archive.clone());
         let journal = self.journal(&mut state)?;
+        // The archive may need the room that was promised to what comes next.
+        journal.store().set_len(journal.len())?;
+        self.reserved.store(journal.len(), Relaxed);
         let tree = self.archive.settle(&merged, &archive, &mut |target| journal.expect(target), watch)?;
         let archive = Arc::new(Renumbered::aligned(&*merged, tree)?);
         state.archive = archive.clone();

@@ -93,6 +93,14 @@ impl Format for Zip {
         let Some(opened) = opened else { return Ok(None) };
         let is_encrypted = opened.archive.members.iter().any(Member::is_encrypted);
         let password = lock(&opened.archive.right).clone().filter(|_| is_encrypted);
+        if is_encrypted && password.is_none() {
+            // What is new would lie there in clear.
+            return Err(Error::new(
+                Kind::NeedsPassword,
+                format!("{}: it is encrypted, and its password is not known", access.name),
+            )
+            .hint("--password-file FILE, without -o force"));
+        }
         let first_new = opened.first_new;
         let settle = Arc::new(settle::ZipFile::new(access, held, Arc::new(opened)));
         Ok(Some(Settling { volume, settle, first_new, password }))
