@@ -281,3 +281,43 @@ fn attributes_that_do_not_fit_are_refused_at_once() {
     agree(settled(&path), &want, "settled");
     witnesses(&path);
 }
+
+/// A program has a file open that has no name any more, and goes on with it, whatever becomes of the archive.
+#[test]
+fn a_file_without_a_name_goes_on_when_the_archive_is_another_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = some_zip(dir.path());
+    let mut ours_ = ours(&path);
+    for (number, name) in ["a", "new"].into_iter().enumerate() {
+        if name == "new" {
+            ours_.apply(&Op::Create(vec![name])).unwrap();
+            ours_.apply(&Op::Write(vec![name], 0, vec![9; 5000])).unwrap();
+        }
+        ours_.apply(&Op::Hold(vec![name], number)).unwrap();
+        ours_.apply(&Op::WriteHeld(number, 100, vec![3; 50])).unwrap();
+        ours_.apply(&Op::Sync).unwrap();
+        ours_.apply(&Op::Unlink(vec![name])).unwrap();
+    }
+    let before = [ours_.held(0), ours_.held(1)];
+    for round in 0..3u8 {
+        ours_.vfs.settle().unwrap();
+        assert!([ours_.held(0), ours_.held(1)] == before, "round {round}");
+        ours_.vfs.statfs().unwrap();
+        ours_.apply(&Op::Create(vec![["x", "y", "z"][usize::from(round)]])).unwrap();
+    }
+    ours_.apply(&Op::WriteHeld(0, 40, vec![0x5a; 9000])).unwrap();
+    ours_.apply(&Op::Sync).unwrap();
+    let changed = ours_.held(0).unwrap();
+    assert!(changed[40..9040].iter().all(|b| *b == 0x5a));
+    // What is in the journal of them is nobody's any more.
+    let again = std::fs::read(dir.path().join("a.zip.stjournal")).unwrap();
+    ours_.vfs.settle().unwrap();
+    (0..2).for_each(|number| ours_.apply(&Op::Release(number)).unwrap());
+    ours_.apply(&Op::Sync).unwrap();
+    ours_.vfs.statfs().unwrap();
+    drop(ours_);
+    assert!(!again.is_empty());
+    assert!(!dir.path().join("a.zip.stjournal").exists());
+    let names: Vec<_> = settled(&path).into_keys().collect();
+    assert_eq!(names, ["", "/b", "/d", "/d/c", "/x", "/y", "/z"]);
+}

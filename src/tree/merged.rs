@@ -44,11 +44,12 @@ impl Merged {
             let earlier = changes.nodes.remove(&node).flatten();
             let was_new = earlier.as_ref().is_some_and(|inode| inode.is_new);
             match inode {
-                // What was never below leaves no trace.
-                None if was_new => drop(changes.names.remove(&node)),
                 None => {
                     changes.names.remove(&node);
-                    changes.nodes.insert(node, None);
+                    // What was never below leaves no trace.
+                    if !was_new && self.base.attr(node).is_ok() {
+                        changes.nodes.insert(node, None);
+                    }
                 }
                 Some(inode) => drop(changes.nodes.insert(node, Some(inode.laid_over(earlier)))),
             }

@@ -26,7 +26,7 @@ use crate::error::{Error, Kind, Result};
 use crate::key::Secret;
 use crate::pool::lock;
 use crate::source::{ReadAt, Stamp, Store};
-use crate::tree::{Changes, Merged, Node, Renumbered, Tree};
+use crate::tree::{Changes, Draft, Inode, Kind as NodeKind, Merged, Node, Renumbered, Tree};
 use file::Journal;
 use record::Id;
 use std::path::PathBuf;
@@ -39,6 +39,8 @@ const RESERVE_STEP: u64 = 8 << 20;
 const ENTRY: u64 = 512;
 /// Inodes have smaller numbers than this.
 const NODES: u64 = 1 << 62;
+/// In a journal, an inode of an archive of before, which has no name any more, has its number and this.
+const FORMER: u64 = 1 << 48;
 /// Kept for changes that need none for contents, such as deleting on a full disk.
 const RESERVE: u64 = 1 << 20;
 
@@ -134,6 +136,32 @@ fn is_needed(store: &dyn ReadAt, archive: &dyn Settle) -> Result<bool> {
     Ok(target.is_none() || target != Some(archive.stamp()?))
 }
 
+/// Whether nothing is changed but files without a name, which no archive has.
+fn is_settled(changes: &Changes) -> bool {
+    changes.names.is_empty() && changes.nodes.values().all(|inode| inode.as_ref().is_some_and(is_nameless))
+}
+
+fn is_nameless(inode: &Inode) -> bool {
+    inode.attr.nlink == 0 && inode.attr.kind != NodeKind::Directory
+}
+
+/// Files that somebody has open and that have no name: they go on, with what they have in the archive and the journal of
+/// before.
+fn nameless(merged: &Merged, changes: &Changes) -> Result<Changes> {
+    let mut kept = Changes::default();
+    for (node, inode) in &changes.nodes {
+        let Some(inode) = inode.as_ref().filter(|inode| is_nameless(inode)) else { continue };
+        let mut inode = Inode { is_new: true, ..inode.clone() };
+        if inode.attr.kind == NodeKind::File {
+            let mut draft = Draft::default();
+            draft.copy(0, inode.attr.size, merged.open(*node)?, 0);
+            inode.draft = Some(Arc::new(draft));
+        }
+        kept.nodes.insert(*node, Some(inode));
+    }
+    Ok(kept)
+}
+
 /// The changes of a batch. Inodes that are new have numbers from `origin` on.
 fn replay(batch: &file::Read, origin: u64) -> Result<Changes> {
     let node = |id| match id {
@@ -227,13 +255,17 @@ impl Writer for Journaled {
     }
 
     fn reserve(&self, bytes: u64, entries: u64) -> Result<()> {
-        let need = self.end.load(Relaxed) + RESERVE + bytes + entries * ENTRY;
-        if need <= self.reserved.load(Relaxed) {
+        let need = || self.end.load(Relaxed) + RESERVE + bytes + entries * ENTRY;
+        if need() <= self.reserved.load(Relaxed) {
             return Ok(());
         }
         let mut state = lock(&self.state);
         let store = self.journal(&mut state)?.store().clone();
-        let from = self.reserved.load(Relaxed);
+        // Meanwhile others may have asked for more, or the journal may be another one.
+        let (need, from) = (need(), self.reserved.load(Relaxed));
+        if need <= from {
+            return Ok(());
+        }
         let ample = need.next_multiple_of(RESERVE_STEP);
         let granted = match store.reserve(from..ample) {
             Ok(()) => ample,
@@ -252,7 +284,7 @@ impl Writer for Journaled {
         let (archive, origin) = (state.archive.clone(), self.origin);
         let id = |node: Node| match archive.number_below(node) {
             Some(number) => Id::Base(number.0),
-            None => Id::New(node.0.wrapping_sub(origin)),
+            None => Id::New(node.0.checked_sub(origin).unwrap_or(node.0 + FORMER)),
         };
         let (record, contents) = record::encode(changes, id);
         let journal = self.journal(&mut state)?;
@@ -260,7 +292,7 @@ impl Writer for Journaled {
         self.end.store(journal.len(), Relaxed);
         let node = |id| match id {
             Id::Base(number) => archive.number_above(Node(number)),
-            Id::New(number) => Node(number.wrapping_add(origin)),
+            Id::New(number) => Node(number.checked_sub(FORMER).unwrap_or(number + origin)),
         };
         state.merged.absorb(record::decode(&record, &stored, node)?);
         self.sequence.fetch_add(1, Relaxed);
@@ -270,8 +302,8 @@ impl Writer for Journaled {
     fn settle(&self, watch: &dyn Watch, show: &mut dyn FnMut(Arc<dyn Tree>)) -> Result<Settled> {
         let mut state = lock(&self.state);
         let changes = state.merged.changes();
-        if changes.is_empty() {
-            if state.journal.is_some() {
+        if is_settled(&changes) {
+            if state.journal.is_some() && changes.is_empty() {
                 self.clear(&mut state);
             }
             return Ok(Settled::default());
@@ -284,7 +316,7 @@ impl Writer for Journaled {
         let tree = self.archive.settle(&merged, &archive, &mut |target| journal.expect(target), watch)?;
         let archive = Arc::new(Renumbered::aligned(&*merged, tree)?);
         state.archive = archive.clone();
-        state.merged = Arc::new(Merged::new(archive, Changes::default()));
+        state.merged = Arc::new(Merged::new(archive, nameless(&merged, &changes)?));
         self.clear(&mut state);
         show(state.merged.clone());
         Ok(Settled { entries: changes.entries(), bytes: changes.touched() })
@@ -292,7 +324,10 @@ impl Writer for Journaled {
 
     fn unsettled(&self) -> Settled {
         let changes = lock(&self.state).merged.changes();
-        Settled { entries: changes.entries(), bytes: changes.touched() }
+        match is_settled(&changes) {
+            true => Settled::default(),
+            false => Settled { entries: changes.entries(), bytes: changes.touched() },
+        }
     }
 
     fn upkeep(&self, _when: Give, _show: &mut dyn FnMut(Arc<dyn Tree>)) -> Result<u64> {
@@ -320,7 +355,7 @@ impl Drop for Journaled {
     /// Gives back the space that was reserved and not needed; a journal without changes goes.
     fn drop(&mut self) {
         let mut state = lock(&self.state);
-        if state.merged.changes().is_empty() && state.journal.is_some() {
+        if is_settled(&state.merged.changes()) && state.journal.is_some() {
             return self.clear(&mut state);
         }
         if let Some(journal) = &state.journal
