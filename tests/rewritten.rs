@@ -48,20 +48,28 @@ fn agree(ours: Dump, model: &Dump, when: &str) {
     assert_eq!(ours.len(), model.len(), "{when}: there is more: {:?}", ours.keys().collect::<Vec<_>>());
 }
 
-/// What other programs say of the archive.
+/// No other program has anything to say against the archive.
+#[track_caller]
 fn witnesses(path: &Path) {
+    assert_eq!(refusals(path), Vec::<String>::new());
+}
+
+/// What other programs say against the archive.
+fn refusals(path: &Path) -> Vec<String> {
     let commands: [&[&str]; 4] = [
         &["unzip", "-tqq"],
         &["7zz", "t", "-bso0", "-bsp0"],
         &["bsdtar", "-tf"],
         &["python3", "-c", "import sys, zipfile; assert zipfile.ZipFile(sys.argv[1]).testzip() is None"],
     ];
-    for command in commands {
+    let refused = |command: &&[&str]| {
         let done = Command::new(command[0]).args(&command[1..]).arg(path).output().unwrap();
         let told = String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned();
         // Of an archive with nothing in it unzip says that there is nothing in it.
-        assert!(done.status.success() || told.contains("zipfile is empty"), "{command:?}: {told}");
-    }
+        let is_fine = done.status.success() || told.contains("zipfile is empty");
+        (!is_fine).then(|| format!("{}: {told}", command[0]))
+    };
+    commands.iter().filter_map(refused).collect()
 }
 
 fn empty_zip(dir: &Path) -> std::path::PathBuf {
@@ -320,4 +328,82 @@ fn a_file_without_a_name_goes_on_when_the_archive_is_another_one() {
     assert!(!dir.path().join("a.zip.stjournal").exists());
     let names: Vec<_> = settled(&path).into_keys().collect();
     assert_eq!(names, ["", "/b", "/d", "/d/c", "/x", "/y", "/z"]);
+}
+
+/// Archives of other makers, one entry of which is edited: all others are what they were, bit by bit, in front of their data,
+/// in the data, and in the list.
+#[test]
+fn of_an_archive_of_another_maker_only_what_was_edited_changes() {
+    const TREE: &str = "mkdir -p from/d from/META-INF && cd from && seq 9000 >a && seq 50 >d/c && printf x >d/empty-not && : >d/empty && \
+                        echo Manifest-Version: 1.0 >META-INF/MANIFEST.MF && ln -s a link";
+    const MAKERS: &[(&str, &str)] = &[
+        ("zip", "cd from && zip -qry ../a.zip ."),
+        ("zip to a pipe", "cd from && zip -qr - . | cat >../a.zip"),
+        ("7-Zip", "cd from && 7zz a -bso0 -bsp0 ../a.zip ."),
+        ("bsdtar", "cd from && bsdtar -cf ../a.zip --format zip *"),
+        (
+            "self-extracting",
+            "cd from && zip -qr ../b.zip . && cd .. && (head -c 5000 /dev/urandom; cat b.zip) >a.zip && zip -qA a.zip",
+        ),
+        ("with a prefix", "cd from && zip -qr ../b.zip . && cd .. && (printf '#!/bin/sh\\nexit\\n'; cat b.zip) >a.zip"),
+        (
+            "java",
+            "cd from && python3 -c \"
+import zipfile
+z = zipfile.ZipFile('../a.zip', 'w', zipfile.ZIP_DEFLATED)
+i = zipfile.ZipInfo('META-INF/MANIFEST.MF'); i.extra = b'\\xfe\\xca\\0\\0'; i.create_system = 0; i.flag_bits = 0x808
+z.writestr(i, open('META-INF/MANIFEST.MF').read())
+for n in ['a', 'd/c', 'd/empty']: z.write(n)
+z.comment = b'made by a test'
+z.close()\"",
+        ),
+        (
+            "macOS",
+            "cd from && python3 -c \"
+import zipfile
+z = zipfile.ZipFile('../a.zip', 'w', zipfile.ZIP_DEFLATED)
+for n in ['a', 'd/c']:
+    z.write(n); z.writestr('__MACOSX/._' + n, b'\\0\\5\\x16\\7' + b'x' * 100)
+z.close()\"",
+        ),
+    ];
+    const LOOK: &str = "
+import sys, zipfile, hashlib
+z = zipfile.ZipFile(sys.argv[1]); f = open(sys.argv[1], 'rb')
+for i in z.infolist():
+    if i.filename == 'd/c': continue
+    f.seek(i.header_offset); head = f.read(30)
+    rest = f.read(int.from_bytes(head[26:28], 'little') + int.from_bytes(head[28:30], 'little') + i.compress_size)
+    print(i.filename, i.flag_bits, i.compress_type, i.CRC, i.file_size, i.compress_size, i.external_attr, i.create_system, i.create_version,
+          i.extract_version, i.date_time, i.extra.hex(), i.comment, hashlib.md5(head + rest).hexdigest())
+print(z.comment)";
+    for (maker, script) in MAKERS {
+        let dir = tempfile::tempdir().unwrap();
+        let shell = |script: &str| {
+            let done = Command::new("sh").args(["-c", script]).current_dir(dir.path()).output().unwrap();
+            assert!(done.status.success(), "{maker}: {}", String::from_utf8_lossy(&done.stderr));
+        };
+        shell(TREE);
+        shell(script);
+        let path = dir.path().join("a.zip");
+        let look = || {
+            let done = Command::new("python3").args(["-c", LOOK]).arg(&path).output().unwrap();
+            assert!(done.status.success(), "{maker}: {}", String::from_utf8_lossy(&done.stderr));
+            let mut lines: Vec<_> = String::from_utf8(done.stdout).unwrap().lines().map(str::to_owned).collect();
+            // The time of the directory it is in is another one.
+            lines.retain(|line| !line.starts_with("d/ "));
+            lines.sort();
+            lines
+        };
+        let (before, refused) = (look(), refusals(&path));
+        let mut ours_ = ours(&path);
+        ours_.apply(&Op::Write(vec!["d", "c"], 10, b"edited".to_vec())).unwrap();
+        ours_.vfs.settle().unwrap();
+        drop(ours_);
+        assert_eq!(look(), before, "{maker}");
+        let edited = &settled(&path)["/d/c"].content;
+        assert_eq!((&edited[10..16], edited.len()), (&b"edited"[..], 141), "{maker}");
+        assert_eq!(refusals(&path), refused, "{maker}");
+        assert!(refused.is_empty() || *maker == "with a prefix", "{refused:?}");
+    }
 }

@@ -195,10 +195,15 @@ impl Held {
         Self::new(file, &draft, &place.origin, Some(target))
     }
 
-    /// An empty file beside this one that is to take its place. It has no name that lasts before that.
+    /// An empty file beside this one that is to take its place. It has no name before that, where the file system can do
+    /// so: nothing is left of it after a crash.
     pub fn sibling(&self) -> Result<Self> {
         let place = self.place();
-        let (file, draft) = draft(&place.path, &place.file.file().metadata()?)?;
+        let own = place.file.file().metadata()?;
+        let (file, draft) = match nameless(&place.path, &own) {
+            Some(made) => made,
+            None => draft(&place.path, &own)?,
+        };
         Self::new(file, &draft, &place.path, Some(OsString::new()))
     }
 
@@ -215,6 +220,11 @@ impl Held {
         let failed = |e| Error::io(e, format!("cannot put the new archive in the place of {}", place.path.display()));
         copy_xattrs(place.file.file(), new.file.file());
         new.file.file().sync_all().map_err(failed)?;
+        if !new.path.exists() {
+            let of_fd = format!("/proc/self/fd/{}", new.file.file().as_raw_fd());
+            let follow = rustix::fs::AtFlags::SYMLINK_FOLLOW;
+            rustix::fs::linkat(CWD, of_fd, CWD, &new.path, follow).map_err(|e| failed(e.into()))?;
+        }
         fs::rename(&new.path, &place.path).map_err(failed)?;
         by.change_place(|place| place.target = None);
         by.is_keeper.store(false, Relaxed);
@@ -282,11 +292,27 @@ fn is_same(a: &Metadata, b: &Metadata) -> bool {
     (a.dev(), a.ino()) == (b.dev(), b.ino())
 }
 
+/// A new file in the directory of another, with its mode and owner, and without a name; and a name that is free for it.
+fn nameless(origin: &Path, like: &Metadata) -> Option<(FileSource, PathBuf)> {
+    use rustix::fs::{Mode, OFlags, openat};
+    let dir = origin.parent()?;
+    let file = openat(CWD, dir, OFlags::RDWR | OFlags::CLOEXEC | OFlags::TMPFILE, Mode::RUSR | Mode::WUSR).ok()?;
+    let file = File::from(file);
+    let _ = std::os::unix::fs::fchown(&file, Some(like.uid()), Some(like.gid()));
+    let _ = file.set_permissions(like.permissions());
+    let path = (0..NAMES).map(|number| draft_name(origin, number)).find(|path| path.symlink_metadata().is_err())?;
+    Some((FileSource::watched(file), path))
+}
+
+fn draft_name(origin: &Path, number: u32) -> PathBuf {
+    let name = origin.file_stem().unwrap_or_default().to_string_lossy().chars().take(60).collect::<String>();
+    origin.with_file_name(format!(".{name}.{}{number}.tmp", std::process::id()))
+}
+
 /// A new file in the directory of another, with its mode and, where that is allowed, its owner.
 fn draft(origin: &Path, like: &Metadata) -> Result<(FileSource, PathBuf)> {
-    let name = origin.file_stem().unwrap_or_default().to_string_lossy().chars().take(60).collect::<String>();
     for number in 0..NAMES {
-        let path = origin.with_file_name(format!(".{name}.{}{number}.tmp", std::process::id()));
+        let path = draft_name(origin, number);
         match File::options().read(true).write(true).create_new(true).mode(0o600).open(&path) {
             Ok(file) => {
                 let _ = chown(&path, Some(like.uid()), Some(like.gid()));
@@ -441,6 +467,29 @@ mod tests {
         assert_eq!((held.standing().unwrap(), held.is_changed()), (Standing::Ours, false));
         File::options().append(true).open(&path).unwrap().set_len(11).unwrap();
         assert_eq!((held.standing().unwrap(), held.is_changed()), (Standing::Altered, true));
+    }
+
+    #[test]
+    fn a_sibling_takes_the_place_when_it_is_complete_and_not_before() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let (held, path) = held(dir.path());
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        let before = held.file();
+        drop(held.sibling().unwrap());
+        let sibling = held.sibling().unwrap();
+        sibling.write_at(0, b"as it will be").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"as it was");
+        held.supplant(sibling).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"as it will be");
+        assert_eq!((held.standing().unwrap(), held.len().unwrap()), (Standing::Ours, 13));
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o640);
+        assert_eq!(Held::open(&path).unwrap_err().kind(), Kind::Locked, "the lock goes along");
+        let mut old = [0; 9];
+        before.read_exact_at(0, &mut old).unwrap();
+        assert_eq!((&old, names(dir.path())), (b"as it was", vec!["a.st".to_owned()]));
+        drop(held);
+        Held::open(&path).unwrap();
     }
 
     #[test]
