@@ -332,7 +332,9 @@ mod tests {
             spill.settle();
             assert!(lock(&spill.state).waiting.len() <= WAITING);
         }
-        assert!((0..500).all(|at| spill.get(key(at)) == Some(page(at))));
+        // On a disk that is nearly full, some may have gone to make room.
+        let is_kept = |at| spill.get(key(at)).map_or_else(|| !has_room(spill.file().unwrap()), |kept| kept == page(at));
+        assert!((0..500).all(is_kept));
     }
 
     #[test]
