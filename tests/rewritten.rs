@@ -58,7 +58,7 @@ fn witnesses(path: &Path) {
 fn refusals(path: &Path) -> Vec<String> {
     let commands: [&[&str]; 4] = [
         &["unzip", "-tqq"],
-        &["7zz", "t", "-bso0", "-bsp0"],
+        &["7z", "t", "-bso0", "-bsp0"],
         &["bsdtar", "-tf"],
         &["python3", "-c", "import sys, zipfile; assert zipfile.ZipFile(sys.argv[1]).testzip() is None"],
     ];
@@ -339,7 +339,7 @@ fn of_an_archive_of_another_maker_only_what_was_edited_changes() {
     const MAKERS: &[(&str, &str)] = &[
         ("zip", "cd from && zip -qry ../a.zip ."),
         ("zip to a pipe", "cd from && zip -qr - . | cat >../a.zip"),
-        ("7-Zip", "cd from && 7zz a -bso0 -bsp0 ../a.zip ."),
+        ("7-Zip", "cd from && 7z a -bso0 -bsp0 ../a.zip ."),
         ("bsdtar", "cd from && bsdtar -cf ../a.zip --format zip *"),
         (
             "self-extracting",

@@ -73,7 +73,7 @@ impl Desk {
     #[track_caller]
     pub fn witnessed(&self) {
         let commands: &[&[&str]] = match self.name.ends_with(".zip") {
-            true => &[&["unzip", "-tqq"], &["7zz", "t", "-bso0", "-bsp0"], &["bsdtar", "-tf"]],
+            true => &[&["unzip", "-tqq"], &["7z", "t", "-bso0", "-bsp0"], &["bsdtar", "-tf"]],
             false => &[&[STMOUNT, "check"]],
         };
         for command in commands {
