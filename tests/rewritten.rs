@@ -206,6 +206,26 @@ fn a_directory_stays_when_the_last_file_in_it_goes() {
     witnesses(&path);
 }
 
+/// A file that is in the archive already gets further names, and none of them is lost.
+#[test]
+fn a_file_of_the_archive_gets_further_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = some_zip(dir.path());
+    let mut ours_ = ours(&path);
+    for (from, to) in [(vec!["a"], vec!["a2"]), (vec!["a"], vec!["d", "a3"]), (vec!["d", "c"], vec!["c2"])] {
+        ours_.apply(&Op::Link(from, to)).unwrap();
+    }
+    let want = ours_.dump();
+    for _ in 0..2 {
+        ours_.vfs.settle().unwrap();
+        agree(ours_.dump(), &want, "settled");
+    }
+    drop(ours_);
+    agree(settled(&path), &want, "read");
+    assert_eq!(settled(&path)["/d/a3"].nlink, 3);
+    witnesses(&path);
+}
+
 /// A journal belongs to one state of one archive.
 #[test]
 fn a_journal_of_another_archive_is_refused_and_left_alone() {

@@ -76,7 +76,9 @@ impl ZipFile {
         let mut list = Vec::new();
         let mut records = now.records();
         let (mut number, mut kept) = (0, plan.kept.iter().copied().peekable());
-        let copies: HashMap<usize, &Found> = plan.copied.iter().map(|(number, found)| (*number, found)).collect();
+        // A file that got further names is copied for each of them.
+        let mut copies: HashMap<usize, Vec<&Found>> = HashMap::new();
+        plan.copied.iter().for_each(|(number, found)| copies.entry(*number).or_default().push(found));
         let stays = |number: &usize| Some(*number) == plan.patched.as_ref().map(|(number, _)| *number);
         let all: Vec<usize> = plan.kept.iter().copied().chain(plan.patched.iter().map(|(number, _)| *number)).collect();
         let moved = out.is_new.then(|| out.kept_entries(now, &all, watch)).transpose()?;
@@ -94,8 +96,10 @@ impl ZipFile {
                 // In front of the data it is called so as well.
                 (copy.name, copy.central.flags) = (record.name.to_vec(), record.central.flags);
                 relocated(&copy.record(), at.checked_add_signed(-now.base), &mut list)?;
-            } else if let Some(found) = copies.get(&number) {
-                copied.push((number, copy_of(&record, merged, found)?));
+            } else {
+                for found in copies.get(&number).into_iter().flatten() {
+                    copied.push((number, copy_of(&record, merged, found)?));
+                }
             }
             number += 1;
         }
