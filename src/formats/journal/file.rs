@@ -173,7 +173,7 @@ impl Journal {
         batch.hash = out.finish()?;
         self.store.write_at(self.end, batch.as_bytes())?;
         self.store.sync()?;
-        let contents = self.stored(&batch);
+        let contents = Arc::new(self.stored(&batch));
         self.accept(&batch);
         Ok(contents)
     }
@@ -199,9 +199,9 @@ impl Journal {
         self.store.write_at(0, self.header.as_bytes())
     }
 
-    fn stored(&self, batch: &Batch) -> Arc<dyn ReadAt> {
+    fn stored(&self, batch: &Batch) -> Stored {
         let (store, key, nonce) = (self.store.clone(), self.key.clone(), batch.nonce);
-        Arc::new(Stored { store, key, nonce, start: self.end + BATCH_LEN, len: batch.contents_len.get() })
+        Stored { store, key, nonce, start: self.end + BATCH_LEN, len: batch.contents_len.get() }
     }
 
     fn accept(&mut self, batch: &Batch) {
@@ -243,17 +243,12 @@ impl Journal {
         if hasher.finalize().as_bytes() != &batch.hash {
             return Ok(None);
         }
-        let all = Stored { len: contents + record, ..self.stored_as_is(&batch) };
+        let all = Stored { len: contents + record, ..self.stored(&batch) };
         let mut record = vec![0; record as usize];
         all.read_exact_at(contents, &mut record)?;
-        let read = Read { record, contents: self.stored(&batch) };
+        let read = Read { record, contents: Arc::new(self.stored(&batch)) };
         self.accept(&batch);
         Ok(Some(read))
-    }
-
-    fn stored_as_is(&self, batch: &Batch) -> Stored {
-        let (store, key, nonce) = (self.store.clone(), self.key.clone(), batch.nonce);
-        Stored { store, key, nonce, start: self.end + BATCH_LEN, len: batch.contents_len.get() }
     }
 }
 

@@ -127,8 +127,7 @@ impl Copy {
         let is_zipcrypto = central.flags.get() & flag::ENCRYPTED != 0 && field_of(&self.extra, extra::AES).is_none();
         central.flags = self.flags(is_zipcrypto).into();
         // Sizes of before, which may be in a field of zip64 that is not copied.
-        let record = Record { central: &central, name: &self.name, extra: &self.extra, comment: &self.comment };
-        relocated(&record, header_at, list)
+        relocated(&Record { central: &central, ..self.record() }, header_at, list)
     }
 }
 
@@ -143,17 +142,22 @@ fn put_field(extra: &mut Vec<u8>, id: u16, body: &[u8]) {
     extra.extend_from_slice(body);
 }
 
+/// Extra fields, each with its number and its head; what is left behind them, torn or padding, has none.
+fn fields(mut extra: &[u8]) -> impl Iterator<Item = (Option<u16>, &[u8])> {
+    std::iter::from_fn(move || {
+        let whole = extra.split_first_chunk::<4>().and_then(|(head, _)| {
+            let whole = extra.get(..4 + usize::from(u16::from_le_bytes([head[2], head[3]])))?;
+            Some((Some(u16::from_le_bytes([head[0], head[1]])), whole))
+        });
+        let (id, bytes) = whole.unwrap_or((None, extra));
+        extra = &extra[bytes.len()..];
+        (!bytes.is_empty()).then_some((id, bytes))
+    })
+}
+
 /// A field with its head.
-fn field_of(mut extra: &[u8], id: u16) -> Option<&[u8]> {
-    while let Some((head, rest)) = extra.split_first_chunk::<4>() {
-        let len = usize::from(u16::from_le_bytes([head[2], head[3]]));
-        let whole = extra.get(..4 + len)?;
-        if u16::from_le_bytes([head[0], head[1]]) == id {
-            return Some(whole);
-        }
-        extra = &rest[len..];
-    }
-    None
+fn field_of(extra: &[u8], id: u16) -> Option<&[u8]> {
+    fields(extra).find(|(found, _)| *found == Some(id)).map(|(_, whole)| whole)
 }
 
 /// A record whose header is at another place.
@@ -180,16 +184,8 @@ pub(super) fn relocated(record: &Record<'_>, header_at: Option<u64>, list: &mut 
         central.needed = central.needed.get().max(45).into();
         put_field(&mut extra, extra::ZIP64, &body);
     }
-    let mut rest = record.extra;
-    while let Some((head, behind)) = rest.split_first_chunk::<4>() {
-        let len = usize::from(u16::from_le_bytes([head[2], head[3]]));
-        let Some(whole) = rest.get(..4 + len) else { break };
-        if u16::from_le_bytes([head[0], head[1]]) != extra::ZIP64 {
-            extra.extend_from_slice(whole);
-        }
-        rest = &behind[len..];
-    }
-    extra.extend_from_slice(rest);
+    let others = fields(record.extra).filter(|(id, _)| *id != Some(extra::ZIP64));
+    others.for_each(|(_, whole)| extra.extend_from_slice(whole));
     central.signature = CENTRAL;
     (central.name_len, central.extra_len) = (short(record.name.len())?.into(), short(extra.len())?.into());
     central.comment_len = short(record.comment.len())?.into();
