@@ -48,6 +48,16 @@ fn agree(ours: Dump, model: &Dump, when: &str) {
     assert_eq!(ours.len(), model.len(), "{when}: there is more: {:?}", ours.keys().collect::<Vec<_>>());
 }
 
+/// What is in an archive when GNU tar unpacks it.
+fn unpacked(path: &Path) -> Dump {
+    let dir = tempfile::tempdir().unwrap();
+    let mut tar = Command::new("tar");
+    let done =
+        tar.args(["--xattrs", "--xattrs-include=*", "-xpf"]).arg(path).arg("-C").arg(dir.path()).output().unwrap();
+    assert!(done.status.success(), "{}: {}", path.display(), String::from_utf8_lossy(&done.stderr));
+    dump(&Vfs::new(open::open(dir.path(), Cache::new(8 << 20)).unwrap().tree, Policy::default()))
+}
+
 /// No other program has anything to say against the archive.
 #[track_caller]
 fn witnesses(path: &Path) {
@@ -56,13 +66,26 @@ fn witnesses(path: &Path) {
 
 /// What other programs say against the archive.
 fn refusals(path: &Path) -> Vec<String> {
-    let commands: [&[&str]; 4] = [
+    let of_zip: &[&[&str]] = &[
         &["unzip", "-tqq"],
         &["7z", "t", "-bso0", "-bsp0"],
         &["bsdtar", "-tf"],
         &["python3", "-c", "import sys, zipfile; assert zipfile.ZipFile(sys.argv[1]).testzip() is None"],
     ];
-    let refused = |command: &&[&str]| {
+    let of_tar: &[&[&str]] = &[
+        &["tar", "-tf"],
+        &["bsdtar", "-tf"],
+        &["python3", "-c", "import sys, tarfile; [m for m in tarfile.open(sys.argv[1]) if m.isfile() and m.size < 0]"],
+    ];
+    let of_7z: &[&[&str]] = &[&["7z", "t", "-bso0", "-bsp0"], &["bsdtar", "-tf"]];
+    let commands = match kind_of(path) {
+        "zip" => of_zip,
+        "7z" => of_7z,
+        // The others Python does not know.
+        "tar" | "tar.gz" | "tar.bz2" | "tar.xz" => of_tar,
+        _ => &of_tar[..2],
+    };
+    let refused = |command: &&[&str]| -> Option<String> {
         let done = Command::new(command[0]).args(&command[1..]).arg(path).output().unwrap();
         let told = String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned();
         // Of an archive with nothing in it unzip says that there is nothing in it.
@@ -72,18 +95,48 @@ fn refusals(path: &Path) -> Vec<String> {
     commands.iter().filter_map(refused).collect()
 }
 
-fn empty_zip(dir: &Path) -> std::path::PathBuf {
-    let path = dir.join("a.zip");
-    std::fs::write(&path, [&b"PK\x05\x06"[..], &[0; 18]].concat()).unwrap();
+/// The ending of its name.
+fn kind_of(path: &Path) -> &str {
+    path.file_name().unwrap().to_str().unwrap().split_once('.').unwrap().1
+}
+
+/// An archive with nothing in it.
+fn empty(dir: &Path, kind: &str) -> std::path::PathBuf {
+    let path = dir.join(format!("a.{kind}"));
+    match kind {
+        "zip" => std::fs::write(&path, [&b"PK\x05\x06"[..], &[0; 18]].concat()).unwrap(),
+        _ => {
+            let how: &[&str] = if kind == "tar.lz4" { &["-Ilz4"] } else { &["-a"] };
+            let made = Command::new("tar").args(how).arg("-cf").arg(&path).args(["-T", "/dev/null"]).status();
+            assert!(made.unwrap().success());
+        }
+    }
     path
 }
 
-#[test]
-fn a_zip_is_what_a_model_is_whenever_it_is_looked_at() {
-    let rounds = std::env::var("STMOUNT_ROUNDS").map_or(12, |n| n.parse().unwrap());
+macro_rules! of_every_kind {
+    ($($name:ident: $kind:literal, $rounds:literal;)*) => {
+        mod model {
+            $(#[test] fn $name() { super::an_archive_is_what_a_model_is_whenever_it_is_looked_at($kind, $rounds); })*
+        }
+    };
+}
+
+of_every_kind! {
+    zip: "zip", 12;
+    tar: "tar", 6;
+    tar_gz: "tar.gz", 4;
+    tar_bz2: "tar.bz2", 2;
+    tar_xz: "tar.xz", 2;
+    tar_zst: "tar.zst", 4;
+    tar_lz4: "tar.lz4", 2;
+}
+
+fn an_archive_is_what_a_model_is_whenever_it_is_looked_at(kind: &str, rounds: u64) {
+    let rounds = std::env::var("STMOUNT_ROUNDS").map_or(rounds, |n| n.parse().unwrap());
     for round in 0..rounds {
         let dir = tempfile::tempdir().unwrap();
-        let path = empty_zip(dir.path());
+        let path = empty(dir.path(), kind);
         let mut dice = Dice(round * 7919 + 5);
         let most = dice.of(&[3000, 100_000]);
         let (mut ours_, mut plain) = (ours(&path), Plain::default());
@@ -125,7 +178,10 @@ fn a_zip_is_what_a_model_is_whenever_it_is_looked_at() {
         drop(ours_);
         agree(settled(&path), &plain.dump(), &format!("round {round}, at the end"));
         witnesses(&path);
-        assert!(!dir.path().join("a.zip.stjournal").exists());
+        if kind.starts_with("tar") {
+            agree(unpacked(&path), &plain.dump(), &format!("round {round}, unpacked by tar"));
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing else is left beside it");
     }
 }
 

@@ -17,6 +17,18 @@ pub enum Codec {
 }
 
 impl Codec {
+    /// The one that is called so.
+    pub fn called(name: &str) -> Option<Self> {
+        Some(match name {
+            "gzip" => Self::Gzip,
+            "bzip2" => Self::Bzip2,
+            "xz" => Self::Xz,
+            "zstd" => Self::Zstd,
+            "lz4" => Self::Lz4,
+            _ => return None,
+        })
+    }
+
     /// Bytes of a piece. Larger ones are a little smaller when compressed, and cost more of whoever reads in the middle.
     pub fn piece(self, level: u8) -> usize {
         match (self, level) {

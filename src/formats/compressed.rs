@@ -8,7 +8,7 @@
 //! Points from which decoding can begin are found by the way, and are kept for the next time with whatever the format inside
 //! keeps.
 
-use super::{Access, Compressed, Format, HEAD, Match, Probe, Remembered, Volume, Watch, forward_format};
+use super::{Access, Compressed, Format, HEAD, Match, Probe, Remembered, Settling, Volume, Watch, forward_format};
 use crate::error::{Error, Kind, Result, Within};
 use crate::source::streams::{self, Compression};
 use crate::source::{Forward, Point, ReadAt, Stream};
@@ -39,14 +39,43 @@ impl Format for CompressedFile {
         let name = access.name.clone();
         open(access).within(|| name)
     }
+
+    fn open_to_settle(&self, access: Access) -> Result<Option<Settling>> {
+        let Some(held) = access.held.clone() else { return Ok(None) };
+        let name = access.name.clone();
+        let (decoded, kind) = decoded(&Access { bytes: held.file(), ..access }).within(|| name.clone())?;
+        let format = format_inside(&*decoded.bytes, &inner_name(&name)).within(|| name)?;
+        let Some(format) = format else { return Ok(None) };
+        let settling = format.open_to_settle(decoded)?;
+        Ok(settling.map(|settling| {
+            let format = joined_name(settling.volume.format, kind);
+            Settling { volume: Volume { format, ..settling.volume }, ..settling }
+        }))
+    }
+}
+
+/// What a compressed file is decoded to, for formats that open it anew themselves.
+pub fn inside(access: &Access) -> Result<Access> {
+    decoded(access).map(|(decoded, _)| decoded)
+}
+
+fn decoded(access: &Access) -> Result<(Access, Compression)> {
+    let len = access.bytes.len()?;
+    let kind = kind(access)?;
+    let forward = Forward::new(streams::stream(kind, access.bytes.clone())?, access.cache.clone())?;
+    Ok((Access { bytes: forward, compressed: Some(Compressed { by: kind.name(), len }), ..access.clone() }, kind))
+}
+
+fn kind(access: &Access) -> Result<Compression> {
+    let mut head = vec![0; HEAD.min(access.bytes.len()? as usize)];
+    access.bytes.read_exact_at(0, &mut head)?;
+    let kind = streams::recognise(&head, &access.name);
+    kind.ok_or_else(|| Error::new(Kind::NotRecognised, "it is not compressed in a known way"))
 }
 
 fn open(access: Access) -> Result<Volume> {
     let len = access.bytes.len()?;
-    let mut head = vec![0; HEAD.min(len as usize)];
-    access.bytes.read_exact_at(0, &mut head)?;
-    let kind = streams::recognise(&head, &access.name);
-    let kind = kind.ok_or_else(|| Error::new(Kind::NotRecognised, "it is not compressed in a known way"))?;
+    let kind = kind(&access)?;
     let stream = streams::stream(kind, access.bytes.clone())?;
     let known = access.memory.as_ref().and_then(|memory| points_of(&memory.load(&key(kind))?));
     let had_points = known.is_some();
@@ -57,7 +86,7 @@ fn open(access: Access) -> Result<Volume> {
     let (name, memory) = (inner_name(&access.name), access.memory.clone());
     let access_is_strict = access.reading.strict;
     let compressed = Compressed { by: kind.name(), len };
-    let inside = match format_inside(&forward, &name)? {
+    let inside = match format_inside(&*forward, &name)? {
         Some(format) => {
             let (bytes, name, compressed) = (forward.clone(), name.clone(), Some(compressed));
             let inner = format.open(Access { bytes, name, compressed, ..access.clone() });
@@ -92,7 +121,7 @@ fn refuse_when_strict(is_strict: bool, damage: &str) -> Result<()> {
 }
 
 /// The format of what is inside, if it can be read from its front.
-fn format_inside(forward: &Forward, name: &str) -> Result<Option<&'static dyn Format>> {
+fn format_inside(forward: &dyn ReadAt, name: &str) -> Result<Option<&'static dyn Format>> {
     let mut head = vec![0; HEAD];
     let got = match forward.read_at(0, &mut head) {
         Ok(got) => got,

@@ -85,11 +85,13 @@ fn order(tree: &dyn Tree, filter: &Filter, all: &mut Vec<Found>) {
 pub struct Holds {
     pub format: &'static str,
     pub hard_links: bool,
-    pub xattrs: bool,
+    /// Bytes of names and values that the extended attributes of one entry may have together; 0 where there is no room.
+    pub xattrs: usize,
     pub owners: bool,
     pub sparse: bool,
     /// Fifos and devices.
     pub specials: bool,
+    pub sockets: bool,
     /// Names that are not UTF-8.
     pub any_names: bool,
     /// Nanoseconds that it tells apart.
@@ -97,6 +99,19 @@ pub struct Holds {
 }
 
 impl Holds {
+    /// All that there is.
+    pub const EVERYTHING: Self = Self {
+        format: "it",
+        hard_links: true,
+        xattrs: usize::MAX,
+        owners: true,
+        sparse: true,
+        specials: true,
+        sockets: true,
+        any_names: true,
+        time: 1,
+    };
+
     /// What of these entries is lost, in words, each with what becomes of it.
     pub fn lost(&self, tree: &dyn Tree, all: &[Found]) -> Vec<String> {
         let count = |what: &dyn Fn(&Found) -> bool| all.iter().filter(|found| what(found)).count();
@@ -109,14 +124,14 @@ impl Holds {
         let table: [(bool, usize, &str); 8] = [
             (self.hard_links, count(&|f| f.same_as.is_some()), "further names of hard links become files of their own"),
             (
-                self.xattrs,
-                if self.xattrs { 0 } else { count(&has_xattrs) },
+                self.xattrs > 0,
+                if self.xattrs > 0 { 0 } else { count(&has_xattrs) },
                 "entries lose their extended attributes and ACLs",
             ),
             (self.owners, count(&is_other), "entries lose who they belong to"),
             (self.sparse, count(&is_sparse), "sparse files become as long as they seem"),
             (self.specials, count(&is_special), "fifos and devices are left out"),
-            (false, count(&|f| f.attr.kind == Kind::Socket), "sockets are left out"),
+            (self.sockets, count(&|f| f.attr.kind == Kind::Socket), "sockets are left out"),
             (
                 self.any_names,
                 count(&|f| std::str::from_utf8(&f.path).is_err()),
@@ -133,7 +148,7 @@ impl Holds {
         match kind {
             Kind::Directory | Kind::File | Kind::Symlink => true,
             Kind::Fifo | Kind::CharDevice | Kind::BlockDevice => self.specials,
-            Kind::Socket => false,
+            Kind::Socket => self.sockets,
         }
     }
 }

@@ -14,6 +14,7 @@ mod links;
 mod names;
 mod parts;
 pub mod rar;
+mod rebuild;
 pub mod sevenz;
 mod slips;
 pub mod squashfs;
@@ -25,10 +26,12 @@ pub mod zip;
 
 pub use cbc::{CIPHER_BLOCK, Cbc, Chained};
 pub use chain::Chain;
+pub use compressed::inside;
 pub use entries::{Found, Holds, as_text, collect};
 pub use links::target_in;
 pub use names::{Names, Undeclared, charset_called};
 pub use parts::Parts;
+pub use rebuild::{First, Onto, Patched, Rebuild, Remake, is_ours};
 pub use slips::Slips;
 pub use times::{of_dos, of_windows};
 pub use upkeep::Upkeep;
@@ -317,10 +320,10 @@ pub trait Writer: Send + Sync {
         Settled::default()
     }
 
-    /// Bytes of names and values that the extended attributes of one inode may have together, where the format takes less
-    /// than anybody else. More is refused when it is asked for, since what was taken has to be kept.
-    fn xattrs_max(&self) -> usize {
-        usize::MAX
+    /// What there is room for in the container. What there is no room for is refused when it is asked for, since what was
+    /// taken has to be kept.
+    fn holds(&self) -> &'static Holds {
+        &Holds::EVERYTHING
     }
 
     /// The number of the last commit.
@@ -348,20 +351,18 @@ pub trait Settle: Send + Sync {
     fn stamp(&self) -> Result<Stamp>;
 
     /// Brings changes into the archive, all of them or none, and opens it anew. `merged` is the archive with the changes,
-    /// `archive` the archive without them, which knows the numbers that it gave to its inodes itself. `expect` is told what
-    /// the archive will be, before anybody can see it so: from then on it may have happened.
+    /// `archive` the archive without them, which knows the numbers that it gave to its inodes itself. `notes` are taken of
+    /// what happens to it, before it does.
     fn settle(
         &self,
         merged: &Merged,
         archive: &Renumbered,
-        expect: &mut dyn FnMut(&Stamp) -> Result<()>,
+        notes: &mut dyn Notes,
         watch: &dyn Watch,
     ) -> Result<Arc<dyn Tree>>;
 
-    /// As [`Writer::xattrs_max`].
-    fn xattrs_max(&self) -> usize {
-        usize::MAX
-    }
+    /// As [`Writer::holds`].
+    fn holds(&self) -> &'static Holds;
 
     /// The file that changes go to, when that is no longer the one that was opened.
     fn refuge(&self) -> Option<PathBuf> {
@@ -370,6 +371,66 @@ pub trait Settle: Send + Sync {
 
     /// Bytes that are free on the medium.
     fn free(&self) -> Result<u64>;
+}
+
+/// What is noted of an archive that becomes another one, so that after a crash it can be made one of the two.
+pub trait Notes {
+    /// The archive is written to from here on: what it has there now can be put back.
+    fn begin(&mut self, undo: &Undo) -> Result<()>;
+
+    /// This is what the archive will be, before anybody can see it so.
+    fn expect(&mut self, target: &Stamp) -> Result<()>;
+}
+
+/// What an archive has from an offset on: these bytes, and behind them zeros up to its length.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Undo {
+    pub at: u64,
+    pub tail: Vec<u8>,
+    pub len: u64,
+}
+
+impl Undo {
+    /// So many bytes of a tail are kept at most.
+    pub const TAIL: usize = 320;
+
+    /// Of an archive that only becomes longer.
+    pub fn longer(len: u64) -> Self {
+        Self { at: len, tail: Vec::new(), len }
+    }
+
+    /// Makes an archive again what it was.
+    pub fn apply(&self, store: &dyn Store) -> Result<()> {
+        store.set_len(self.at)?;
+        store.write_at(self.at, &self.tail)?;
+        store.set_len(self.len)?;
+        store.sync()
+    }
+}
+
+/// An archive as it was, while it is written to.
+pub struct Undone<'a> {
+    pub archive: &'a dyn ReadAt,
+    pub undo: &'a Undo,
+}
+
+impl ReadAt for Undone<'_> {
+    fn len(&self) -> Result<u64> {
+        Ok(self.undo.len)
+    }
+
+    fn read_at(&self, at: u64, into: &mut [u8]) -> Result<usize> {
+        let Undo { at: from, tail, len } = self.undo;
+        let want = into.len().min(usize::try_from(len.saturating_sub(at)).unwrap_or(usize::MAX));
+        let into = &mut into[..want];
+        let front = want.min(usize::try_from(from.saturating_sub(at)).unwrap_or(usize::MAX));
+        self.archive.read_exact_at(at, &mut into[..front])?;
+        let skip = usize::try_from(at.saturating_sub(*from)).unwrap_or(usize::MAX).min(tail.len());
+        let from_tail = (want - front).min(tail.len() - skip);
+        into[front..front + from_tail].copy_from_slice(&tail[skip..skip + from_tail]);
+        into[front + from_tail..].fill(0);
+        Ok(want)
+    }
 }
 
 /// When space is given back.

@@ -21,7 +21,7 @@ use crate::error::{Error, Kind, Result, Within};
 use crate::formats::journal::{self, Journaled, Journals, Replayed};
 use crate::formats::{self, Access, Reading, Remembered, Unwatched, Upkeep, Volume, Volumes, Watch, folder};
 use crate::key::Keys;
-use crate::source::{FileSource, Held, ReadAt, Spill, Store};
+use crate::source::{FileSource, Held, ReadAt, Spill};
 use crate::tree::{Owner, Time, Union};
 use beside::{Beside, Indexes};
 use sidecar::Sidecar;
@@ -271,10 +271,9 @@ fn open_journaled(path: &Path, how: &How, claim: &Claim) -> Result<Volume> {
         Access { reading: how.reading.clone(), watch: how.watch.clone(), ..claimed(path, how.cache.clone(), claim)? };
     let journals = Sidecar::of(path, how.caches.as_deref());
     let held = access.held.clone().expect("what is claimed is held");
-    if let journal::Standing::Torn(len) = journal::standing(&journals, &*held)? {
-        log::info!("{}: what an attempt to write it has left is cut off", path.display());
-        held.set_len(len)?;
-        held.sync()?;
+    if let journal::Standing::Torn(undo) = journal::standing(&journals, &*held)? {
+        log::info!("{}: what an attempt to write it has left is taken away", path.display());
+        undo.apply(&*held)?;
     }
     let settling =
         formats::open_to_settle(access)?.ok_or_else(|| only_read("its format, or this archive, can only be read"))?;

@@ -71,6 +71,11 @@ impl Time {
         std::time::SystemTime::now().into()
     }
 
+    /// Down to whole steps of so many nanoseconds.
+    pub fn rounded(self, step: u32) -> Self {
+        Self { nanos: self.nanos - self.nanos % step.max(1), ..self }
+    }
+
     /// `2026-11-23 08:20:08`, in UTC.
     pub fn date(self) -> String {
         let ((year, month, day), time) = (self.civil(), self.secs.rem_euclid(86_400));

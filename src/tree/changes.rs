@@ -26,6 +26,15 @@ impl Inode {
         Self { attr, draft: None, under: None, target: None, xattrs: None, is_new }
     }
 
+    /// Whether it is as it was before, but for its names; without its times, if those do not count.
+    pub fn is_still(&self, base: &Attr, with_times: bool) -> bool {
+        let attr = &self.attr;
+        let of = |a: &Attr| (a.mode, a.uid, a.gid, a.size, a.rdev);
+        let same_time = !with_times || (attr.mtime, attr.atime) == (base.mtime, base.atime);
+        let untouched = self.draft.is_none() && self.target.is_none() && self.xattrs.is_none() && !self.is_new;
+        untouched && of(attr) == of(base) && same_time
+    }
+
     /// Bytes that are data, about.
     pub fn allocated(&self) -> u64 {
         let Some(draft) = &self.draft else { return self.attr.allocated };

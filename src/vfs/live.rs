@@ -64,6 +64,8 @@ pub(super) struct State {
     frozen: Option<Arc<Changes>>,
     live: Changes,
     departed: Departed,
+    /// Nanoseconds that the container tells apart.
+    grain: u32,
     /// How often the base was replaced.
     generation: u64,
     /// How often changes were handed to a commit.
@@ -206,7 +208,7 @@ impl State {
 
     /// The directory and its names have changed just now.
     pub(super) fn touch(&mut self, node: Node) -> Result<&mut Attr> {
-        let now = Time::now();
+        let now = Time::now().rounded(self.grain);
         let attr = &mut self.inode(node)?.attr;
         (attr.mtime, attr.ctime) = (now, now);
         Ok(attr)
@@ -230,6 +232,7 @@ impl Live {
             frozen: None,
             live: Changes::default(),
             departed: Departed::default(),
+            grain: writer.holds().time,
             generation: 0,
             freezes: 0,
             count: 0,

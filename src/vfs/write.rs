@@ -9,7 +9,7 @@ use super::handles::{Open, STATELESS};
 use super::live::{Copied, Live, LiveFile};
 use super::{ROOT, Stat, Vfs};
 use crate::error::{Error, Kind as ErrorKind, Result};
-use crate::formats::{Give, Unwatched};
+use crate::formats::{Give, Holds, Unwatched};
 use crate::source::ReadAt;
 use crate::tree::{Attr, Draft, Inode, Kind, Name, NameBuf, Node, Time, Tree, Xattr};
 use std::ops::{ControlFlow, Range};
@@ -124,6 +124,12 @@ impl Vfs {
     /// A directory that can be changed, and a name in it.
     fn name(&self, dir: u64, name: &[u8]) -> Result<(Node, NameBuf)> {
         let (dir, name) = (self.own(dir)?, checked(name)?);
+        if let Some(live) = &self.live
+            && !live.writer.holds().any_names
+            && std::str::from_utf8(name.as_name().bytes()).is_err()
+        {
+            return Err(no_room(ErrorKind::Invalid, live.writer.holds(), "a name that is not UTF-8"));
+        }
         match &self.earlier {
             Some(earlier) if earlier.hides(dir, name.as_name().bytes())? => {
                 Err(error(ErrorKind::ReadOnly, "the name stands for the earlier states"))
@@ -138,6 +144,11 @@ impl Vfs {
         let (dir, name) = self.name(dir, name)?;
         let _names_stay = live.naming();
         let parent = directory(live, dir)?;
+        if let New::Special(kind, _) = new
+            && !live.writer.holds().has_place_for(*kind)
+        {
+            return Err(no_room(ErrorKind::NotPermitted, live.writer.holds(), "it"));
+        }
         if live.find(dir, name.as_name())?.is_some() {
             return Err(error(ErrorKind::Exists, "the name exists"));
         }
@@ -171,8 +182,11 @@ impl Vfs {
         };
         let inherits = parent.mode & SETGID != 0;
         let (uid, gid) = (maker.uid, if inherits { parent.gid } else { maker.gid });
+        let holds = live.writer.holds();
+        // Where nobody is told apart, all belongs to whom the archive belongs.
+        let (uid, gid) = if holds.owners { (uid, gid) } else { (parent.uid, parent.gid) };
         let size = target.as_ref().map_or(0, |target| target.len() as u64);
-        let attr = Attr { uid, gid, size, rdev, ..Attr::new(kind, mode & 0o7777, Time::now()) };
+        let attr = Attr { uid, gid, size, rdev, ..Attr::new(kind, mode & 0o7777, Time::now().rounded(holds.time)) };
         let mut inode = Inode::new(attr, true);
         inode.target = target;
         if kind == Kind::Symlink {
@@ -244,6 +258,9 @@ impl Vfs {
     pub fn link(&self, ino: u64, dir: u64, name: &[u8]) -> Result<Stat> {
         let live = self.live()?;
         let (node, (dir, name)) = (self.own(ino)?, self.name(dir, name)?);
+        if !live.writer.holds().hard_links {
+            return Err(no_room(ErrorKind::NotPermitted, live.writer.holds(), "hard links"));
+        }
         let _names_stay = live.naming();
         directory(live, dir)?;
         let attr = live.attr(node)?;
@@ -321,6 +338,13 @@ impl Vfs {
         }
         let xattrs = if set.mode.is_some() { acl::after_chmod(live.xattrs(node)?, set.mode) } else { None };
         let times = (set.atime, set.mtime);
+        let holds = live.writer.holds();
+        if !holds.owners && (set.uid.is_some() || set.gid.is_some()) {
+            let attr = live.attr(node)?;
+            if set.uid.is_some_and(|uid| uid != attr.uid) || set.gid.is_some_and(|gid| gid != attr.gid) {
+                return Err(no_room(ErrorKind::NotPermitted, holds, "owners"));
+            }
+        }
         if (set.mode, set.uid, set.gid) != (None, None, None) || times != (None, None) {
             live.edit(&[node], |state| {
                 let inode = state.inode(node)?;
@@ -329,7 +353,7 @@ impl Vfs {
                 attr.uid = set.uid.unwrap_or(attr.uid);
                 attr.gid = set.gid.unwrap_or(attr.gid);
                 attr.atime = set.atime.unwrap_or(attr.atime);
-                attr.mtime = set.mtime.unwrap_or(attr.mtime);
+                attr.mtime = set.mtime.map_or(attr.mtime, |time| time.rounded(holds.time));
                 attr.ctime = Time::now();
                 inode.xattrs = xattrs.or(inode.xattrs.take());
                 Ok(())
@@ -540,9 +564,13 @@ impl Vfs {
 }
 
 fn set_xattrs(live: &Live, node: Node, xattrs: Vec<Xattr>, mode: Option<u32>) -> Result<()> {
+    let holds = live.writer.holds();
+    if holds.xattrs == 0 && !xattrs.is_empty() {
+        return Err(no_room(ErrorKind::Unsupported, holds, "extended attributes"));
+    }
     let sum: usize = xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
     // Each costs something besides.
-    let most = XATTRS_MAX.min(live.writer.xattrs_max());
+    let most = XATTRS_MAX.min(holds.xattrs);
     if sum + 8 * xattrs.len() > most {
         let what = format!("the attributes of one file have at most {} KiB together here", most >> 10);
         return Err(error(ErrorKind::NoSpace, &what));
@@ -556,6 +584,11 @@ fn set_xattrs(live: &Live, node: Node, xattrs: Vec<Xattr>, mode: Option<u32>) ->
         inode.xattrs = Some(xattrs);
         Ok(())
     })
+}
+
+/// The error of what a format has no room for.
+fn no_room(kind: ErrorKind, holds: &Holds, what: &str) -> Error {
+    Error::new(kind, format!("{} has no room for {what}", holds.format))
 }
 
 /// A directory that still has a name.

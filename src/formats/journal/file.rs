@@ -6,6 +6,7 @@
 use super::layout::{BATCH, BATCH_LEN, Batch, HEADER_LEN, Header, MAGIC, SEALED, VERSION};
 use super::record::Content;
 use crate::error::{Error, Kind, Result};
+use crate::formats::Undo;
 use crate::key::Secret;
 use crate::source::{ReadAt, Stamp, Store};
 use crate::tree::Touched;
@@ -145,8 +146,7 @@ impl Journal {
         if key.as_ref().is_some_and(|key| key.check() != header.key_check) {
             return Err(Error::new(Kind::WrongPassword, "the password is wrong"));
         }
-        let last = Header { target_len: 0.into(), target: [0; 32], ..header };
-        let mut journal = Self { store, header, key, end: HEADER_LEN, sequence: 0, last: hash_of(&last) };
+        let mut journal = Self { store, header, key, end: HEADER_LEN, sequence: 0, last: hash_of(&at_first(&header)) };
         let mut all = Vec::new();
         while let Some(read) = journal.read_next()? {
             all.push(read);
@@ -181,6 +181,17 @@ impl Journal {
     /// Notes what the archive will be when all of this is in it, before it becomes so.
     pub fn expect(&mut self, target: &Stamp) -> Result<()> {
         (self.header.target_len, self.header.target) = (target.len.into(), target.hash);
+        self.write_header()?;
+        self.store.sync()
+    }
+
+    /// Notes what the archive is from some place on, before it is written to there.
+    pub fn begin(&mut self, undo: &Undo) -> Result<()> {
+        let too_long = || Error::new(Kind::Limit, "more would be overwritten than can be noted");
+        let place = self.header.undo.get_mut(..undo.tail.len()).ok_or_else(too_long)?;
+        place.copy_from_slice(&undo.tail);
+        self.header.undo_len = (undo.tail.len() as u32).into();
+        (self.header.is_begun, self.header.undo_at) = (1.into(), undo.at.into());
         self.write_header()?;
         self.store.sync()
     }
@@ -256,6 +267,20 @@ impl Journal {
 pub fn target(header: &Header) -> Option<Stamp> {
     let target = Stamp { len: header.target_len.get(), hash: header.target };
     (target.hash != [0; 32]).then_some(target)
+}
+
+/// What the archive is to be made again, if it was written to.
+pub fn undo(header: &Header) -> Option<Undo> {
+    let (at, len) = (header.undo_at.get(), header.base_len.get());
+    let tail = header.undo.get(..header.undo_len.get() as usize)?;
+    let fits = at.checked_add(tail.len() as u64).is_some_and(|end| end <= len);
+    (header.is_begun.get() == 1 && fits).then(|| Undo { at, tail: tail.to_vec(), len })
+}
+
+/// A header as it was when nobody had begun to bring the changes in.
+fn at_first(header: &Header) -> Header {
+    let (target_len, target, undo) = (0.into(), [0; 32], [0; Undo::TAIL]);
+    Header { target_len, target, is_begun: 0.into(), undo_len: 0.into(), undo_at: 0.into(), undo, ..*header }
 }
 
 /// The stamp of the archive that the changes are made to.

@@ -1,5 +1,6 @@
 //! Fixed structures of a journal. All numbers are little-endian.
 
+use crate::formats::Undo;
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -23,6 +24,11 @@ pub struct Header {
     /// What it will be when the changes are in it; zeros until somebody begins to bring them in.
     pub target_len: U64,
     pub target: [u8; 32],
+    /// 1 when the archive is being written to in place: it had `undo` at `undo_at` then, and zeros behind up to its length.
+    pub is_begun: U32,
+    pub undo_len: U32,
+    pub undo_at: U64,
+    pub undo: [u8; Undo::TAIL],
     /// Of the key; anything where there is none.
     pub salt: [u8; 16],
     /// The front of a hash that tells whether a key is right.
@@ -47,4 +53,6 @@ pub struct Batch {
 }
 
 pub const HEADER_LEN: u64 = size_of::<Header>() as u64;
+/// The header is rewritten: a medium writes a sector whole or not at all.
+const _: () = assert!(HEADER_LEN <= 512);
 pub const BATCH_LEN: u64 = size_of::<Batch>() as u64;

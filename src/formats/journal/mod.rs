@@ -21,7 +21,7 @@ mod file;
 mod layout;
 mod record;
 
-use super::{Give, Settle, Settled, Watch, Writer};
+use super::{Give, Holds, Notes, Settle, Settled, Undo, Undone, Watch, Writer};
 use crate::error::{Error, Kind, Result};
 use crate::key::Secret;
 use crate::pool::lock;
@@ -96,8 +96,8 @@ pub enum Standing {
     Clean,
     /// It has changes that are not in the archive.
     Pending,
-    /// It has such changes, and an attempt to bring them in has left bytes behind these.
-    Torn(u64),
+    /// It has such changes, and an attempt to bring them in has begun to write to the archive.
+    Torn(Undo),
 }
 
 /// Looks whether a journal belongs to an archive.
@@ -119,8 +119,10 @@ pub fn standing(journals: &dyn Journals, archive: &dyn ReadAt) -> Result<Standin
     if now == base {
         return Ok(Standing::Pending);
     }
-    if now.len > base.len && Stamp::of_front(archive, base.len)? == base && file::target(&header).is_some() {
-        return Ok(Standing::Torn(base.len));
+    if let Some(undo) = file::undo(&header).filter(|undo| undo.at <= now.len)
+        && Stamp::of(&Undone { archive, undo: &undo })? == base
+    {
+        return Ok(Standing::Torn(undo));
     }
     Err(Error::new(Kind::Changed, format!("{} has changes to another state of the archive", place())).hint(
         "put the archive back as it was; or move the journal away, and the changes with it; `-o ro` mounts the archive as it is",
@@ -249,6 +251,16 @@ impl Journaled {
     }
 }
 
+impl Notes for Journal {
+    fn begin(&mut self, undo: &Undo) -> Result<()> {
+        self.begin(undo)
+    }
+
+    fn expect(&mut self, target: &Stamp) -> Result<()> {
+        self.expect(target)
+    }
+}
+
 impl Writer for Journaled {
     fn first_new_node(&self) -> u64 {
         self.first_new
@@ -313,7 +325,7 @@ impl Writer for Journaled {
         // The archive may need the room that was promised to what comes next.
         journal.store().set_len(journal.len())?;
         self.reserved.store(journal.len(), Relaxed);
-        let tree = self.archive.settle(&merged, &archive, &mut |target| journal.expect(target), watch)?;
+        let tree = self.archive.settle(&merged, &archive, journal, watch)?;
         let archive = Arc::new(Renumbered::aligned(&*merged, tree)?);
         state.archive = archive.clone();
         state.merged = Arc::new(Merged::new(archive, nameless(&merged, &changes)?));
@@ -334,8 +346,8 @@ impl Writer for Journaled {
         Ok(0)
     }
 
-    fn xattrs_max(&self) -> usize {
-        self.archive.xattrs_max()
+    fn holds(&self) -> &'static Holds {
+        self.archive.holds()
     }
 
     fn sequence(&self) -> u64 {

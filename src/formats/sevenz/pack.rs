@@ -22,10 +22,11 @@ use std::sync::{Arc, Mutex};
 pub const HOLDS: Holds = Holds {
     format: "7z",
     hard_links: false,
-    xattrs: false,
+    xattrs: 0,
     owners: false,
     sparse: false,
     specials: false,
+    sockets: false,
     any_names: false,
     time: 100,
 };

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::io::Read;
 
 /// Changes with what stands in it, and with how archives are understood.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Archives below this size are gone through at once.
 const WORTH: u64 = 16 << 20;
@@ -28,6 +28,10 @@ pub struct Saved {
     pub notes: Vec<String>,
     /// By their numbers in [`fact`].
     pub facts: Vec<(u8, String)>,
+    /// Whether nothing is wrong with it.
+    pub is_clear: bool,
+    /// Where its entries end, and the zeros begin.
+    pub body: u64,
     /// Where the archive ends.
     pub end: u64,
 }

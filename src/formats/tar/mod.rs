@@ -4,6 +4,7 @@
 //!   header   the block in front of an entry    numbers  how it writes them      pax     records that say more
 //!   scan     from one header to the next       entry    what all of it means    index   kept for the next time
 //!   sparse   files with holes                  contents what is in a file       pack    a tree becomes a tar
+//!   settle   changes go into an archive
 //! ```
 //!
 //! A tar has no list of its entries: it is gone through from its front once, and what was learnt is kept for the next time.
@@ -17,9 +18,10 @@ mod numbers;
 pub mod pack;
 mod pax;
 mod scan;
+mod settle;
 mod sparse;
 
-use super::{Access, Format, Match, Names, Probe, Volume};
+use super::{Access, Format, Match, Names, Probe, Settling, Volume};
 use crate::error::{Error, Kind, Result, Within};
 use crate::tree::Catalog;
 use contents::Archive;
@@ -52,11 +54,23 @@ impl Format for Tar {
 
     fn open(&self, access: Access) -> Result<Volume> {
         let name = access.name.clone();
-        open(&access, self.name()).within(|| name)
+        open(&access, self.name()).map(|(volume, _)| volume).within(|| name)
+    }
+
+    fn open_to_settle(&self, access: Access) -> Result<Option<Settling>> {
+        settle::open(access)
     }
 }
 
-fn open(access: &Access, format: &'static str) -> Result<Volume> {
+/// What is known of an archive besides its tree, to write it.
+struct Opened {
+    first_new: u64,
+    is_clear: bool,
+    body: u64,
+    end: u64,
+}
+
+fn open(access: &Access, format: &'static str) -> Result<(Volume, Opened)> {
     let key = index::key(&access.reading);
     let known = access.memory.as_ref().and_then(|memory| Saved::read(&memory.load(&key)?));
     let saved = match known {
@@ -69,12 +83,13 @@ fn open(access: &Access, format: &'static str) -> Result<Volume> {
             saved
         }
     };
-    let Saved { tables, members, maps, notes, facts, end } = saved;
+    let Saved { tables, members, maps, notes, facts, is_clear, body, end } = saved;
+    let opened = Opened { first_new: tables.len() as u64 + 1, is_clear, body, end };
     let stored = access.compressed.as_ref().map_or(end, |compressed| compressed.len);
     let facts = facts.iter().map(|(name, value)| (index::fact(*name), value.clone())).collect();
     let archive = Arc::new(Archive::new(access.bytes.clone(), members, maps));
     let tree = Arc::new(Catalog::new(tables, archive, stored));
-    Ok(Volume { notes, facts, ..Volume::read_only(tree, format) })
+    Ok((Volume { notes, facts, ..Volume::read_only(tree, format) }, opened))
 }
 
 /// Goes through the archive; twice, where names turn out to be in a charset that has to be guessed from all of them.

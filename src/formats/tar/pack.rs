@@ -22,15 +22,19 @@ use std::io::{self, Write};
 pub const HOLDS: Holds = Holds {
     format: "tar",
     hard_links: true,
-    xattrs: true,
+    xattrs: usize::MAX,
     owners: true,
     sparse: true,
     specials: true,
+    sockets: false,
     any_names: true,
     time: 1,
 };
 
 const BLOCK: usize = 512;
+
+/// The end of an archive.
+pub const END: [u8; 2 * BLOCK] = [0; 2 * BLOCK];
 
 /// Bytes that are read at once.
 const PIECE: usize = 1 << 20;
@@ -49,7 +53,19 @@ pub struct TarPacker {
 
 impl Pack for TarPacker {
     fn pack(&self, tree: &dyn Tree, out: &mut (dyn Write + Send), watch: &dyn Watch) -> Result<Packed> {
-        let all = collect(tree, &self.filter, watch)?;
+        self.entries(tree, &collect(tree, &self.filter, watch)?, out, watch)
+    }
+}
+
+impl TarPacker {
+    /// Writes entries, and the end.
+    pub fn entries(
+        &self,
+        tree: &dyn Tree,
+        all: &[Found],
+        out: &mut (dyn Write + Send),
+        watch: &dyn Watch,
+    ) -> Result<Packed> {
         let mut packed = Packed { entries: all.len() as u64, ..Packed::default() };
         packed.bytes =
             all.iter().filter(|f| f.same_as.is_none() && f.attr.kind == Kind::File).map(|f| f.attr.size).sum();
@@ -57,7 +73,7 @@ impl Pack for TarPacker {
         watch.total(packed.bytes, packed.entries);
         let mut counted = Counted { out, written: 0 };
         let Some(codec) = self.codec else {
-            packed.skipped = entries(tree, &all, &mut counted, watch)?;
+            packed.skipped = entries(tree, all, &mut counted, watch)?;
             packed.stored = counted.written;
             return Ok(packed);
         };
@@ -68,7 +84,7 @@ impl Pack for TarPacker {
             |feed| {
                 let mut pieces =
                     Pieces { buffer: Vec::new(), size: codec.piece(level), push: &mut |piece| feed.push(piece) };
-                skipped = entries(tree, &all, &mut pieces, watch)?;
+                skipped = entries(tree, all, &mut pieces, watch)?;
                 pieces.push_rest();
                 Ok(())
             },
@@ -123,7 +139,9 @@ impl Write for Pieces<'_> {
         Ok(len)
     }
 
+    /// What follows begins a piece of its own.
     fn flush(&mut self) -> io::Result<()> {
+        self.push_rest();
         Ok(())
     }
 }
@@ -148,7 +166,8 @@ fn entries(tree: &dyn Tree, all: &[Found], out: &mut dyn Write, watch: &dyn Watc
         }
         watch.advance(0, 1);
     }
-    out.write_all(&[0; 2 * BLOCK]).map_err(output)?;
+    // Whoever adds something later only has to take away the piece with the end.
+    out.flush().and_then(|()| out.write_all(&END)).map_err(output)?;
     Ok(skipped)
 }
 
@@ -189,15 +208,19 @@ fn ahead(file: &dyn ReadAt, size: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The parts of a file that are no holes.
+/// The parts of a file that are no holes, in whole blocks: GNU tar begins a block with each of them.
 fn data_of(file: &dyn ReadAt, size: u64) -> Result<Vec<(u64, u64)>> {
-    let (mut parts, mut at) = (Vec::new(), 0);
+    let (mut parts, mut at): (Vec<(u64, u64)>, _) = (Vec::new(), 0);
     while let Some(data) = file.next_data(at)? {
-        let end = data.end.min(size);
-        if data.start >= end {
+        let (start, end) =
+            (data.start / BLOCK as u64 * BLOCK as u64, data.end.next_multiple_of(BLOCK as u64).min(size));
+        if start >= end {
             break;
         }
-        parts.push((data.start, end - data.start));
+        match parts.last_mut() {
+            Some((first, len)) if *first + *len >= start => *len = end - *first,
+            _ => parts.push((start, end - start)),
+        }
         at = end;
     }
     Ok(parts)

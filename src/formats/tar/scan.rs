@@ -46,6 +46,8 @@ pub struct Scan<'a> {
     /// Where the data of the last entry end.
     data_end: u64,
     entries: u64,
+    /// Where the first block of zeros behind them is.
+    body: u64,
     /// Blocks of zeros that were just passed.
     zeros: u64,
     /// Whether something was said of an entry.
@@ -67,6 +69,7 @@ impl<'a> Scan<'a> {
             slips: Slips::new(access.reading.strict),
             at: 0,
             data_end: 0,
+            body: 0,
             entries: 0,
             zeros: 0,
             has_records: false,
@@ -95,6 +98,7 @@ impl<'a> Scan<'a> {
     }
 
     pub fn finish(self) -> Result<Saved> {
+        let is_clear = self.slips.is_empty();
         let mut facts = vec![(fact::ENTRIES, self.entries.to_string())];
         facts.extend(self.names.charset().map(|charset| (fact::CHARSET, charset.to_owned())));
         facts.extend(self.label.map(|label| (fact::LABEL, label)));
@@ -105,13 +109,25 @@ impl<'a> Scan<'a> {
         facts.extend(random);
         let (tables, shown) = self.builder.finish();
         let notes = [self.slips.notes(), shown].concat();
-        Ok(Saved { tables, members: self.members, maps: self.maps, notes, facts, end: self.at.max(self.data_end) })
+        Ok(Saved {
+            tables,
+            members: self.members,
+            maps: self.maps,
+            notes,
+            facts,
+            is_clear,
+            body: self.body,
+            end: self.at.max(self.data_end),
+        })
     }
 
     /// The next block; `false` at the end.
     fn step(&mut self, said: &mut Said) -> Result<bool> {
         let Some(block) = self.block(self.at)? else { return self.ended() };
         if block.iter().all(|b| *b == 0) {
+            if self.zeros == 0 {
+                self.body = self.at;
+            }
             self.zeros += 1;
             self.at += BLOCK as u64;
             return Ok(true);
@@ -145,6 +161,9 @@ impl<'a> Scan<'a> {
             self.slips.add("the archive is cut off in its last entry")?;
         }
         self.at = self.at.min(len);
+        if self.zeros == 0 {
+            self.body = self.at;
+        }
         Ok(false)
     }
 

@@ -18,6 +18,7 @@
 
 use super::layout::extra;
 use super::list::COMMENT_ATTRIBUTE;
+use crate::formats::Holds;
 use crate::tree::{Attr, Kind, PATH_ATTRIBUTE, Time, Xattr, device};
 
 const VERSION: u8 = 1;
@@ -36,8 +37,9 @@ mod tag {
 /// Bytes that a field may have: an entry has others as well.
 pub const MOST: usize = 60 << 10;
 
-/// Bytes of attributes that fit it whatever else is in it: a path twice, times, and three bytes more for each attribute.
-pub const XATTRS_MAX: usize = 40 << 10;
+/// What a zip has room for with such fields. Bytes of attributes fit whatever else is in one: a path twice, times, and
+/// three bytes more for each attribute.
+pub const HOLDS: Holds = Holds { format: "zip", xattrs: 40 << 10, sparse: false, ..Holds::EVERYTHING };
 
 /// What is in the field.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -27,10 +27,11 @@ use zip::{AesMode, CompressionMethod, DateTime, ZipWriter};
 pub const HOLDS: Holds = Holds {
     format: "zip",
     hard_links: false,
-    xattrs: false,
+    xattrs: 0,
     owners: true,
     sparse: false,
     specials: false,
+    sockets: false,
     any_names: false,
     time: 1_000_000_000,
 };

@@ -26,12 +26,12 @@ use super::pack::{Method, ZipPacker};
 use super::records::Records;
 use super::{Opened, open_parts};
 use crate::error::{Error, Kind as ErrorKind, Result, Within};
-use crate::formats::{Access, Found, Settle, Watch};
+use crate::formats::{Access, First, Found, Holds, Notes, Settle, Undo, Watch, is_ours};
 use crate::pool::{self, lock};
-use crate::source::{Held, Memory, ReadAt, Stamp, Standing, Store};
+use crate::source::{Held, Memory, ReadAt, Stamp, Store};
 use crate::tree::{Filter, Merged, Renumbered, Time, Tree};
 use copy::{comments, copy_of, relocated};
-use out::{First, Out, Split, SplitWriter, ending, list_len, own_list};
+use out::{Out, Split, SplitWriter, ending, list_len, own_list};
 use plan::{Plan, plan};
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -159,13 +159,7 @@ impl ZipFile {
         Ok(())
     }
 
-    fn settle_here(
-        &self,
-        plan: &Plan,
-        merged: &Merged,
-        expect: &mut dyn FnMut(&Stamp) -> Result<()>,
-        watch: &dyn Watch,
-    ) -> Result<()> {
+    fn settle_here(&self, plan: &Plan, merged: &Merged, notes: &mut dyn Notes, watch: &dyn Watch) -> Result<()> {
         let now = lock(&self.now).clone();
         let old_len = self.held.len()?;
         let (held, rebuilds) = (self.held.clone(), self.is_rebuilt(&now, plan)?);
@@ -174,17 +168,18 @@ impl ZipFile {
             let mut out = Out { store: &draft, base: 0, pending: Vec::new(), is_new: true };
             let end = self.write(&now, plan, merged, &mut out, watch)?;
             let target = out.finish_but(&end)?;
-            expect(&target)?;
+            notes.expect(&target)?;
             draft.write_at(target.len - end.len() as u64, &end)?;
             draft.sync()?;
             return held.supplant(draft);
         } else {
             let room = plan.new.iter().map(|found| found.attr.size).sum::<u64>() + now.list_len() + (1 << 20);
+            notes.begin(&Undo::longer(old_len))?;
             held.reserve(old_len..old_len + room)?;
             let mut out = Out { store: &*held, base: old_len, pending: Vec::new(), is_new: false };
             self.write(&now, plan, merged, &mut out, watch).and_then(|end| {
                 let target = out.finish_but(&end)?;
-                expect(&target)?;
+                notes.expect(&target)?;
                 held.write_at(target.len - end.len() as u64, &end)?;
                 held.sync()
             })
@@ -217,25 +212,15 @@ impl Settle for ZipFile {
         &self,
         merged: &Merged,
         archive: &Renumbered,
-        expect: &mut dyn FnMut(&Stamp) -> Result<()>,
+        notes: &mut dyn Notes,
         watch: &dyn Watch,
     ) -> Result<Arc<dyn Tree>> {
         let name = || self.access.name.clone();
-        match self.held.standing().within(name)? {
-            Standing::Ours => {}
-            Standing::Away => {
-                return Err(Error::new(ErrorKind::Changed, format!("{} is not there any more", name()))
-                    .hint("the changes are in the journal: put the archive back and mount it again"));
-            }
-            Standing::Altered => {
-                return Err(Error::new(ErrorKind::Changed, format!("{} was changed by somebody else", name()))
-                    .hint("the changes are in the journal, and are not written over what others have done"));
-            }
-        }
+        is_ours(&self.held).within(name)?;
         let now = lock(&self.now).clone();
         let plan = plan(&now, merged, archive).within(name)?;
         watch.total(plan.new.iter().map(|found| found.attr.size).sum(), (plan.new.len() + plan.copied.len()) as u64);
-        self.settle_here(&plan, merged, expect, watch).within(name)?;
+        self.settle_here(&plan, merged, notes, watch).within(name)?;
         let access = Access { bytes: self.held.file(), ..self.access.clone() };
         let (volume, opened) = open_parts(access, "zip").within(name)?;
         let opened =
@@ -245,8 +230,8 @@ impl Settle for ZipFile {
         Ok(volume.tree)
     }
 
-    fn xattrs_max(&self) -> usize {
-        own::XATTRS_MAX
+    fn holds(&self) -> &'static Holds {
+        &own::HOLDS
     }
 
     fn refuge(&self) -> Option<PathBuf> {

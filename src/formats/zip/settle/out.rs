@@ -8,10 +8,9 @@ use super::super::layout::{
     LOCATOR, Local, Locator, flag, host,
 };
 use crate::error::{Error, Kind as ErrorKind, Result};
-use crate::formats::Watch;
+use crate::formats::{Patched, Watch};
 use crate::pool::lock;
 use crate::source::{ReadAt, Stamp, Store};
-use crate::tree::path_display;
 use std::collections::HashMap;
 use std::io::{self, Write};
 use std::ops::Range;
@@ -87,29 +86,7 @@ impl Out<'_> {
     pub(super) fn finish_but(&mut self, last: &[u8]) -> Result<Stamp> {
         self.write_out()?;
         self.store.sync()?;
-        Stamp::of(&Ahead { store: self.store, at: self.base, last })
-    }
-}
-
-/// A file as it will be.
-struct Ahead<'a> {
-    store: &'a dyn Store,
-    at: u64,
-    last: &'a [u8],
-}
-
-impl ReadAt for Ahead<'_> {
-    fn len(&self) -> Result<u64> {
-        Ok(self.at + self.last.len() as u64)
-    }
-
-    fn read_at(&self, at: u64, into: &mut [u8]) -> Result<usize> {
-        let front = into.len().min(self.at.saturating_sub(at).try_into().unwrap_or(usize::MAX));
-        self.store.read_exact_at(at, &mut into[..front])?;
-        let skip = usize::try_from(at.saturating_sub(self.at)).unwrap_or(usize::MAX).min(self.last.len());
-        let rest = (into.len() - front).min(self.last.len() - skip);
-        into[front..front + rest].copy_from_slice(&self.last[skip..skip + rest]);
-        Ok(front + rest)
+        Stamp::of(&Patched { under: self.store, at: self.base, bytes: last })
     }
 }
 
@@ -171,38 +148,6 @@ impl Write for SplitWriter<'_, '_, '_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// Remembers the first entry that could not be read: nothing may be missing.
-pub(super) struct First<'a> {
-    watch: &'a dyn Watch,
-    error: Mutex<Option<(ErrorKind, String)>>,
-}
-
-impl<'a> First<'a> {
-    pub(super) fn new(watch: &'a dyn Watch) -> Self {
-        Self { watch, error: Mutex::default() }
-    }
-
-    pub(super) fn into_error(self) -> Error {
-        let (kind, what) = lock(&self.error).take().unwrap_or((ErrorKind::Damaged, "an entry cannot be read".into()));
-        Error::new(kind, what)
-    }
-}
-
-impl Watch for First<'_> {
-    fn advance(&self, bytes: u64, entries: u64) {
-        self.watch.advance(bytes, entries);
-    }
-    fn entry(&self, path: &[u8]) {
-        self.watch.entry(path);
-    }
-    fn skipped(&self, path: &[u8], why: &Error) {
-        lock(&self.error).get_or_insert_with(|| (why.kind(), format!("{}: {why}", path_display(path))));
-    }
-    fn is_cancelled(&self) -> bool {
-        self.watch.is_cancelled()
     }
 }
 

@@ -101,10 +101,5 @@ fn paths(all: Vec<Found>) -> BTreeMap<Node, Vec<Found>> {
 /// Whether nothing of a node was changed that an archive keeps. The times of a directory without an entry are not kept.
 fn is_untouched(changes: &Changes, node: Node, base: &Attr, has_times: bool) -> bool {
     let Some(change) = changes.nodes.get(&node) else { return true };
-    let Some(inode) = change else { return false };
-    let attr = &inode.attr;
-    let same = |a: &Attr, b: &Attr| (a.mode, a.uid, a.gid, a.size, a.rdev) == (b.mode, b.uid, b.gid, b.size, b.rdev);
-    let same_time = !has_times || (attr.mtime, attr.atime) == (base.mtime, base.atime);
-    let untouched = inode.draft.is_none() && inode.target.is_none() && inode.xattrs.is_none() && !inode.is_new;
-    untouched && same(attr, base) && same_time
+    change.as_ref().is_some_and(|inode| inode.is_still(base, has_times))
 }
