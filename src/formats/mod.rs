@@ -31,7 +31,7 @@ pub use entries::{Found, Holds, as_text, collect};
 pub use links::target_in;
 pub use names::{Names, Undeclared, charset_called};
 pub use parts::Parts;
-pub use rebuild::{First, Onto, Patched, Rebuild, Remake, is_ours};
+pub use rebuild::{First, Onto, Patched, Rebuild, Remake, stand_by, verified};
 pub use slips::Slips;
 pub use times::{of_dos, of_windows};
 pub use upkeep::Upkeep;
@@ -320,6 +320,16 @@ pub trait Writer: Send + Sync {
         Settled::default()
     }
 
+    /// How far a settling has come: bytes that are done, and all of them. Nothing when none goes on.
+    fn settling(&self) -> Option<(u64, u64)> {
+        None
+    }
+
+    /// Writes the archive anew, with what it needs and nothing else. Nobody uses it meanwhile.
+    fn compact(&self, _watch: &dyn Watch) -> Result<()> {
+        Err(Error::new(Kind::Unsupported, "there is nothing in it that it does not need"))
+    }
+
     /// What there is room for in the container. What there is no room for is refused when it is asked for, since what was
     /// taken has to be kept.
     fn holds(&self) -> &'static Holds {
@@ -360,6 +370,17 @@ pub trait Settle: Send + Sync {
         notes: &mut dyn Notes,
         watch: &dyn Watch,
     ) -> Result<Arc<dyn Tree>>;
+
+    /// Writes the archive anew, with what it needs and nothing else; as [`Self::settle`].
+    fn compact(
+        &self,
+        _merged: &Merged,
+        _archive: &Renumbered,
+        _notes: &mut dyn Notes,
+        _watch: &dyn Watch,
+    ) -> Result<Arc<dyn Tree>> {
+        Err(Error::new(Kind::Unsupported, "there is nothing in it that it does not need"))
+    }
 
     /// As [`Writer::holds`].
     fn holds(&self) -> &'static Holds;

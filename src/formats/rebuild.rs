@@ -7,11 +7,11 @@
 //! Until the rename the archive is what it was; who reads the old one reads on in it. Where a format can take what is new at
 //! its end, and nothing else has changed, it is done there.
 
-use super::{Access, Holds, Notes, Settle, Volume, Watch};
+use super::{Access, Holds, Notes, Settle, Undo, Volume, Watch};
 use crate::error::{Error, Kind, Result, Within};
 use crate::pool::lock;
-use crate::source::{Held, ReadAt, Stamp, Standing, Store};
-use crate::tree::{Merged, Renumbered, Tree, path_display};
+use crate::source::{FileSource, Held, ReadAt, Stamp, Standing, Store};
+use crate::tree::{Merged, Renumbered, Time, Tree, first_difference, path_display};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -24,7 +24,8 @@ pub trait Remake: Send + Sync {
     /// Writes the archive with its changes, whole, into an empty file.
     fn write(&self, merged: &Merged, archive: &Renumbered, out: &Held, watch: &dyn Watch) -> Result<()>;
 
-    /// Writes the changes behind what is there, when that is all there is to do. After an error the archive is as it was.
+    /// Writes the changes behind what is there, when that is all there is to do, and tells how that is undone. After an error
+    /// the archive is as it was.
     fn append(
         &self,
         _held: &Held,
@@ -32,8 +33,8 @@ pub trait Remake: Send + Sync {
         _archive: &Renumbered,
         _notes: &mut dyn Notes,
         _watch: &dyn Watch,
-    ) -> Result<bool> {
-        Ok(false)
+    ) -> Result<Option<Undo>> {
+        Ok(None)
     }
 
     /// Opens what was written, and goes on with that.
@@ -53,13 +54,29 @@ impl<R: Remake> Rebuild<R> {
         Self { access, held, remake }
     }
 
-    fn anew(&self, merged: &Merged, archive: &Renumbered, notes: &mut dyn Notes, watch: &dyn Watch) -> Result<()> {
+    fn anew(
+        &self,
+        merged: &Merged,
+        archive: &Renumbered,
+        notes: &mut dyn Notes,
+        watch: &dyn Watch,
+    ) -> Result<Arc<dyn Tree>> {
         self.has_room(merged)?;
         let draft = self.held.sibling()?;
         self.remake.write(merged, archive, &draft, watch)?;
         draft.sync()?;
-        notes.expect(&Stamp::of(&draft)?)?;
-        self.held.supplant(draft)
+        let opened = self.open(draft.file()).and_then(|tree| verified(merged, tree));
+        let done = opened.and_then(|tree| {
+            notes.expect(&Stamp::of(&draft)?)?;
+            self.held.supplant(draft)?;
+            Ok(tree)
+        });
+        // It stays with the archive that is there.
+        done.inspect_err(|_| drop(self.open(self.held.file())))
+    }
+
+    fn open(&self, bytes: Arc<FileSource>) -> Result<Arc<dyn Tree>> {
+        Ok(self.remake.open(Access { bytes, ..self.access.clone() })?.tree)
     }
 
     /// Looks for room first: not for all that it could take at the worst, but for what it most likely will.
@@ -75,22 +92,36 @@ impl<R: Remake> Rebuild<R> {
     }
 }
 
-/// Looks whether an archive may be written to.
+/// Makes sure that an archive may be written to. One that somebody else has put another in the place of goes on as a copy
+/// beside that, `NAME.conflict-DATE`.
 ///
 /// # Errors
-/// `Changed` when somebody else has written to it or taken it away.
-pub fn is_ours(held: &Held) -> Result<()> {
-    let (what, hint) = match held.standing()? {
-        Standing::Ours => return Ok(()),
+/// `Changed` when somebody else has written to it.
+pub fn stand_by(held: &Held) -> Result<()> {
+    match held.standing()? {
+        Standing::Ours => Ok(()),
         Standing::Away => {
-            ("it is not there any more", "the changes are in the journal: put the archive back and mount it again")
+            let refuge = held.move_away(held.len()?, &Time::now().stamp())?;
+            log::error!("another file is where the archive was: the changes go to {}", refuge.display());
+            Ok(())
         }
-        Standing::Altered => (
-            "it was changed by somebody else",
-            "the changes are in the journal, and are not written over what others have done",
-        ),
-    };
-    Err(Error::new(Kind::Changed, what).hint(hint))
+        Standing::Altered => Err(Error::new(Kind::Changed, "it was changed by somebody else")
+            .hint("the changes are in the journal, and are not written over what others have done")),
+    }
+}
+
+/// A tree as it was written, which shows what it should.
+///
+/// # Errors
+/// `Damaged` when it does not: then it must not take the place of anything.
+pub fn verified(wanted: &dyn Tree, written: Arc<dyn Tree>) -> Result<Arc<dyn Tree>> {
+    match first_difference(wanted, &*written)? {
+        None => Ok(written),
+        Some(path) => {
+            let what = format!("{}: it would not be in the archive as it is", path_display(&path));
+            Err(Error::new(Kind::Damaged, what).hint("the archive stays as it was, and the changes in the journal"))
+        }
+    }
 }
 
 impl<R: Remake> Settle for Rebuild<R> {
@@ -106,12 +137,30 @@ impl<R: Remake> Settle for Rebuild<R> {
         watch: &dyn Watch,
     ) -> Result<Arc<dyn Tree>> {
         let name = || self.access.name.clone();
-        is_ours(&self.held).within(name)?;
-        if !self.remake.append(&self.held, merged, archive, notes, watch).within(name)? {
-            self.anew(merged, archive, notes, watch).within(name)?;
+        stand_by(&self.held).within(name)?;
+        match self.remake.append(&self.held, merged, archive, notes, watch).within(name)? {
+            Some(undo) => {
+                let opened = self.open(self.held.file()).and_then(|tree| verified(merged, tree));
+                opened.or_else(|e| {
+                    undo.apply(&*self.held)?;
+                    self.open(self.held.file())?;
+                    Err(e)
+                })
+            }
+            None => self.anew(merged, archive, notes, watch).within(name),
         }
-        let access = Access { bytes: self.held.file(), ..self.access.clone() };
-        Ok(self.remake.open(access)?.tree)
+    }
+
+    fn compact(
+        &self,
+        merged: &Merged,
+        archive: &Renumbered,
+        notes: &mut dyn Notes,
+        watch: &dyn Watch,
+    ) -> Result<Arc<dyn Tree>> {
+        let name = || self.access.name.clone();
+        stand_by(&self.held).within(name)?;
+        self.anew(merged, archive, notes, watch).within(name)
     }
 
     fn holds(&self) -> &'static Holds {

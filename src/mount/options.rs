@@ -128,6 +128,7 @@ const FLAGS: &[(&str, SetFlag)] = &[
     ("dirsync", |o| o.dirsync = true),
     ("strict", |o| o.archive.strict = true),
     ("force", |o| o.archive.force = true),
+    ("backup", |o| o.archive.backups = 1),
     ("recursive", |o| o.archive.depth = DEPTH),
     ("nocache", |o| o.archive.cache_max = Some(0)),
 ];
@@ -149,6 +150,7 @@ const VALUES: &[(&str, SetValue)] = &[
     ("index", |o, v| text(v).map(|v| o.archive.indexes = indexing(&v))),
     ("cache", |o, v| text(v).map(|v| o.archive.cache_dir = Some(v.into()))),
     ("cache-max", |o, v| size(v).map(|n| o.archive.cache_max = Some(n))),
+    ("backup", |o, v| number(v, 10).map(|n| o.archive.backups = n)),
     ("password-file", |o, v| text(v).map(|v| o.password_files.push(v.into()))),
     ("commit", |o, v| seconds(v).map(|t| o.commit = Some(t))),
     ("slack", |o, v| size(v).map(|n| o.upkeep.slack = n)),

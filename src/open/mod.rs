@@ -40,6 +40,8 @@ pub struct How {
     pub caches: Option<PathBuf>,
     /// How deep archives inside of archives are shown as folders; 0 for not at all.
     pub depth: u32,
+    /// So many archives that are written anew are kept as they were.
+    pub backups: u32,
 }
 
 /// What a person wishes of opening archives.
@@ -56,6 +58,8 @@ pub struct Wishes {
     pub cache_dir: Option<PathBuf>,
     /// Bytes of pages on the disk.
     pub cache_max: Option<u64>,
+    /// So many archives that are written anew are kept as they were.
+    pub backups: u32,
 }
 
 /// Where indexes are kept.
@@ -91,7 +95,15 @@ impl Wishes {
             max_entries: self.max_entries.unwrap_or(formats::MAX_ENTRIES),
             ..Reading::default()
         };
-        How { cache: Cache::over(memory, spill), reading: Arc::new(reading), watch, indexes, caches, depth: self.depth }
+        How {
+            cache: Cache::over(memory, spill),
+            reading: Arc::new(reading),
+            watch,
+            indexes,
+            caches,
+            depth: self.depth,
+            backups: self.backups,
+        }
     }
 }
 
@@ -107,7 +119,15 @@ fn cache_dir() -> Option<PathBuf> {
 impl How {
     /// As plain as can be.
     pub fn new(cache: Arc<Cache>) -> Self {
-        Self { cache, reading: Arc::default(), watch: Arc::new(Unwatched), indexes: None, caches: None, depth: 0 }
+        Self {
+            cache,
+            reading: Arc::default(),
+            watch: Arc::new(Unwatched),
+            indexes: None,
+            caches: None,
+            depth: 0,
+            backups: 0,
+        }
     }
 }
 
@@ -271,6 +291,7 @@ fn open_journaled(path: &Path, how: &How, claim: &Claim) -> Result<Volume> {
         Access { reading: how.reading.clone(), watch: how.watch.clone(), ..claimed(path, how.cache.clone(), claim)? };
     let journals = Sidecar::of(path, how.caches.as_deref());
     let held = access.held.clone().expect("what is claimed is held");
+    held.keep_backups(how.backups);
     if let journal::Standing::Torn(undo) = journal::standing(&journals, &*held)? {
         log::info!("{}: what an attempt to write it has left is taken away", path.display());
         undo.apply(&*held)?;

@@ -21,7 +21,7 @@ use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// Bytes that are copied at a time.
@@ -52,6 +52,8 @@ pub struct Held {
     is_locked: bool,
     /// Whether the lock goes with this: not, when the file has become that of another.
     is_keeper: AtomicBool,
+    /// So many files whose place another one takes are kept.
+    backups: AtomicU32,
     /// What tells others that it is held, where they cannot see the lock.
     sign: Mutex<Option<Sign>>,
 }
@@ -96,6 +98,7 @@ impl Held {
             is_salvage,
             is_locked,
             is_keeper: AtomicBool::new(true),
+            backups: AtomicU32::new(0),
             sign: Mutex::default(),
         })
     }
@@ -107,6 +110,11 @@ impl Held {
     /// The path by which it was opened, without links.
     pub fn path(&self) -> PathBuf {
         self.place().path
+    }
+
+    /// From now on keeps so many of the files whose place another one takes: `NAME.bak`, the newest, `NAME.bak2` ...
+    pub fn keep_backups(&self, count: u32) {
+        self.backups.store(count, Relaxed);
     }
 
     /// Keeps a sign until it is let go or goes elsewhere.
@@ -225,6 +233,7 @@ impl Held {
             let follow = rustix::fs::AtFlags::SYMLINK_FOLLOW;
             rustix::fs::linkat(CWD, of_fd, CWD, &new.path, follow).map_err(|e| failed(e.into()))?;
         }
+        self.back_up(&place.path).map_err(failed)?;
         fs::rename(&new.path, &place.path).map_err(failed)?;
         by.change_place(|place| place.target = None);
         by.is_keeper.store(false, Relaxed);
@@ -232,6 +241,31 @@ impl Held {
         self.change_place(|place| place.file = new.file);
         let dir = place.path.parent().unwrap_or(Path::new("/"));
         File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)
+    }
+
+    /// Gives a file one more name, under which it stays when another takes its place. Where a file has only one name, it is
+    /// copied.
+    fn back_up(&self, path: &Path) -> std::io::Result<()> {
+        let name = |number: u32| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(if number == 1 { ".bak".into() } else { format!(".bak{number}") });
+            PathBuf::from(name)
+        };
+        let count = self.backups.load(Relaxed);
+        for number in (1..count).rev().filter(|number| name(*number).symlink_metadata().is_ok()) {
+            fs::rename(name(number), name(number + 1))?;
+        }
+        if count == 0 {
+            return Ok(());
+        }
+        // Not before the new one is there is the old one gone.
+        let draft = draft_name(path, NAMES);
+        let _ = fs::remove_file(&draft);
+        if fs::hard_link(path, &draft).is_err() {
+            fs::copy(path, &draft)?;
+            File::open(&draft)?.sync_all()?;
+        }
+        fs::rename(&draft, name(1))
     }
 
     /// Gives a file beside another its name, after what it holds was made durable.

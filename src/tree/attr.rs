@@ -71,6 +71,11 @@ impl Time {
         std::time::SystemTime::now().into()
     }
 
+    /// `2026-11-23T08-20-08`, in UTC, for names of files.
+    pub fn stamp(self) -> String {
+        self.date().replace(' ', "T").replace(':', "-")
+    }
+
     /// Down to whole steps of so many nanoseconds.
     pub fn rounded(self, step: u32) -> Self {
         Self { nanos: self.nanos - self.nanos % step.max(1), ..self }

@@ -25,7 +25,7 @@ pub use merged::{Drafted, Merged, list_over};
 pub use name::{Name, NameBuf};
 pub use renumbered::Renumbered;
 pub use union::Union;
-pub use walk::{find_path, path_display};
+pub use walk::{find_path, first_difference, path_display};
 
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::source::ReadAt;

@@ -399,6 +399,7 @@ impl Live {
         status.sequence = Some(self.writer.sequence());
         let unsettled = self.writer.unsettled();
         (status.unsettled, status.unsettled_bytes) = (unsettled.entries, unsettled.bytes);
+        status.settling = self.writer.settling();
         status.refuge = self.writer.refuge().map(|path| path.display().to_string());
     }
 

@@ -399,6 +399,7 @@ impl Vfs {
             refuge: None,
             unsettled: 0,
             unsettled_bytes: 0,
+            settling: None,
             states_open: self.earlier.as_ref().map_or(0, |earlier| earlier.open_states()),
             cache: self.cache.as_deref().map(CacheUse::of).unwrap_or_default(),
             errors: self.failures.list(),

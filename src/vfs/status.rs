@@ -34,6 +34,9 @@ pub struct Status {
     pub unsettled: u64,
     #[serde(default)]
     pub unsettled_bytes: u64,
+    /// How far they have come on their way into the archive, in bytes, and of how many.
+    #[serde(default)]
+    pub settling: Option<(u64, u64)>,
     /// Earlier states that are open just now.
     pub states_open: usize,
     pub cache: CacheUse,

@@ -14,11 +14,13 @@
 //!
 //! ```text
 //!  record   changes as bytes        file   batches, whole or not at all        layout   fixed structures
+//!  meter    how far a settling has come
 //! ```
 #![doc = include_str!("FORMAT.md")]
 
 mod file;
 mod layout;
+mod meter;
 mod record;
 
 use super::{Give, Holds, Notes, Settle, Settled, Undo, Undone, Watch, Writer};
@@ -28,6 +30,7 @@ use crate::pool::lock;
 use crate::source::{ReadAt, Stamp, Store};
 use crate::tree::{Changes, Draft, Inode, Kind as NodeKind, Merged, Node, Renumbered, Tree};
 use file::Journal;
+use meter::Meter;
 use record::Id;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -70,6 +73,9 @@ pub struct Journaled {
     first_new: u64,
     state: Mutex<State>,
     sequence: AtomicU64,
+    /// What is in the journal and not in the archive; and how far it is brought in. Asked for while that goes on.
+    unsettled: Mutex<Settled>,
+    meter: Meter,
     /// Where the next batch begins, and up to where there is space.
     end: AtomicU64,
     reserved: AtomicU64,
@@ -147,6 +153,13 @@ fn is_nameless(inode: &Inode) -> bool {
     inode.attr.nlink == 0 && inode.attr.kind != NodeKind::Directory
 }
 
+fn unsettled(changes: &Changes) -> Settled {
+    match is_settled(changes) {
+        true => Settled::default(),
+        false => Settled { entries: changes.entries(), bytes: changes.touched() },
+    }
+}
+
 /// Files that somebody has open and that have no name: they go on, with what they have in the archive and the journal of
 /// before.
 fn nameless(merged: &Merged, changes: &Changes) -> Result<Changes> {
@@ -216,6 +229,8 @@ impl Journaled {
             origin: first_new,
             first_new: next,
             sequence: AtomicU64::new(replayed.batches),
+            unsettled: Mutex::new(unsettled(&merged.changes())),
+            meter: Meter::default(),
             reserved: AtomicU64::new(end.load(Relaxed)),
             end,
             state: Mutex::new(State { merged, journal, archive: tree }),
@@ -237,6 +252,28 @@ impl Journaled {
             state.journal = Some(journal);
         }
         Ok(state.journal.as_mut().expect("it was made just now"))
+    }
+
+    /// Has the archive take in what is in the journal, and goes on with what it is then.
+    fn bring_in(
+        &self,
+        state: &mut State,
+        watch: &dyn Watch,
+        work: impl FnOnce(&Merged, &Renumbered, &mut Journal, &dyn Watch) -> Result<Arc<dyn Tree>>,
+    ) -> Result<()> {
+        let (merged, archive) = (state.merged.clone(), state.archive.clone());
+        let changes = merged.changes();
+        let journal = self.journal(state)?;
+        // The archive may need the room that was promised to what comes next.
+        journal.store().set_len(journal.len())?;
+        self.reserved.store(journal.len(), Relaxed);
+        let tree = self.meter.during(watch, |watch| work(&merged, &archive, journal, watch))?;
+        let archive = Arc::new(Renumbered::aligned(&*merged, tree)?);
+        state.archive = archive.clone();
+        state.merged = Arc::new(Merged::new(archive, nameless(&merged, &changes)?));
+        *lock(&self.unsettled) = Settled::default();
+        self.clear(state);
+        Ok(())
     }
 
     /// Forgets a journal whose changes are in the archive.
@@ -308,6 +345,7 @@ impl Writer for Journaled {
         };
         state.merged.absorb(record::decode(&record, &stored, node)?);
         self.sequence.fetch_add(1, Relaxed);
+        *lock(&self.unsettled) = unsettled(&state.merged.changes());
         Ok(state.merged.clone())
     }
 
@@ -320,26 +358,25 @@ impl Writer for Journaled {
             }
             return Ok(Settled::default());
         }
-        let (merged, archive) = (state.merged.clone(), state.archive.clone());
-        let journal = self.journal(&mut state)?;
-        // The archive may need the room that was promised to what comes next.
-        journal.store().set_len(journal.len())?;
-        self.reserved.store(journal.len(), Relaxed);
-        let tree = self.archive.settle(&merged, &archive, journal, watch)?;
-        let archive = Arc::new(Renumbered::aligned(&*merged, tree)?);
-        state.archive = archive.clone();
-        state.merged = Arc::new(Merged::new(archive, nameless(&merged, &changes)?));
-        self.clear(&mut state);
+        self.bring_in(&mut state, watch, |merged, archive, journal, watch| {
+            self.archive.settle(merged, archive, journal, watch)
+        })?;
         show(state.merged.clone());
         Ok(Settled { entries: changes.entries(), bytes: changes.touched() })
     }
 
     fn unsettled(&self) -> Settled {
-        let changes = lock(&self.state).merged.changes();
-        match is_settled(&changes) {
-            true => Settled::default(),
-            false => Settled { entries: changes.entries(), bytes: changes.touched() },
-        }
+        *lock(&self.unsettled)
+    }
+
+    fn settling(&self) -> Option<(u64, u64)> {
+        self.meter.read()
+    }
+
+    fn compact(&self, watch: &dyn Watch) -> Result<()> {
+        self.bring_in(&mut lock(&self.state), watch, |merged, archive, journal, watch| {
+            self.archive.compact(merged, archive, journal, watch)
+        })
     }
 
     fn upkeep(&self, _when: Give, _show: &mut dyn FnMut(Arc<dyn Tree>)) -> Result<u64> {

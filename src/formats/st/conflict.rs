@@ -121,7 +121,7 @@ impl Keeper {
 
 /// The moment as a part of a name.
 fn date() -> String {
-    Time::now().date().replace(' ', "T").replace(':', "-")
+    Time::now().stamp()
 }
 
 fn move_away(name: &str, writer: &StWriter, held: &Held) -> Result<()> {

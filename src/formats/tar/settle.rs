@@ -120,11 +120,11 @@ impl Remake for TarFile {
         archive: &Renumbered,
         notes: &mut dyn Notes,
         watch: &dyn Watch,
-    ) -> Result<bool> {
-        let Some(touched) = touched(merged, archive)? else { return Ok(false) };
-        let Some((at, last)) = self.place(held)? else { return Ok(false) };
+    ) -> Result<Option<Undo>> {
+        let Some(touched) = touched(merged, archive)? else { return Ok(None) };
+        let Some((at, last)) = self.place(held)? else { return Ok(None) };
         if !self.is_worth(merged)? {
-            return Ok(false);
+            return Ok(None);
         }
         let mut all = collect(merged, &Filter::default(), watch)?;
         all.retain(|found| touched.contains(&found.node));
@@ -134,10 +134,10 @@ impl Remake for TarFile {
         let undo = Undo { at, tail, len };
         notes.begin(&undo)?;
         let done = self.behind(held, (at, last), merged, &all, notes, watch);
-        if done.is_err() {
-            undo.apply(held)?;
+        match done {
+            Ok(()) => Ok(Some(undo)),
+            Err(e) => undo.apply(held).and(Err(e)),
         }
-        done.map(|()| true)
     }
 
     fn open(&self, access: Access) -> Result<Volume> {

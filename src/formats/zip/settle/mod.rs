@@ -26,9 +26,9 @@ use super::pack::{Method, ZipPacker};
 use super::records::Records;
 use super::{Opened, open_parts};
 use crate::error::{Error, Kind as ErrorKind, Result, Within};
-use crate::formats::{Access, First, Found, Holds, Notes, Settle, Undo, Watch, is_ours};
+use crate::formats::{Access, First, Found, Holds, Notes, Settle, Undo, Watch, stand_by, verified};
 use crate::pool::{self, lock};
-use crate::source::{Held, Memory, ReadAt, Stamp, Store};
+use crate::source::{FileSource, Held, Memory, ReadAt, Stamp, Store};
 use crate::tree::{Filter, Merged, Renumbered, Time, Tree};
 use copy::{comments, copy_of, relocated};
 use out::{Out, Split, SplitWriter, ending, list_len, own_list};
@@ -159,39 +159,85 @@ impl ZipFile {
         Ok(())
     }
 
-    fn settle_here(&self, plan: &Plan, merged: &Merged, notes: &mut dyn Notes, watch: &dyn Watch) -> Result<()> {
+    /// A new file takes the place of the archive.
+    fn rebuilt(
+        &self,
+        plan: &Plan,
+        merged: &Merged,
+        notes: &mut dyn Notes,
+        watch: &dyn Watch,
+    ) -> Result<(Arc<dyn Tree>, Opened)> {
         let now = lock(&self.now).clone();
-        let old_len = self.held.len()?;
-        let (held, rebuilds) = (self.held.clone(), self.is_rebuilt(&now, plan)?);
-        let done = if rebuilds {
-            let draft = self.held.sibling()?;
-            let mut out = Out { store: &draft, base: 0, pending: Vec::new(), is_new: true };
-            let end = self.write(&now, plan, merged, &mut out, watch)?;
+        let draft = self.held.sibling()?;
+        let mut out = Out { store: &draft, base: 0, pending: Vec::new(), is_new: true };
+        let end = self.write(&now, plan, merged, &mut out, watch)?;
+        let target = out.finish_but(&end)?;
+        draft.write_at(target.len - end.len() as u64, &end)?;
+        draft.sync()?;
+        let opened = self.opened(draft.file(), merged)?;
+        notes.expect(&target)?;
+        self.held.supplant(draft)?;
+        Ok(opened)
+    }
+
+    /// All that is new goes behind what is there.
+    fn appended(
+        &self,
+        plan: &Plan,
+        merged: &Merged,
+        notes: &mut dyn Notes,
+        watch: &dyn Watch,
+    ) -> Result<(Arc<dyn Tree>, Opened)> {
+        let (now, held) = (lock(&self.now).clone(), &*self.held);
+        let old_len = held.len()?;
+        let room = plan.new.iter().map(|found| found.attr.size).sum::<u64>() + now.list_len() + (1 << 20);
+        notes.begin(&Undo::longer(old_len))?;
+        held.reserve(old_len..old_len + room)?;
+        let mut out = Out { store: held, base: old_len, pending: Vec::new(), is_new: false };
+        let written = self.write(&now, plan, merged, &mut out, watch).and_then(|end| {
             let target = out.finish_but(&end)?;
             notes.expect(&target)?;
-            draft.write_at(target.len - end.len() as u64, &end)?;
-            draft.sync()?;
-            return held.supplant(draft);
-        } else {
-            let room = plan.new.iter().map(|found| found.attr.size).sum::<u64>() + now.list_len() + (1 << 20);
-            notes.begin(&Undo::longer(old_len))?;
-            held.reserve(old_len..old_len + room)?;
-            let mut out = Out { store: &*held, base: old_len, pending: Vec::new(), is_new: false };
-            self.write(&now, plan, merged, &mut out, watch).and_then(|end| {
-                let target = out.finish_but(&end)?;
-                notes.expect(&target)?;
-                held.write_at(target.len - end.len() as u64, &end)?;
-                held.sync()
-            })
-        };
+            held.write_at(target.len - end.len() as u64, &end)?;
+            held.sync()
+        });
+        let done = written.and_then(|()| self.opened(held.file(), merged));
         if done.is_err() {
             // The old end record is the last one again.
             held.set_len(old_len)?;
         }
-        let end = self.held.len()?;
         // Space that was reserved and not needed.
-        held.set_len(end)?;
+        held.set_len(held.len()?)?;
         done
+    }
+
+    /// Opens what was written, if it is what it should be.
+    fn opened(&self, bytes: Arc<FileSource>, merged: &Merged) -> Result<(Arc<dyn Tree>, Opened)> {
+        let (volume, opened) = open_parts(Access { bytes, ..self.access.clone() }, "zip")?;
+        let unreadable = || Error::new(ErrorKind::Damaged, "the archive that was written cannot be read");
+        Ok((verified(merged, volume.tree)?, opened.ok_or_else(unreadable)?))
+    }
+
+    fn settle_so(
+        &self,
+        anew: bool,
+        merged: &Merged,
+        archive: &Renumbered,
+        notes: &mut dyn Notes,
+        watch: &dyn Watch,
+    ) -> Result<Arc<dyn Tree>> {
+        let name = || self.access.name.clone();
+        stand_by(&self.held).within(name)?;
+        let now = lock(&self.now).clone();
+        let plan = plan(&now, merged, archive).within(name)?;
+        watch.total(plan.new.iter().map(|found| found.attr.size).sum(), (plan.new.len() + plan.copied.len()) as u64);
+        let (tree, opened) = match anew || self.is_rebuilt(&now, &plan)? {
+            true => self.rebuilt(&plan, merged, notes, watch),
+            false => self.appended(&plan, merged, notes, watch),
+        }
+        .within(name)?;
+        *lock(&opened.archive.right) = lock(&now.archive.right).clone();
+        *lock(&self.now) = Arc::new(opened);
+        Ok(tree)
     }
 
     fn is_rebuilt(&self, now: &Opened, plan: &Plan) -> Result<bool> {
@@ -215,19 +261,17 @@ impl Settle for ZipFile {
         notes: &mut dyn Notes,
         watch: &dyn Watch,
     ) -> Result<Arc<dyn Tree>> {
-        let name = || self.access.name.clone();
-        is_ours(&self.held).within(name)?;
-        let now = lock(&self.now).clone();
-        let plan = plan(&now, merged, archive).within(name)?;
-        watch.total(plan.new.iter().map(|found| found.attr.size).sum(), (plan.new.len() + plan.copied.len()) as u64);
-        self.settle_here(&plan, merged, notes, watch).within(name)?;
-        let access = Access { bytes: self.held.file(), ..self.access.clone() };
-        let (volume, opened) = open_parts(access, "zip").within(name)?;
-        let opened =
-            opened.ok_or_else(|| Error::new(ErrorKind::Damaged, "the archive that was written cannot be read"))?;
-        *lock(&opened.archive.right) = lock(&now.archive.right).clone();
-        *lock(&self.now) = Arc::new(opened);
-        Ok(volume.tree)
+        self.settle_so(false, merged, archive, notes, watch)
+    }
+
+    fn compact(
+        &self,
+        merged: &Merged,
+        archive: &Renumbered,
+        notes: &mut dyn Notes,
+        watch: &dyn Watch,
+    ) -> Result<Arc<dyn Tree>> {
+        self.settle_so(true, merged, archive, notes, watch)
     }
 
     fn holds(&self) -> &'static Holds {
