@@ -57,7 +57,7 @@ pub fn umount(words: &[OsString]) -> Result<u8> {
         return Err(Error::new(Kind::Usage, "umount.stmount needs a mount point"));
     };
     let lazy = called.flags.contains('l');
-    unmount::one(&Register::of_user(), mountpoint, lazy, !lazy).map(|()| exit::OK)
+    unmount::one(&Register::of_user(), mountpoint, lazy, !lazy, None).map(|()| exit::OK)
 }
 
 fn parse(words: &[OsString]) -> Called {

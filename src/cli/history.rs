@@ -5,7 +5,7 @@ use super::progress::Progress;
 use super::{args, exit, plan, say, text_out};
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
-use crate::formats::{Access, Upkeep, Watch, st};
+use crate::formats::{self, Access, Unwatched, Upkeep, Watch, st};
 use crate::mount::session::Register;
 use crate::open;
 use crate::vfs::{FORGET, SNAPSHOT};
@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub fn log(given: &args::Log) -> Result<u8> {
-    let all = st::generations(&open::access(&given.source, Cache::new(plan::CACHE))?)?;
+    let all = formats::generations(&open::access(&given.source, Cache::new(plan::CACHE))?)?;
     if given.json {
         let states: Vec<_> = all
             .iter()
@@ -74,13 +74,20 @@ pub fn restore(given: &args::Restore) -> Result<u8> {
         Error::new(Kind::NotFound, format!("{} is no FILE@STATE", given.state.display()))
             .hint("stmount restore backup.st@before-update; stmount log backup.st lists the states")
     })?;
-    st::restore(open::access_to_write(&file, Cache::new(plan::CACHE))?, &state)?;
+    match open::is_container(&file) {
+        true => st::restore(open::access_to_write(&file, Cache::new(plan::CACHE))?, &state)?,
+        false => open::open_to_change(&file, &plan::how_to_change(&given.passwords, Arc::new(Unwatched))?)?
+            .restore(&state)?,
+    }
     Ok(exit::OK)
 }
 
 pub fn compact(given: &args::Compact, common: &args::Common) -> Result<u8> {
     let source = given.source.canonicalize();
     let source = source.map_err(|e| Error::io(e, format!("cannot open {}", given.source.display())))?;
+    if !open::is_container(&source) {
+        return compact_archive(&source, given, common);
+    }
     let access = open::access_to_write(&source, Cache::new(plan::CACHE))?;
     let upkeep = if given.named { Upkeep::nothing(0) } else { Upkeep { last: 1, ..Upkeep::default() } };
     let access = Access { upkeep, ..access };
@@ -103,6 +110,27 @@ pub fn compact(given: &args::Compact, common: &args::Common) -> Result<u8> {
         let states = say::counted(done.states, "state", "states");
         let words = format!("{} → {}, {states}", say::size(done.before), say::size(done.after));
         (words, json!({"before": done.before, "after": done.after, "states": done.states}), 0)
+    };
+    super::pack::finish(done.map(words), &progress)
+}
+
+/// An archive of another maker: what is in its journal goes into it first.
+fn compact_archive(source: &Path, given: &args::Compact, common: &args::Common) -> Result<u8> {
+    let progress = Progress::new("compact", common);
+    let len = || std::fs::metadata(source).map(|meta| meta.len()).map_err(|e| Error::io(e, "cannot look at it"));
+    let done = progress.guard(
+        || (),
+        || {
+            let (before, how) = (len()?, plan::how_to_change(&given.passwords, progress.clone())?);
+            let writer = open::open_to_change(source, &how)?;
+            writer.settle(&*progress, &mut |_| ())?;
+            writer.compact(&*progress)?;
+            Ok((before, len()?))
+        },
+    );
+    let words = |(before, after)| {
+        let words = format!("{} → {}", say::size(before), say::size(after));
+        (words, json!({"before": before, "after": after}), 0)
     };
     super::pack::finish(done.map(words), &progress)
 }

@@ -82,9 +82,9 @@ fn perform(cli: &Cli) -> Result<u8> {
     let common = &cli.common;
     match &cli.verb {
         Verb::Mount(given) => daemon::mount(given, common),
-        Verb::Umount(given) => unmount::umount(given),
+        Verb::Umount(given) => unmount::umount(given, common),
         Verb::Sync(given) => unmount::sync(given),
-        Verb::Commit(given) => unmount::commit(given),
+        Verb::Commit(given) => unmount::commit(given, common),
         Verb::Status(given) => unmount::status(given),
         Verb::List(given) => unmount::list(given),
         Verb::Log(given) => history::log(given),

@@ -80,6 +80,12 @@ pub fn how(given: &args::Opening, watch: Arc<dyn Watch>) -> Result<How> {
     Ok(options.archive.how(CACHE, keys, watch))
 }
 
+/// The same for one that changes it.
+pub fn how_to_change(passwords: &args::Passwords, watch: Arc<dyn Watch>) -> Result<How> {
+    let reading = args::Reading { passwords: passwords.clone(), ..args::Reading::default() };
+    how(&args::Opening { reading, force: false }, watch)
+}
+
 /// The same for one that tells of an archive and reads nothing in it: no password is asked for unless there is nothing to
 /// tell without it.
 pub fn how_to_look(given: &args::Opening) -> Result<How> {

@@ -165,13 +165,13 @@ fn code_of(status: WaitStatus) -> u8 {
 fn take_away(place: &Path) -> Result<()> {
     let (register, begun) = (Register::of_user(), Instant::now());
     loop {
-        match unmount::one(&register, place, false, true) {
+        match unmount::one(&register, place, false, true, None) {
             Err(e) if e.kind() == Kind::Busy && begun.elapsed() < PATIENCE => {
                 std::thread::sleep(Duration::from_millis(50));
             }
             Err(e) if e.kind() == Kind::Busy => {
                 say::notice(&format!("stmount: {e}\n  detached; it ends with the last of them"));
-                return unmount::one(&register, place, true, false);
+                return unmount::one(&register, place, true, false, None);
             }
             // Somebody unmounted it already.
             Err(e) if e.kind() == Kind::NotFound => return Ok(()),

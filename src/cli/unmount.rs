@@ -1,16 +1,19 @@
 //! `umount`, `sync`, `status` and `list`.
 
-use super::args;
+use super::args::{self, Common};
+use super::progress::Progress;
 use super::say;
 use super::{exit, text_out};
 use crate::error::{Error, Kind, Result};
 use crate::mount::busy::{self, Holder};
 use crate::mount::place;
 use crate::mount::session::{self, Live, Register, absolute};
+use crate::pool::lock;
 use crate::vfs::{SETTLE, STATUS, Status};
 use serde_json::json;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// So many processes are named when a mount is busy.
@@ -19,7 +22,7 @@ const NAMED: usize = 10;
 /// The largest extended attribute there is.
 const MOST_STATUS: usize = 64 << 10;
 
-pub fn umount(given: &args::Umount) -> Result<u8> {
+pub fn umount(given: &args::Umount, common: &Common) -> Result<u8> {
     let register = Register::of_user();
     let wanted: Vec<PathBuf> = match given.all {
         true => register.live()?.iter().rev().map(Live::mountpoint).collect(),
@@ -27,7 +30,7 @@ pub fn umount(given: &args::Umount) -> Result<u8> {
     };
     let mut codes = Vec::new();
     for named in &wanted {
-        let done = one(&register, named, given.lazy, !given.no_wait && !given.lazy);
+        let done = one(&register, named, given.lazy, !given.no_wait && !given.lazy, Some(common));
         codes.push(done.map_or_else(
             |e| {
                 say::error(&e);
@@ -50,10 +53,10 @@ pub fn sync(given: &args::Sync) -> Result<u8> {
 }
 
 /// Brings what was written to a mount into its archive.
-pub fn commit(given: &args::Commit) -> Result<u8> {
+pub fn commit(given: &args::Commit, common: &Common) -> Result<u8> {
     for_each_written(&given.named, |place| {
         place::sync(place)?;
-        settle(place)
+        settle(place, Some(common))
     })
 }
 
@@ -74,14 +77,43 @@ fn for_each_written(named: &[PathBuf], work: impl Fn(&Path) -> Result<()>) -> Re
 }
 
 /// The daemon tells an error by its number; what it was is in the status.
-fn settle(place: &Path) -> Result<()> {
-    let done = rustix::fs::setxattr(place, SETTLE, b"", rustix::fs::XattrFlags::empty());
+fn settle(place: &Path, common: Option<&Common>) -> Result<()> {
+    let is_over = (Mutex::new(false), Condvar::new());
+    let done = std::thread::scope(|scope| {
+        if let Some(common) = common {
+            scope.spawn(|| show_settling(place, common, &is_over));
+        }
+        let done = rustix::fs::setxattr(place, SETTLE, b"", rustix::fs::XattrFlags::empty());
+        *lock(&is_over.0) = true;
+        is_over.1.notify_all();
+        done
+    });
     done.map_err(|e| {
         let why = asked(place).ok().and_then(|text| serde_json::from_slice::<Status>(&text).ok());
         let why = why.and_then(|status| status.errors.first().map(|failure| failure.what.clone()));
         let what = why.unwrap_or_else(|| std::io::Error::from(e).to_string());
         Error::io(e.into(), format!("{}: the changes stay in the journal: {what}", place.display()))
     })
+}
+
+/// What takes no longer shows no progress; then it is asked for so often.
+const PATIENCE: Duration = Duration::from_millis(700);
+
+/// Shows how far the daemon is with an archive, until it is over.
+fn show_settling(place: &Path, common: &Common, (over, end): &(Mutex<bool>, Condvar)) {
+    let mut shown: Option<Arc<Progress>> = None;
+    let mut is_over = lock(over);
+    loop {
+        is_over = end.wait_timeout_while(is_over, PATIENCE, |over| !*over).unwrap_or_else(PoisonError::into_inner).0;
+        if *is_over {
+            break;
+        }
+        let status = asked(place).ok().and_then(|text| serde_json::from_slice::<Status>(&text).ok());
+        if let Some((done, total)) = status.and_then(|status| status.settling) {
+            shown.get_or_insert_with(|| Progress::new("commit", common)).set(total, done);
+        }
+    }
+    shown.inspect(|progress| progress.finish("", json!({}), exit::OK));
 }
 
 /// Tells how a mount is doing.
@@ -114,6 +146,9 @@ fn in_words(status: &Status) -> String {
     if status.unsettled > 0 {
         let (size, changes) = (say::size(status.unsettled_bytes), say::counted(status.unsettled, "change", "changes"));
         told.push_str(&format!("{size} in {changes} are in the journal and not in the archive yet\n"));
+        if let Some((done, total)) = status.settling {
+            told.push_str(&format!("on their way into it: {} of {}\n", say::size(done), say::size(total)));
+        }
     }
     if let Some(error) = &status.last_error {
         told.push_str(&format!("the last commit failed: {error}\n"));
@@ -156,7 +191,7 @@ fn refuge(mount: &Live) -> Option<String> {
 }
 
 /// Unmounts what the person named, by mount point or by source, and waits until its daemon is gone.
-pub fn one(register: &Register, named: &Path, lazy: bool, wait: bool) -> Result<()> {
+pub fn one(register: &Register, named: &Path, lazy: bool, wait: bool, common: Option<&Common>) -> Result<()> {
     let live = register.find(named)?;
     let place = match &live {
         Some(live) => live.mountpoint(),
@@ -171,7 +206,7 @@ pub fn one(register: &Register, named: &Path, lazy: bool, wait: bool) -> Result<
             done => {
                 done?;
                 // In the journal it is safe: that is told, and keeps nobody from unmounting.
-                unsettled = settle(&place).err().filter(|e| e.kind() != Kind::Denied);
+                unsettled = settle(&place, common).err().filter(|e| e.kind() != Kind::Denied);
             }
         }
     }

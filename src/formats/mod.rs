@@ -259,10 +259,33 @@ pub trait Format: Sync {
 
     fn open(&self, access: Access) -> Result<Volume>;
 
+    /// Whether archives of it may have earlier states.
+    fn keeps_states(&self) -> bool {
+        false
+    }
+
+    /// The states that it has and had, newest first. Nothing where a format keeps none.
+    fn generations(&self, _access: &Access) -> Option<Result<Vec<Generation>>> {
+        None
+    }
+
     /// Opens a file that is held, to change it. Nothing where this format, or this archive, can only be read.
     fn open_to_settle(&self, _access: Access) -> Result<Option<Settling>> {
         Ok(None)
     }
+}
+
+/// One of the states of an archive, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Generation {
+    /// Its number.
+    pub sequence: u64,
+    pub time: Time,
+    /// Inodes, and the sum of the sizes of all files.
+    pub nodes: u64,
+    pub bytes: u64,
+    /// Names that were given to it.
+    pub names: Vec<String>,
 }
 
 /// An archive that takes changes all at once.
@@ -318,6 +341,11 @@ pub trait Writer: Send + Sync {
     /// What is committed and not in the archive yet.
     fn unsettled(&self) -> Settled {
         Settled::default()
+    }
+
+    /// Makes an earlier state the newest one; what came later stays, as earlier states.
+    fn restore(&self, _state: &str) -> Result<()> {
+        Err(Error::new(Kind::Unsupported, "this format keeps no earlier states"))
     }
 
     /// How far a settling has come: bytes that are done, and all of them. Nothing when none goes on.
@@ -380,6 +408,11 @@ pub trait Settle: Send + Sync {
         _watch: &dyn Watch,
     ) -> Result<Arc<dyn Tree>> {
         Err(Error::new(Kind::Unsupported, "there is nothing in it that it does not need"))
+    }
+
+    /// As [`Writer::restore`].
+    fn restore(&self, _state: &str, _notes: &mut dyn Notes) -> Result<()> {
+        Err(Error::new(Kind::Unsupported, "this format keeps no earlier states"))
     }
 
     /// As [`Writer::holds`].
@@ -575,8 +608,23 @@ pub fn open(access: Access) -> Result<Volume> {
     Ok(Volume { cache, facts: pieces.into_iter().chain(opened.facts).collect(), ..opened })
 }
 
+/// The states that an archive has and had, newest first.
+///
+/// # Errors
+/// `Unsupported` where its format keeps none.
+pub fn generations(access: &Access) -> Result<Vec<Generation>> {
+    let format = format_of(&*access.bytes, &access.name)?;
+    format.and_then(|format| format.generations(access)).unwrap_or_else(|| Err(no_states(&access.name)))
+}
+
+fn no_states(name: &str) -> Error {
+    Error::new(Kind::Unsupported, format!("{name}: an archive of its format has no earlier states"))
+        .hint("a .st has, and a zip that was changed by stmount")
+}
+
 fn open_whole(access: Access) -> Result<Volume> {
     match format_of(&*access.bytes, &access.name)? {
+        Some(format) if access.state.is_some() && !format.keeps_states() => Err(no_states(&access.name)),
         Some(format) => format.open(access),
         None => Err(Error::new(Kind::NotRecognised, format!("{}: not an archive of a known format", access.name))
             .hint(format!("stmount reads {}", NAMES))),

@@ -19,7 +19,7 @@ pub use record::{Claim, record_of};
 use crate::cache::{Below, Cache};
 use crate::error::{Error, Kind, Result, Within};
 use crate::formats::journal::{self, Journaled, Journals, Replayed};
-use crate::formats::{self, Access, Reading, Remembered, Unwatched, Upkeep, Volume, Volumes, Watch, folder};
+use crate::formats::{self, Access, Reading, Remembered, Unwatched, Upkeep, Volume, Volumes, Watch, Writer, folder};
 use crate::key::Keys;
 use crate::source::{FileSource, Held, ReadAt, Spill};
 use crate::tree::{Owner, Time, Union};
@@ -245,6 +245,17 @@ pub fn open_to_write(path: &Path, cache: Arc<Cache>) -> Result<Volume> {
     open_claimed(path, &How::new(cache), &Claim::default(), Upkeep::default(), false)
 }
 
+/// Opens an archive of any format to change it, with its journal.
+///
+/// # Errors
+/// As [`open_to_write`]; `ReadOnly` when it can only be read.
+pub fn open_to_change(path: &Path, how: &How) -> Result<Arc<dyn Writer>> {
+    let volume = open_claimed(path, how, &Claim::default(), Upkeep::default(), true)?;
+    volume
+        .writer
+        .ok_or_else(|| Error::new(Kind::ReadOnly, format!("{}: this user may not write to it", path.display())))
+}
+
 /// The same, for a mount. Of all formats only the container of this project is changed in place; others are opened to be
 /// read, unless it is `wanted` that they take changes.
 pub fn open_claimed(path: &Path, how: &How, claim: &Claim, upkeep: Upkeep, wanted: bool) -> Result<Volume> {
@@ -311,10 +322,10 @@ fn open_journaled(path: &Path, how: &How, claim: &Claim) -> Result<Volume> {
     Ok(Volume { tree, notes, writer: Some(Arc::new(writer)), cache: Some(how.cache.clone()), ..volume })
 }
 
-fn is_container(path: &Path) -> bool {
+/// Whether it is a container of this project, or cannot be read at all, which is told by whoever opens it.
+pub fn is_container(path: &Path) -> bool {
     let name = path.display().to_string();
     let format = || formats::recognise(&FileSource::open(path)?, &name);
-    // What cannot be read at all is told by whoever opens it.
     path.is_file() && with_state(path).is_none() && !matches!(format(), Ok(found) if found != Some("st"))
 }
 

@@ -373,6 +373,18 @@ impl Writer for Journaled {
         self.meter.read()
     }
 
+    fn restore(&self, which: &str) -> Result<()> {
+        let mut state = lock(&self.state);
+        if !state.merged.changes().is_empty() {
+            return Err(
+                Error::new(Kind::Busy, "its journal has changes that are not in it").hint("stmount recover, first")
+            );
+        }
+        self.archive.restore(which, self.journal(&mut state)?)?;
+        self.clear(&mut state);
+        Ok(())
+    }
+
     fn compact(&self, watch: &dyn Watch) -> Result<()> {
         self.bring_in(&mut lock(&self.state), watch, |merged, archive, journal, watch| {
             self.archive.compact(merged, archive, journal, watch)

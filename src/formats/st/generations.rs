@@ -14,7 +14,7 @@ use super::tree::Container;
 use super::{open_tables, tell, without_stub};
 use crate::codec::damaged;
 use crate::error::{Error, Kind, Result, Within};
-use crate::formats::Access;
+use crate::formats::{self, Access};
 use crate::source::ReadAt;
 use crate::tree::Time;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -43,6 +43,13 @@ pub struct Generation {
 pub(super) struct Tagged {
     pub record: u64,
     pub sequence: u64,
+}
+
+impl Generation {
+    pub(super) fn told(self) -> formats::Generation {
+        let Self { sequence, time, nodes, bytes, names, .. } = self;
+        formats::Generation { sequence, time, nodes, bytes, names }
+    }
 }
 
 impl Tagged {

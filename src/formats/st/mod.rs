@@ -51,7 +51,7 @@ pub use pack::{Packer, Segmentation};
 pub use recover::{Recovered, recover};
 pub use tree::Container;
 
-use super::{Access, Format, Match, Probe, States, Volume, Writer};
+use super::{self as formats, Access, Format, Match, Probe, States, Volume, Writer};
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result, Within};
 use crate::source::{ReadAt, Span};
@@ -89,6 +89,14 @@ impl Format for St {
         }
         let name = access.name.clone();
         open_to_read(access, self.name()).within(|| name)
+    }
+
+    fn keeps_states(&self) -> bool {
+        true
+    }
+
+    fn generations(&self, access: &Access) -> Option<Result<Vec<formats::Generation>>> {
+        Some(generations(access).map(|all| all.into_iter().map(Generation::told).collect()))
     }
 }
 

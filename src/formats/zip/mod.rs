@@ -8,7 +8,7 @@
 //!  overlap   who quotes whom             slips    what is slightly wrong     measure  sizes that nobody says
 //!  contents  what is in an entry         methods  how it is compressed               summed, sealed   checks on the way
 //!  aes, zipcrypto                        facts    what `info` tells               pack      a tree becomes a zip
-//!  settle    changes go into an archive     own      what zip has no place for
+//!  settle    changes go into an archive     own      what zip has no place for     states   as it was before
 //! ```
 //!
 //! Opening reads the end of the archive and the list of entries in pieces of a megabyte, and no header in between, except
@@ -33,12 +33,13 @@ mod rebuild;
 mod records;
 mod sealed;
 mod settle;
+mod states;
 mod volumes;
 mod window;
 mod zipcrypto;
 
 use super::Slips;
-use super::{Access, Format, Match, Probe, Settling, Volume};
+use super::{Access, Format, Generation, Match, Probe, Settling, Volume};
 use crate::error::{Error, Kind, Result, Within};
 use crate::pool::lock;
 use crate::source::{ReadAt, Shelf};
@@ -82,7 +83,19 @@ impl Format for Zip {
 
     fn open(&self, access: Access) -> Result<Volume> {
         let name = access.name.clone();
+        let access = match access.state.clone() {
+            Some(which) => states::access_to(access, &which)?,
+            None => access,
+        };
         open_parts(access, self.name()).map(|(volume, _)| volume).within(|| name)
+    }
+
+    fn keeps_states(&self) -> bool {
+        true
+    }
+
+    fn generations(&self, access: &Access) -> Option<Result<Vec<Generation>>> {
+        Some(states::generations(access))
     }
 
     fn open_to_settle(&self, access: Access) -> Result<Option<Settling>> {

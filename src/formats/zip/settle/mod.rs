@@ -24,7 +24,7 @@ use super::extra::Extras;
 use super::own;
 use super::pack::{Method, ZipPacker};
 use super::records::Records;
-use super::{Opened, open_parts};
+use super::{Opened, open_parts, states};
 use crate::error::{Error, Kind as ErrorKind, Result, Within};
 use crate::formats::{Access, First, Found, Holds, Notes, Settle, Undo, Watch, stand_by, verified};
 use crate::pool::{self, lock};
@@ -272,6 +272,26 @@ impl Settle for ZipFile {
         watch: &dyn Watch,
     ) -> Result<Arc<dyn Tree>> {
         self.settle_so(true, merged, archive, notes, watch)
+    }
+
+    /// The list of that state once more, behind all that is there: nothing is lost.
+    fn restore(&self, which: &str, notes: &mut dyn Notes) -> Result<()> {
+        let name = || self.access.name.clone();
+        stand_by(&self.held).within(name)?;
+        let (held, old_len) = (&*self.held, self.held.len()?);
+        let state = states::find(&Access { bytes: held.file(), ..self.access.clone() }, which)?.opened;
+        notes.begin(&Undo::longer(old_len))?;
+        let mut out = Out { store: held, base: old_len, pending: Vec::new(), is_new: false };
+        let mut list = vec![0; usize::try_from(state.list_len()).unwrap_or(usize::MAX)];
+        state.archive.source.read_exact_at(state.list.start, &mut list)?;
+        let end = ending(list_len(&list), list.len() as u64, old_len, &state);
+        let done = out.write(&list).and_then(|()| {
+            let target = out.finish_but(&end)?;
+            notes.expect(&target)?;
+            held.write_at(target.len - end.len() as u64, &end)?;
+            held.sync()
+        });
+        done.or_else(|e| held.set_len(old_len).and(Err(e))).within(name)
     }
 
     fn holds(&self) -> &'static Holds {
