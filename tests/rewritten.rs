@@ -252,6 +252,157 @@ fn whatever_was_written_of_an_archive_the_changes_are_there() {
     witnesses(&path);
 }
 
+/// The same with a tar, where what is new begins in the place of the end: until its first block is there, the archive ends
+/// where it did.
+#[test]
+fn a_tar_to_which_something_is_appended_is_the_old_one_or_the_new_one() {
+    for kind in ["tar", "tar.gz", "tar.bz2", "tar.xz", "tar.zst", "tar.lz4"] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = empty(dir.path(), kind);
+        let mut ours_ = ours(&path);
+        for name in ["a", "b", "c"] {
+            ours_.apply(&Op::Create(vec![name])).unwrap();
+            ours_.apply(&Op::Write(vec![name], 0, vec![name.as_bytes()[0]; 3000])).unwrap();
+        }
+        ours_.vfs.settle().unwrap();
+        let (old, before) = (std::fs::read(&path).unwrap(), ours_.dump());
+        ours_.apply(&Op::Create(vec!["new"])).unwrap();
+        ours_.apply(&Op::Write(vec!["new"], 0, (0..60_000u32).map(|i| (i * i >> 7) as u8).collect())).unwrap();
+        ours_.apply(&Op::Write(vec!["b"], 10, vec![1; 10])).unwrap();
+        ours_.apply(&Op::Sync).unwrap();
+        let (journal, kept) = (dir.path().join(format!("a.{kind}.stjournal")), dir.path().join("kept"));
+        std::fs::hard_link(&journal, &kept).unwrap();
+        let want = ours_.dump();
+        ours_.vfs.settle().unwrap();
+        drop(ours_);
+        let (new, after) = (std::fs::read(&path).unwrap(), std::fs::read(&kept).unwrap());
+        assert!(!journal.exists());
+        let at = old.iter().zip(&new).take_while(|(a, b)| a == b).count();
+        let at = if kind == "tar" { at / 512 * 512 } else { at };
+        // It was appended, and not written anew.
+        assert!(at > 0 && old.len() - at <= if kind == "tar" { 10240 } else { 320 }, "{kind}: {at} of {}", old.len());
+        let last = if kind == "tar" { at + 512 } else { old.len() };
+        for cut in (last..new.len()).step_by(1531) {
+            let torn = [&old[..last], &new[last..cut]].concat();
+            std::fs::write(&path, &torn).unwrap();
+            // Of xz nothing is shown that is followed by something else than xz at once.
+            if kind != "tar.xz" {
+                agree(settled(&path), &before, &format!("{kind}, cut at {cut}, as others see it"));
+            }
+            std::fs::write(&journal, &after).unwrap();
+            let ours_ = ours(&path);
+            assert!(std::fs::read(&path).unwrap() == old, "{kind}, cut at {cut}: it is what it was");
+            agree(ours_.dump(), &want, &format!("{kind}, cut at {cut}"));
+            ours_.vfs.settle().unwrap();
+            drop(ours_);
+            agree(settled(&path), &want, &format!("{kind}, cut at {cut}, settled"));
+            witnesses(&path);
+        }
+        // All is written, and the journal is still there.
+        std::fs::write(&path, &new).unwrap();
+        std::fs::write(&journal, &after).unwrap();
+        agree(ours(&path).dump(), &want, &format!("{kind}, whole"));
+        assert!(!journal.exists());
+    }
+}
+
+/// Each time that changes go into a zip it keeps what it was.
+#[test]
+fn a_zip_has_the_states_that_it_had() {
+    use stmount::formats;
+    let dir = tempfile::tempdir().unwrap();
+    let path = some_zip(dir.path());
+    let at = |state: usize| settled(&dir.path().join(format!("a.zip@{state}")));
+    let mut ours_ = ours(&path);
+    let mut states = vec![ours_.dump()];
+    let ops = [
+        vec![Op::Create(vec!["x"]), Op::Write(vec!["x"], 0, vec![7; 9000])],
+        // A zip in the zip has an end record, too.
+        vec![Op::Create(vec!["d", "in.zip"]), Op::Write(vec!["d", "in.zip"], 0, std::fs::read(&path).unwrap())],
+        vec![Op::Unlink(vec!["x"]), Op::Chmod(vec!["b"], 0o600)],
+        vec![Op::Write(vec!["a"], 5, vec![1; 5])],
+    ];
+    for step in ops {
+        step.iter().for_each(|op| ours_.apply(op).unwrap());
+        ours_.vfs.settle().unwrap();
+        states.push(ours_.dump());
+    }
+    drop(ours_);
+    let check = |states: &[Dump]| {
+        let all = formats::generations(&open::access(&path, Cache::new(8 << 20)).unwrap()).unwrap();
+        let numbers: Vec<_> = all.iter().rev().map(|generation| generation.sequence as usize).collect();
+        assert_eq!(numbers, (1..=states.len()).collect::<Vec<_>>());
+        states.iter().enumerate().for_each(|(n, state)| agree(at(n + 1), state, &format!("state {}", n + 1)));
+    };
+    check(&states);
+    let how = How::new(Cache::new(8 << 20));
+    open::open_to_change(&path, &how).unwrap().restore("2").unwrap();
+    states.push(states[1].clone());
+    check(&states);
+    witnesses(&path);
+    let e = open::open_to_change(&path, &how).unwrap().restore("17").err().unwrap();
+    assert_eq!(e.kind(), stmount::error::Kind::NotFound);
+    let len = path.metadata().unwrap().len();
+    open::open_to_change(&path, &how).unwrap().compact(&formats::Unwatched).unwrap();
+    assert!(path.metadata().unwrap().len() < len);
+    check(&states[1..2]);
+    witnesses(&path);
+}
+
+/// What is written anew keeps the old one, as many as are asked for.
+#[test]
+fn old_archives_are_kept_when_that_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = some_zip(dir.path());
+    let mut had = Vec::new();
+    for name in ["a", "b", "d/c"] {
+        let how = How { backups: 2, ..How::new(Cache::new(8 << 20)) };
+        let mut ours_ = Ours::of(open::open_claimed(&path, &how, &Claim::default(), Upkeep::default(), true).unwrap());
+        ours_.apply(&Op::Unlink(name.split('/').collect())).unwrap();
+        ours_.vfs.settle().unwrap();
+        drop(ours_);
+        had.push(std::fs::read(&path).unwrap());
+        open::open_to_change(&path, &how).unwrap().compact(&stmount::formats::Unwatched).unwrap();
+    }
+    let kept = |name: &str| std::fs::read(dir.path().join(name)).unwrap();
+    assert!(kept("a.zip.bak") == had[2] && kept("a.zip.bak2") == had[1] && !dir.path().join("a.zip.bak3").exists());
+    for name in ["a.zip.bak", "a.zip.bak2"] {
+        std::fs::rename(dir.path().join(name), dir.path().join("b.zip")).unwrap();
+        witnesses(&dir.path().join("b.zip"));
+    }
+}
+
+/// Somebody puts another archive in the place of one that is open: that one stays as it is, and the changes go to a copy of
+/// what they were made to.
+#[test]
+fn an_archive_that_was_replaced_is_not_written_over() {
+    for kind in ["zip", "tar", "tar.gz"] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = empty(dir.path(), kind);
+        let mut ours_ = ours(&path);
+        ours_.apply(&Op::Create(vec!["one"])).unwrap();
+        ours_.vfs.settle().unwrap();
+        ours_.apply(&Op::Create(vec!["two"])).unwrap();
+        ours_.apply(&Op::Sync).unwrap();
+        std::fs::write(dir.path().join("other"), b"another one").unwrap();
+        std::fs::rename(dir.path().join("other"), &path).unwrap();
+        let want = ours_.dump();
+        ours_.vfs.settle().unwrap();
+        ours_.apply(&Op::Create(vec!["three"])).unwrap();
+        let later = ours_.dump();
+        assert!(later.len() > want.len());
+        ours_.vfs.settle().unwrap();
+        drop(ours_);
+        assert_eq!(std::fs::read(&path).unwrap(), b"another one");
+        let names = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+        let copies: Vec<_> = names.filter(|name| *name != path).collect();
+        assert_eq!(copies.len(), 1, "{copies:?}");
+        let name = copies[0].file_name().unwrap().to_str().unwrap().to_owned();
+        assert!(name.starts_with("a.") && name.contains("conflict-"), "{name}");
+        agree(settled(&copies[0]), &later, &name);
+    }
+}
+
 /// Of a directory without an entry of its own, an archive only speaks as long as there is something in it.
 #[test]
 fn a_directory_stays_when_the_last_file_in_it_goes() {
