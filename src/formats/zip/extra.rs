@@ -1,7 +1,7 @@
 //! Extra fields: what an entry tells beyond its fixed structure. Each is taken where it is whole, and left alone where not.
 
 use super::layout::{AesField, AsiUnix, ExtraHead, NtfsTimes, OldUnix, PkwareUnix, UnicodeHead, extra};
-use super::own::Own;
+use super::own::{Own, Root};
 use crate::formats::of_windows;
 use crate::tree::{Time, device};
 use zerocopy::FromBytes;
@@ -24,6 +24,7 @@ pub struct Extras<'a> {
     pub target: Option<&'a [u8]>,
     pub device: Option<u64>,
     pub own: Option<Box<Own>>,
+    pub root: Option<Box<Root>>,
     /// A field is longer than what holds all of them.
     pub is_torn: bool,
     exactness: u8,
@@ -77,6 +78,7 @@ impl<'a> Extras<'a> {
             extra::UNICODE_COMMENT => self.comment = Text::read(body),
             extra::AES => self.aes = AesField::read_from_prefix(body).ok().map(|(field, _)| field),
             extra::OWN => self.own = Own::decode(body).map(Box::new),
+            extra::ROOT => self.root = Root::decode(body).map(Box::new),
             _ => {}
         }
     }

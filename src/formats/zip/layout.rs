@@ -65,6 +65,7 @@ pub mod extra {
     pub const AES: u16 = 0x9901;
     /// The one of this program, "st".
     pub const OWN: u16 = u16::from_le_bytes(*b"st");
+    pub const ROOT: u16 = u16::from_le_bytes(*b"sr");
 }
 
 /// In front of the data of an entry.

@@ -6,7 +6,7 @@ use super::extra::Extras;
 use super::measure;
 use super::names::{Names, Undeclared};
 use super::overlap;
-use super::own::Own;
+use super::own::{Own, Root};
 use super::rebuild::{Exact, Rebuilt};
 use super::records::{Record, Records};
 use crate::error::{Error, Kind, Result};
@@ -60,6 +60,8 @@ const FIRST: usize = 4;
 pub struct Entries {
     pub tables: Tables,
     pub members: Vec<Member>,
+    /// Whether something is said of the root.
+    pub has_root: bool,
     /// Where each of them is shown.
     pub nodes: Vec<Option<Node>>,
     /// Those whose data overlap others.
@@ -153,6 +155,7 @@ impl List {
             members,
             nodes,
             linked: HashMap::new(),
+            root: None,
             methods,
             ciphers,
             comments: 0,
@@ -174,6 +177,7 @@ impl List {
                 slips.add("an entry is said to be longer by 4 GiB than what is stored of it")?;
                 member.size = member.packed;
             }
+            made.root = extras.root.clone().or(made.root.take());
             made.take(&record, &extras, member, reading.max_entries, &mut slips)?;
         }
         let entries = made.finish(list_at, slips)?;
@@ -190,6 +194,8 @@ struct Making {
     linked: HashMap<Vec<u8>, (Node, (u32, u64))>,
     methods: BTreeMap<u16, u64>,
     ciphers: BTreeMap<String, u64>,
+    /// What belongs to the root.
+    root: Option<Box<Root>>,
     /// Bytes of comments.
     comments: usize,
     ids: Ids,
@@ -251,15 +257,20 @@ impl Making {
         }
     }
 
-    fn finish(self, list_at: u64, mut slips: Slips) -> Result<Entries> {
+    fn finish(mut self, list_at: u64, mut slips: Slips) -> Result<Entries> {
         let overlapping = overlap::find(&self.members, list_at);
         for _ in &overlapping {
             slips.add("the data of an entry reach into those of another one, or into the list of entries")?;
         }
+        let has_root = self.root.is_some();
+        if let Some(root) = self.root.take() {
+            let xattrs = root.own.xattrs.clone();
+            self.builder.add(b"", Item { xattrs, ..Item::new(root.attr(), 0) })?;
+        }
         let (tables, shown) = self.builder.finish();
         let notes = [slips.notes(), shown].concat();
         let (members, nodes, methods, ciphers) = (self.members, self.nodes, self.methods, self.ciphers);
-        Ok(Entries { tables, members, nodes, overlapping, notes, methods, ciphers, charset: None })
+        Ok(Entries { tables, members, nodes, overlapping, notes, methods, ciphers, charset: None, has_root })
     }
 }
 

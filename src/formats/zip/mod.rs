@@ -126,6 +126,8 @@ struct Opened {
     /// Of each entry, where it is shown.
     nodes: Vec<Option<Node>>,
     first_new: u64,
+    /// Whether something is said of the root.
+    has_root: bool,
     /// Where the list is.
     list: Range<u64>,
     /// What is to be added to offsets.
@@ -156,6 +158,7 @@ fn open_parts(access: Access, format: &'static str) -> Result<(Volume, Option<Op
     let (mut notes, tables) = (std::mem::take(&mut entries.notes), std::mem::take(&mut entries.tables));
     let stored = set.bytes.len()?;
     let (nodes, overlapping) = (std::mem::take(&mut entries.nodes), !entries.overlapping.is_empty());
+    let has_root = entries.has_root;
     let ending = found.map(|found| found.ending).unwrap_or_default();
     let archive = Arc::new(archive(&access, set, entries));
     if !access.reading.force && !access.reading.asks_late {
@@ -165,6 +168,7 @@ fn open_parts(access: Access, format: &'static str) -> Result<(Volume, Option<Op
         archive: archive.clone(),
         nodes,
         first_new: tables.len() as u64 + 1,
+        has_root,
         list: list_at..ending.at.max(list_at),
         base,
         comment: ending.comment,

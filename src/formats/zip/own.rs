@@ -15,6 +15,13 @@
 //! ```
 //!
 //! It stands in the list and in front of the contents. Who does not know it sees seconds, and files instead of links.
+//!
+//! A zip has no entry for its root. What belongs to that stands in the list alone, in a field of the last
+//! entry that has room for it:
+//!
+//! ```text
+//!   "sr"  length │ version 1 │ mode (u32) │ user (u32) │ group (u32) │ then as in "st": version, tags
+//! ```
 
 use super::layout::extra;
 use super::list::COMMENT_ATTRIBUTE;
@@ -153,6 +160,45 @@ impl Own {
     }
 }
 
+/// What belongs to the root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Root {
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    pub own: Own,
+}
+
+impl Root {
+    pub fn of(attr: &Attr, xattrs: Vec<Xattr>) -> Self {
+        let own = Own { mtime: Some(attr.mtime), ..Own::of(attr, xattrs, b"") };
+        Self { mode: attr.mode, uid: attr.uid, gid: attr.gid, own }
+    }
+
+    /// The field with its head; nothing when it would be too long.
+    pub fn field(&self) -> Option<Vec<u8>> {
+        let ids = [self.mode, self.uid, self.gid].map(u32::to_le_bytes);
+        let body = [&[VERSION][..], ids.as_flattened(), &self.own.encode()?].concat();
+        let len = u16::try_from(body.len()).ok()?;
+        Some([&extra::ROOT.to_le_bytes()[..], &len.to_le_bytes(), &body].concat())
+    }
+
+    /// What a body says.
+    pub fn decode(body: &[u8]) -> Option<Self> {
+        let (head, own) = body.split_first_chunk::<13>()?;
+        let number = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+        let root = Self { mode: number(1) & 0o7777, uid: number(5), gid: number(9), own: Own::decode(own)? };
+        (head[0] == VERSION).then_some(root)
+    }
+
+    pub fn attr(&self) -> Attr {
+        let mut attr = Attr::new(Kind::Directory, self.mode, self.own.mtime.unwrap_or_default());
+        (attr.uid, attr.gid) = (self.uid, self.gid);
+        (attr.atime, attr.ctime) = (self.own.atime.unwrap_or(attr.mtime), self.own.ctime.unwrap_or(attr.mtime));
+        attr
+    }
+}
+
 fn time(value: &[u8]) -> Option<Time> {
     let (secs, nanos) = value.split_first_chunk::<8>()?;
     let nanos = u32::from_le_bytes(nanos.try_into().ok()?);
@@ -180,6 +226,10 @@ mod tests {
         assert_eq!(Own::decode(&body), Some(own.clone()));
         let whole = (0..body.len()).filter(|len| Own::decode(&body[..*len]) == Some(own.clone())).count();
         assert_eq!(whole, 0);
+        let root = Root { mode: 0o1777, uid: 7, gid: 1 << 31, own: own.clone() };
+        let field = root.field().unwrap();
+        assert_eq!(Root::decode(&field[4..]), Some(root.clone()));
+        assert!((4..field.len() - 1).all(|len| Root::decode(&field[4..len]) != Some(root.clone())));
         let large = Own { xattrs: vec![(b"user.a".to_vec(), vec![0; 61 << 10])], ..Own::default() };
         assert_eq!(large.encode(), None);
     }

@@ -7,14 +7,16 @@ use super::super::layout::{
     CENTRAL, Central, DESCRIPTOR, Descriptor, Descriptor64, IN_ZIP64, LOCAL, Local, dos, extra, flag, host,
 };
 use super::super::list::COMMENT_ATTRIBUTE;
-use super::super::own::Own;
+use super::super::own::{Own, Root};
 use super::super::pack::dos_date_and_time;
-use super::super::records::Record;
+use super::super::records::{Record, Records};
 use super::out::Out;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::formats::{Found, as_text};
+use crate::source::{Memory, ReadAt};
 use crate::tree::{Kind, Time, Tree};
 use std::collections::HashMap;
+use std::sync::Arc;
 use zerocopy::{FromZeros, IntoBytes};
 
 pub(super) fn comments(tree: &dyn Tree, all: &[Found]) -> Result<HashMap<Vec<u8>, Vec<u8>>> {
@@ -129,6 +131,36 @@ impl Copy {
         // Sizes of before, which may be in a field of zip64 that is not copied.
         relocated(&Record { central: &central, ..self.record() }, header_at, list)
     }
+}
+
+/// A list of which one entry tells of the root, and no other one.
+pub(super) fn with_root(list: Vec<u8>, tree: &dyn Tree) -> Result<Vec<u8>> {
+    let root = tree.root();
+    let too_long = || Error::new(ErrorKind::NoSpace, "the extended attributes of the root have more than 60 KiB");
+    let field = Root::of(&tree.attr(root)?, tree.xattrs(root)?).field().ok_or_else(too_long)?;
+    let list: Arc<dyn ReadAt> = Arc::new(Memory::new(list));
+    let records = || Ok::<_, Error>(Records::new(&*list, 0..list.len()?));
+    // The last that has room for it.
+    let (mut all, mut number, mut place) = (records()?, 0, None);
+    while let Some(record) = all.next()? {
+        number += 1;
+        place = if record.extra.len() + field.len() <= usize::from(u16::MAX) { Some(number) } else { place };
+    }
+    let (mut records, mut number, mut out) = (records()?, 0, Vec::new());
+    while let Some(record) = records.next()? {
+        number += 1;
+        let others = fields(record.extra).filter(|(id, _)| *id != Some(extra::ROOT));
+        let mut extra: Vec<u8> = others.flat_map(|(_, whole)| whole).copied().collect();
+        if Some(number) == place {
+            extra.extend_from_slice(&field);
+        }
+        let mut central = *record.central;
+        central.extra_len = short(extra.len())?.into();
+        for bytes in [central.as_bytes(), record.name, &extra, record.comment] {
+            out.extend_from_slice(bytes);
+        }
+    }
+    Ok(out)
 }
 
 fn short(len: usize) -> Result<u16> {

@@ -30,7 +30,7 @@ use crate::formats::{Access, First, Found, Holds, Notes, Settle, Undo, Watch, st
 use crate::pool::{self, lock};
 use crate::source::{FileSource, Held, Memory, ReadAt, Stamp, Store};
 use crate::tree::{Filter, Merged, Renumbered, Time, Tree};
-use copy::{comments, copy_of, relocated};
+use copy::{comments, copy_of, relocated, with_root};
 use out::{Out, Split, SplitWriter, ending, list_len, own_list};
 use plan::{Plan, plan};
 use std::collections::HashMap;
@@ -110,6 +110,9 @@ impl ZipFile {
             watch.advance(0, 1);
         }
         self.new_entries(now, plan, merged, out, &mut list, watch)?;
+        if now.has_root || is_root_changed(merged)? {
+            list = with_root(list, merged)?;
+        }
         let count = list_len(&list);
         let list_at = out.at();
         out.write(&list)?;
@@ -305,6 +308,12 @@ impl Settle for ZipFile {
     fn free(&self) -> Result<u64> {
         self.held.free()
     }
+}
+
+fn is_root_changed(merged: &Merged) -> Result<bool> {
+    let (root, changes) = (merged.root(), merged.changes());
+    let Some(Some(inode)) = changes.nodes.get(&root) else { return Ok(false) };
+    Ok(!inode.is_still(&merged.base().attr(root)?, true))
 }
 
 impl Opened {
