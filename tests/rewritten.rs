@@ -12,7 +12,7 @@ use common::fs::{Dump, Fs, Op, Ours, Plain, dump, with_times_of};
 use std::path::Path;
 use std::process::Command;
 use stmount::cache::Cache;
-use stmount::formats::Upkeep;
+use stmount::formats::{Holds, Upkeep};
 use stmount::open::{self, Claim, How};
 use stmount::vfs::{Policy, Vfs};
 
@@ -105,6 +105,11 @@ fn empty(dir: &Path, kind: &str) -> std::path::PathBuf {
     let path = dir.join(format!("a.{kind}"));
     match kind {
         "zip" => std::fs::write(&path, [&b"PK\x05\x06"[..], &[0; 18]].concat()).unwrap(),
+        "7z" => {
+            let place = [0; 20];
+            let sum = crc32fast::hash(&place).to_le_bytes();
+            std::fs::write(&path, [&b"7z\xbc\xaf\x27\x1c\0\x04"[..], &sum, &place].concat()).unwrap();
+        }
         _ => {
             let how: &[&str] = if kind == "tar.lz4" { &["-Ilz4"] } else { &["-a"] };
             let made = Command::new("tar").args(how).arg("-cf").arg(&path).args(["-T", "/dev/null"]).status();
@@ -124,6 +129,7 @@ macro_rules! of_every_kind {
 
 of_every_kind! {
     zip: "zip", 12;
+    seven_z: "7z", 6;
     tar: "tar", 6;
     tar_gz: "tar.gz", 4;
     tar_bz2: "tar.bz2", 2;
@@ -139,7 +145,8 @@ fn an_archive_is_what_a_model_is_whenever_it_is_looked_at(kind: &str, rounds: u6
         let path = empty(dir.path(), kind);
         let mut dice = Dice(round * 7919 + 5);
         let most = dice.of(&[3000, 100_000]);
-        let (mut ours_, mut plain) = (ours(&path), Plain::default());
+        let holds = if kind == "7z" { stmount::formats::sevenz::pack::HOLDS } else { Holds::EVERYTHING };
+        let (mut ours_, mut plain) = (ours(&path), Plain::holding(holds));
         for step in 0..200 {
             let op = dice.op(most);
             let want = plain.apply(&op);
