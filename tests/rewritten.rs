@@ -413,6 +413,33 @@ fn a_file_without_a_name_goes_on_when_the_archive_is_another_one() {
     assert_eq!(names, ["", "/b", "/d", "/d/c", "/x", "/y", "/z"]);
 }
 
+/// A file without a name was in an archive of before: its number there is none that anything new may get.
+#[test]
+fn what_is_new_is_never_taken_for_a_file_that_was_there_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = some_zip(dir.path());
+    let mut ours_ = ours(&path);
+    for op in [Op::Hold(vec!["a"], 0), Op::Unlink(vec!["a"])] {
+        ours_.apply(&op).unwrap();
+    }
+    ours_.vfs.settle().unwrap();
+    for op in [Op::Release(0), Op::Chmod(vec!["b"], 0o600), Op::Sync] {
+        ours_.apply(&op).unwrap();
+    }
+    drop(ours_);
+    ours_ = ours(&path);
+    ours_.apply(&Op::Create(vec!["new"])).unwrap();
+    ours_.apply(&Op::Write(vec!["new"], 0, b"new".to_vec())).unwrap();
+    let want = ours_.dump();
+    ours_.apply(&Op::Sync).unwrap();
+    agree(ours_.dump(), &want, "synced");
+    ours_.vfs.settle().unwrap();
+    agree(ours_.dump(), &want, "settled");
+    drop(ours_);
+    assert_eq!(settled(&path)["/new"].content, b"new");
+    assert_eq!(settled(&path).len(), want.len());
+}
+
 /// Archives of other makers, one entry of which is edited: all others are what they were, bit by bit, in front of their data,
 /// in the data, and in the list.
 #[test]

@@ -109,6 +109,18 @@ pub fn new(path: &[u8], attr: &Attr) -> File {
     }
 }
 
+/// Either all files have attributes, or none: libarchive takes a list with both for damaged. Those that say nothing but what
+/// each is change nothing.
+pub fn with_attributes(files: &mut [File]) {
+    if files.iter().all(|file| file.attributes.is_none()) {
+        return;
+    }
+    for file in files {
+        let nothing = if file.is_dir { attribute::DIRECTORY } else { attribute::ARCHIVE };
+        file.attributes.get_or_insert(nothing);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,6 +134,19 @@ mod tests {
         assert_eq!(kind_and_mode(&file(None, None)), (Kind::File, 0o644));
         assert_eq!(kind_and_mode(&file(Some(0x10), None)), (Kind::Directory, 0o755));
         assert_eq!(time(116_444_736_000_000_000 + 15), Time { secs: 0, nanos: 1500 });
+    }
+
+    #[test]
+    fn attributes_that_nobody_gave_show_the_same() {
+        let mut files = vec![File { is_dir: true, ..File::default() }, File { part: Some(0), ..File::default() }];
+        let shown: Vec<_> = files.iter().map(kind_and_mode).collect();
+        with_attributes(&mut files);
+        assert!(files.iter().all(|file| file.attributes.is_none()));
+        files.push(File { attributes: Some(1), ..File::default() });
+        with_attributes(&mut files);
+        assert!(files.iter().all(|file| file.attributes.is_some()));
+        assert_eq!(files[..2].iter().map(kind_and_mode).collect::<Vec<_>>(), shown);
+        assert_eq!(files[2].attributes, Some(1));
     }
 
     #[test]

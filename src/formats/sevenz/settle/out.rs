@@ -9,7 +9,7 @@ use super::super::contents::Archive;
 use super::super::database::{Block, Packed, Part, Streams};
 use super::super::find::START;
 use super::super::pack::{BLOCK, LARGE};
-use super::super::{MAX_HEADER, database::File};
+use super::super::{MAX_HEADER, database::File, entry};
 use super::encode::{Encoded, Encoder};
 use super::header;
 use super::plan::{Entry, Plan};
@@ -168,7 +168,8 @@ impl<'a> Out<'a> {
 
     /// Writes the list, and at last where it is.
     pub fn finish(mut self, plan: &Plan, is_locked: bool) -> Result<()> {
-        let files: Vec<File> = plan.entries().map(|entry| entry.file.clone()).collect();
+        let mut files: Vec<File> = plan.entries().map(|entry| entry.file.clone()).collect();
+        entry::with_attributes(&mut files);
         let header = match files.is_empty() && !is_locked {
             // As 7-Zip writes an archive with nothing in it.
             true => Vec::new(),
