@@ -177,7 +177,8 @@ fn of_blocks_only_those_with_changed_contents_are_packed_anew() {
     let (mut was, mut is) = (listed, desk.listed(None));
     assert_eq!(is["d/21"]["Modified"].split('.').next().map(str::len), Some(19));
     for gone in ["d/10", "d/14", "d/17", "d/20", "d/21", "d", "void", "moved", "void/new"] {
-        (was.remove(gone), is.remove(gone));
+        was.remove(gone);
+        is.remove(gone);
     }
     for fields in was.values_mut().chain(is.values_mut()) {
         for moved in ["Block", "Packed Size", "Offset", "Method"] {

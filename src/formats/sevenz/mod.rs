@@ -170,9 +170,8 @@ fn read_header(access: &Access, start: &Start, keyring: &Keyring) -> Result<List
             Header::Plain(streams, files) => return Ok(Listing { streams, files, is_locked, lock }),
             Header::Encoded(streams) => {
                 is_locked |= has_locks(&streams);
-                lock =
-                    streams.blocks.first().and(locks_of(&streams, 0).ok()).and_then(|mut locks| locks.pop()).or(lock);
                 bytes = unpacked(access, &streams, keyring)?;
+                lock = locks_of(&streams, 0)?.pop().or(lock);
             }
         }
     }
