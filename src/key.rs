@@ -63,6 +63,15 @@ pub fn fitting<T>(keys: &dyn Keys, what: &str, mut fits: impl FnMut(&Secret) -> 
     })
 }
 
+/// Bytes that nobody can guess: salts, and what ciphers begin with.
+pub fn random<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()) {
+        Ok(got) if got == N => Ok(bytes),
+        _ => Err(Error::new(Kind::System, "the system gives no random numbers")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,7 +12,7 @@ use common::fs::{Dump, Fs, Op, Ours, Plain, dump, with_times_of};
 use std::path::Path;
 use std::process::Command;
 use stmount::cache::Cache;
-use stmount::formats::Upkeep;
+use stmount::formats::{Holds, Upkeep};
 use stmount::open::{self, Claim, How};
 use stmount::vfs::{Policy, Vfs};
 
@@ -118,6 +118,11 @@ fn empty(dir: &Path, kind: &str) -> std::path::PathBuf {
     let path = dir.join(format!("a.{kind}"));
     match kind {
         "zip" => std::fs::write(&path, [&b"PK\x05\x06"[..], &[0; 18]].concat()).unwrap(),
+        "7z" => {
+            let place = [0; 20];
+            let sum = crc32fast::hash(&place).to_le_bytes();
+            std::fs::write(&path, [&b"7z\xbc\xaf\x27\x1c\0\x04"[..], &sum, &place].concat()).unwrap();
+        }
         _ => {
             let made =
                 Command::new("tar").arg(compression(kind)).arg("-cf").arg(&path).args(["-T", "/dev/null"]).status();
@@ -137,6 +142,7 @@ macro_rules! of_every_kind {
 
 of_every_kind! {
     zip: "zip", 12;
+    seven_z: "7z", 6;
     tar: "tar", 6;
     tar_gz: "tar.gz", 4;
     tar_bz2: "tar.bz2", 2;
@@ -152,7 +158,8 @@ fn an_archive_is_what_a_model_is_whenever_it_is_looked_at(kind: &str, rounds: u6
         let path = empty(dir.path(), kind);
         let mut dice = Dice(round * 7919 + 5);
         let most = dice.of(&[3000, 100_000]);
-        let (mut ours_, mut plain) = (ours(&path), Plain::default());
+        let holds = if kind == "7z" { stmount::formats::sevenz::pack::HOLDS } else { Holds::EVERYTHING };
+        let (mut ours_, mut plain) = (ours(&path), Plain::holding(holds));
         for step in 0..200 {
             let op = dice.op(most);
             let want = plain.apply(&op);
@@ -568,6 +575,33 @@ fn a_file_without_a_name_goes_on_when_the_archive_is_another_one() {
     assert!(!dir.path().join("a.zip.stjournal").exists());
     let names: Vec<_> = settled(&path).into_keys().collect();
     assert_eq!(names, ["", "/b", "/d", "/d/c", "/x", "/y", "/z"]);
+}
+
+/// A file without a name was in an archive of before: its number there is none that anything new may get.
+#[test]
+fn what_is_new_is_never_taken_for_a_file_that_was_there_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = some_zip(dir.path());
+    let mut ours_ = ours(&path);
+    for op in [Op::Hold(vec!["a"], 0), Op::Unlink(vec!["a"])] {
+        ours_.apply(&op).unwrap();
+    }
+    ours_.vfs.settle().unwrap();
+    for op in [Op::Release(0), Op::Chmod(vec!["b"], 0o600), Op::Sync] {
+        ours_.apply(&op).unwrap();
+    }
+    drop(ours_);
+    ours_ = ours(&path);
+    ours_.apply(&Op::Create(vec!["new"])).unwrap();
+    ours_.apply(&Op::Write(vec!["new"], 0, b"new".to_vec())).unwrap();
+    let want = ours_.dump();
+    ours_.apply(&Op::Sync).unwrap();
+    agree(ours_.dump(), &want, "synced");
+    ours_.vfs.settle().unwrap();
+    agree(ours_.dump(), &want, "settled");
+    drop(ours_);
+    assert_eq!(settled(&path)["/new"].content, b"new");
+    assert_eq!(settled(&path).len(), want.len());
 }
 
 /// Archives of other makers, one entry of which is edited: all others are what they were, bit by bit, in front of their data,

@@ -187,6 +187,12 @@ impl<'a> First<'a> {
         Self { watch, error: Mutex::default() }
     }
 
+    /// Nothing, when all could be read.
+    pub fn done(self) -> Result<()> {
+        let is_whole = lock(&self.error).is_none();
+        if is_whole { Ok(()) } else { Err(self.into_error()) }
+    }
+
     pub fn into_error(self) -> Error {
         let (kind, what) = lock(&self.error).take().unwrap_or((Kind::Damaged, "an entry cannot be read".into()));
         Error::new(kind, what)

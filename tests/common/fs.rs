@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use stmount::cache::Cache;
 use stmount::error::Kind as ErrorKind;
-use stmount::formats::{self, Access, Upkeep, Volume};
+use stmount::formats::{self, Access, Holds, Upkeep, Volume};
 use stmount::source::Store;
 use stmount::tree::Kind;
 use stmount::vfs::{Allocate, Commit, Maker, New, Policy, ROOT, Rename, SetAttr, SetXattr, Vfs};
@@ -84,11 +84,12 @@ struct Node {
 pub struct Plain {
     nodes: Vec<Node>,
     held: BTreeMap<usize, usize>,
+    holds: Holds,
 }
 
 impl Default for Plain {
     fn default() -> Self {
-        Self { nodes: vec![Node::new(Kind::Directory, 0o755)], held: BTreeMap::new() }
+        Self::holding(Holds::EVERYTHING)
     }
 }
 
@@ -101,6 +102,11 @@ impl Node {
 
 type Done<T = ()> = Result<T, ErrorKind>;
 
+/// What there is no room for is refused.
+fn held_by(is_held: bool, refusal: ErrorKind) -> Done {
+    if is_held { Ok(()) } else { Err(refusal) }
+}
+
 /// What is on the way to a name. All symbolic links lead nowhere.
 fn is_dir(kind: Kind) -> Done {
     match kind {
@@ -111,6 +117,11 @@ fn is_dir(kind: Kind) -> Done {
 }
 
 impl Plain {
+    /// One that refuses what a format has no room for.
+    pub fn holding(holds: Holds) -> Self {
+        Self { nodes: vec![Node::new(Kind::Directory, 0o755)], held: BTreeMap::new(), holds }
+    }
+
     fn find(&self, path: &[&'static str]) -> Done<usize> {
         path.iter().try_fold(0, |dir, name| {
             let node = &self.nodes[dir];
@@ -229,7 +240,11 @@ impl Fs for Plain {
             Op::Symlink(path, target) => {
                 self.make(path, Node { content: target.as_bytes().to_vec(), ..Node::new(Kind::Symlink, 0o777) })
             }
-            Op::Fifo(path) => self.make(path, Node::new(Kind::Fifo, 0o600)),
+            Op::Fifo(path) => {
+                self.parent(path)?;
+                held_by(self.holds.specials, ErrorKind::NotPermitted)?;
+                self.make(path, Node::new(Kind::Fifo, 0o600))
+            }
             Op::Unlink(path) => {
                 let (dir, name) = self.parent(path)?;
                 let id = *self.nodes[dir].entries.get(name).ok_or(ErrorKind::NotFound)?;
@@ -261,6 +276,7 @@ impl Fs for Plain {
                 if self.nodes[dir].entries.contains_key(name) {
                     return Err(ErrorKind::Exists);
                 }
+                held_by(self.holds.hard_links, ErrorKind::NotPermitted)?;
                 if self.nodes[id].kind == Kind::Directory {
                     return Err(ErrorKind::NotPermitted);
                 }
@@ -319,6 +335,7 @@ impl Fs for Plain {
             }
             Op::SetXattr(path, name, value) => {
                 let id = self.file(path)?;
+                held_by(self.holds.xattrs > 0, ErrorKind::Unsupported)?;
                 self.nodes[id].xattrs.insert(name, value.clone());
                 Ok(())
             }

@@ -7,7 +7,7 @@ use super::layout::{BATCH, BATCH_LEN, Batch, HEADER_LEN, Header, MAGIC, SEALED, 
 use super::record::Content;
 use crate::error::{Error, Kind, Result};
 use crate::formats::Undo;
-use crate::key::Secret;
+use crate::key::{Secret, random};
 use crate::source::{ReadAt, Stamp, Store};
 use crate::tree::Touched;
 use chacha20::XChaCha20;
@@ -290,14 +290,6 @@ pub fn base(header: &Header) -> Stamp {
 
 fn hash_of(header: &Header) -> [u8; 32] {
     blake3::hash(&header.as_bytes()[..size_of::<Header>() - 32]).into()
-}
-
-fn random<const N: usize>() -> Result<[u8; N]> {
-    let mut bytes = [0; N];
-    match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()) {
-        Ok(got) if got == N => Ok(bytes),
-        _ => Err(Error::new(Kind::System, "the system gives no random numbers")),
-    }
 }
 
 /// What a batch holds, on its way to the file.

@@ -207,7 +207,9 @@ impl Journaled {
                 let (opened, batches) = Journal::open(store, password.as_ref())?;
                 for batch in batches {
                     let changes = replay(&batch, first_new)?;
-                    next = changes.nodes.keys().map(|node| node.0 + 1).fold(next, u64::max);
+                    // Inodes of an archive of before are no numbers to go on from.
+                    let new = changes.nodes.keys().filter(|node| node.0 < FORMER);
+                    next = new.map(|node| node.0 + 1).fold(next, u64::max);
                     replayed.batches += 1;
                     replayed.entries += changes.entries();
                     replayed.bytes += changes.touched();

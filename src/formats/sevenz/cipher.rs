@@ -2,18 +2,24 @@
 //!
 //! The key is SHA-256 over 2ⁿ rounds of salt, password in UTF-16 and a counter. There is no check: a wrong password shows in
 //! what it makes of the data.
+//!
+//! Whatever is new in an archive has the salt that others of it have, since each key takes a tenth of a second to make, and
+//! begins with random bytes of its own.
 
 use super::bytes::Bytes;
 use crate::error::{Error, Kind, Result};
 use crate::formats::{CIPHER_BLOCK as BLOCK, Chained};
-use crate::key::Secret;
+use crate::key::{Secret, random};
 use aes::Aes256;
-use aes::cipher::{BlockCipherDecrypt, KeyInit};
+use aes::cipher::{BlockCipherDecrypt, BlockCipherEncrypt, KeyInit};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 /// Rounds are two to the power of this at most: a minute of work. 7-Zip itself makes 19.
 const MOST_ROUNDS: u8 = 24;
+
+/// What is new gets so many, as 7-Zip makes them.
+const ROUNDS: u8 = 19;
 
 /// The password itself is the key.
 const NO_ROUNDS: u8 = 0x3f;
@@ -42,6 +48,29 @@ impl Lock {
         let salt = bytes.take(salt)?.to_vec();
         iv[..len].copy_from_slice(bytes.take(len)?);
         Ok(Self { rounds, salt, iv })
+    }
+
+    /// A lock that no other archive has.
+    pub fn new() -> Result<Self> {
+        Ok(Self { rounds: ROUNDS, salt: random::<BLOCK>()?.to_vec(), iv: random()? })
+    }
+
+    /// One with the same key, for another stream.
+    pub fn renewed(&self) -> Result<Self> {
+        Ok(Self { iv: random()?, ..self.clone() })
+    }
+
+    /// Whether its key takes as long to make as that of a new one.
+    pub fn is_strong(&self) -> bool {
+        (ROUNDS..=MOST_ROUNDS).contains(&self.rounds)
+    }
+
+    /// What [`read`](Self::read) reads.
+    pub fn properties(&self) -> Vec<u8> {
+        let has_salt = !self.salt.is_empty();
+        let lens = self.salt.len().saturating_sub(1) << 4 | (BLOCK - 1);
+        let head = [self.rounds | u8::from(has_salt) << 7 | 1 << 6, lens as u8];
+        [&head[..], &self.salt, &self.iv].concat()
     }
 
     /// Whether the key of one password is the same for both.
@@ -99,6 +128,53 @@ impl Chained for Opened {
             self.cipher.decrypt_block(&mut plain);
             chunk.iter_mut().zip(plain).zip(before).for_each(|((to, plain), before)| *to = plain ^ before);
             before = packed;
+        }
+    }
+}
+
+/// Encrypts a stream, from its front.
+pub struct Sealing {
+    cipher: Aes256,
+    before: [u8; BLOCK],
+}
+
+impl Sealing {
+    pub fn new(lock: &Lock, key: &Key) -> Self {
+        let Opened { cipher, iv } = Opened::new(lock, key);
+        Self { cipher, before: iv }
+    }
+
+    /// The next blocks, all of them whole.
+    pub fn seal(&mut self, blocks: &mut [u8]) {
+        for chunk in blocks.chunks_exact_mut(BLOCK) {
+            chunk.iter_mut().zip(self.before).for_each(|(byte, before)| *byte ^= before);
+            let mut block: [u8; BLOCK] = (&*chunk).try_into().expect("a block");
+            self.cipher.encrypt_block((&mut block).into());
+            chunk.copy_from_slice(&block);
+            self.before = block;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sealed_can_be_opened_by_what_its_properties_say() {
+        let secret = Secret::new(b"secret".to_vec());
+        for lock in [Lock::new().unwrap(), Lock { rounds: 1, salt: Vec::new(), iv: [7; BLOCK] }.renewed().unwrap()] {
+            let lock = Lock { rounds: 2, ..lock };
+            let (known, key) = (Lock::read(&lock.properties()).unwrap(), lock.key(&secret));
+            assert!(known == lock && known.key(&secret) == key);
+            let plain: Vec<u8> = (0..80).collect();
+            let (mut bytes, mut sealing) = (plain.clone(), Sealing::new(&lock, &key));
+            let (front, rest) = bytes.split_at_mut(2 * BLOCK);
+            sealing.seal(front);
+            sealing.seal(rest);
+            assert_ne!(bytes, plain);
+            Opened::new(&known, &key).undo(None, &mut bytes);
+            assert_eq!(bytes, plain);
         }
     }
 }

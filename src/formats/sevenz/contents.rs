@@ -193,6 +193,24 @@ impl Keyring {
         })
     }
 
+    /// The password that was right last.
+    pub fn last(&self) -> Option<Secret> {
+        lock(&self.0).0.clone()
+    }
+
+    /// The key that a password has for a lock.
+    pub fn key(&self, secret: &Secret, wanted: &Lock) -> Key {
+        let is_last = self.last().is_some_and(|last| last.expose() == secret.expose());
+        let keys = self.keys(secret, std::slice::from_ref(wanted), is_last);
+        let known = keys.iter().find(|(known, _)| known.has_key_of(wanted));
+        known.map_or_else(|| wanted.key(secret), |(_, key)| key.clone())
+    }
+
+    /// What it knows, for the archive that comes after this one.
+    pub fn handed_on(&self) -> Self {
+        Self(Mutex::new(lock(&self.0).clone()))
+    }
+
     /// The keys that a password has for these locks. To make one takes a tenth of a second: those of the last password are
     /// remembered.
     fn keys(&self, secret: &Secret, locks: &[Lock], is_last: bool) -> Keys {

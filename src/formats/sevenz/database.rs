@@ -9,7 +9,7 @@ use super::bytes::{Bytes, broken};
 use crate::error::{Error, Kind, Result};
 
 /// The tags of the format, as its own description calls them.
-mod tag {
+pub mod tag {
     pub const END: u8 = 0x00;
     pub const HEADER: u8 = 0x01;
     pub const PROPERTIES: u8 = 0x02;
@@ -39,7 +39,7 @@ mod tag {
 const MOST_CODERS: usize = 32;
 
 /// One step from packed to plain.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Coder {
     pub method: u64,
     pub inputs: usize,
@@ -49,7 +49,7 @@ pub struct Coder {
 }
 
 /// A block: coders that take each other's output.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Block {
     pub coders: Vec<Coder>,
     /// Input, and the coder whose output it takes.
@@ -80,6 +80,7 @@ impl Block {
 pub struct Packed {
     pub at: u64,
     pub len: u64,
+    pub sum: Option<u32>,
 }
 
 /// A part of a block.
@@ -92,7 +93,7 @@ pub struct Part {
 }
 
 /// What is stored.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Streams {
     pub packed: Vec<Packed>,
     pub blocks: Vec<Block>,
@@ -100,7 +101,7 @@ pub struct Streams {
 }
 
 /// A file, or a directory.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct File {
     /// UTF-16.
     pub name: Vec<u16>,
@@ -189,17 +190,17 @@ fn packed(bytes: &mut Bytes<'_>, base: u64, limit: u64) -> Result<Vec<Packed>> {
     let outside = || broken("data lie outside of the archive");
     let mut at = base.checked_add(bytes.number()?).ok_or_else(outside)?;
     let count = bytes.count()?;
-    let mut packed = vec![Packed { at, len: 0 }; count];
+    let mut packed = vec![Packed { at, len: 0, sum: None }; count];
     loop {
         match bytes.byte()? {
             tag::END => return Ok(packed),
             tag::SIZE => {
                 for stream in &mut packed {
-                    *stream = Packed { at, len: bytes.number()? };
+                    *stream = Packed { at, len: bytes.number()?, sum: None };
                     at = at.checked_add(stream.len).filter(|end| *end <= limit).ok_or_else(outside)?;
                 }
             }
-            tag::SUMS => drop(bytes.sums(count)?),
+            tag::SUMS => packed.iter_mut().zip(bytes.sums(count)?).for_each(|(stream, sum)| stream.sum = sum),
             _ => return Err(broken("a packed stream is of an unknown kind")),
         }
     }

@@ -1,12 +1,14 @@
-//! What a file of the list is: its path, its kind, its times.
+//! What a file of the list is: its path, its kind, its times; and how it is told.
 
 use super::database::{File, Part};
+use crate::formats::as_text;
 use crate::tree::{Attr, Item, Kind, Time};
 
 /// Attributes of Windows, and the one by which Unix modes are told.
 mod attribute {
     pub const READ_ONLY: u32 = 1;
     pub const DIRECTORY: u32 = 0x10;
+    pub const ARCHIVE: u32 = 0x20;
     pub const UNIX: u32 = 0x8000;
 }
 
@@ -61,6 +63,64 @@ pub fn time(ticks: u64) -> Time {
     Time { secs, nanos: (ticks % 10_000_000) as u32 * 100 }
 }
 
+/// The other way round, as far as there are such times: none is before 1601.
+pub fn ticks(time: Time) -> u64 {
+    let secs = u64::try_from(time.secs.saturating_add(TO_UNIX));
+    secs.map_or(0, |secs| secs.saturating_mul(10_000_000).saturating_add(u64::from(time.nanos / 100)))
+}
+
+/// The name of a path.
+pub fn name(path: &[u8]) -> Vec<u16> {
+    as_text(path).encode_utf16().collect()
+}
+
+/// The attributes of what is new.
+pub fn attributes(kind: Kind, mode: u32) -> u32 {
+    let of_windows = if kind == Kind::Directory { attribute::DIRECTORY } else { attribute::ARCHIVE };
+    (kind.mode_bits() | mode) << 16 | attribute::UNIX | of_windows
+}
+
+/// A file with what was changed of it; what else it has stays.
+pub fn adapted(file: &File, before: &Attr, now: &Attr) -> File {
+    let mut file = file.clone();
+    if now.mode != before.mode {
+        let known = file.attributes.unwrap_or(attributes(now.kind, now.mode)) & 0x7fff & !attribute::READ_ONLY;
+        let read_only = if now.mode & 0o200 == 0 { attribute::READ_ONLY } else { 0 };
+        file.attributes = Some((now.kind.mode_bits() | now.mode) << 16 | attribute::UNIX | known | read_only);
+    }
+    if now.mtime != before.mtime {
+        file.written = Some(ticks(now.mtime));
+    }
+    // Who has none is shown with the time of its last change.
+    if now.atime != before.atime && (file.read.is_some() || now.atime != now.mtime) {
+        file.read = Some(ticks(now.atime));
+    }
+    file
+}
+
+/// An entry that no archive has yet.
+pub fn new(path: &[u8], attr: &Attr) -> File {
+    File {
+        name: name(path),
+        is_dir: attr.kind == Kind::Directory,
+        written: Some(ticks(attr.mtime)),
+        attributes: Some(attributes(attr.kind, attr.mode)),
+        ..File::default()
+    }
+}
+
+/// Either all files have attributes, or none: libarchive takes a list with both for damaged. Those that say nothing but what
+/// each is change nothing.
+pub fn with_attributes(files: &mut [File]) {
+    if files.iter().all(|file| file.attributes.is_none()) {
+        return;
+    }
+    for file in files {
+        let nothing = if file.is_dir { attribute::DIRECTORY } else { attribute::ARCHIVE };
+        file.attributes.get_or_insert(nothing);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,5 +134,42 @@ mod tests {
         assert_eq!(kind_and_mode(&file(None, None)), (Kind::File, 0o644));
         assert_eq!(kind_and_mode(&file(Some(0x10), None)), (Kind::Directory, 0o755));
         assert_eq!(time(116_444_736_000_000_000 + 15), Time { secs: 0, nanos: 1500 });
+    }
+
+    #[test]
+    fn attributes_that_nobody_gave_show_the_same() {
+        let mut files = vec![File { is_dir: true, ..File::default() }, File { part: Some(0), ..File::default() }];
+        let shown: Vec<_> = files.iter().map(kind_and_mode).collect();
+        with_attributes(&mut files);
+        assert!(files.iter().all(|file| file.attributes.is_none()));
+        files.push(File { attributes: Some(1), ..File::default() });
+        with_attributes(&mut files);
+        assert!(files.iter().all(|file| file.attributes.is_some()));
+        assert_eq!(files[..2].iter().map(kind_and_mode).collect::<Vec<_>>(), shown);
+        assert_eq!(files[2].attributes, Some(1));
+    }
+
+    #[test]
+    fn times_are_told_as_they_are_read() {
+        for secs in [-TO_UNIX, -1, 0, 1_700_000_000, 400_000_000_000] {
+            let told = Time { secs, nanos: 123_456_700 };
+            assert_eq!(time(ticks(told)), told);
+        }
+        assert_eq!(ticks(Time { secs: i64::MIN, nanos: 5 }), 0);
+    }
+
+    #[test]
+    fn what_was_not_changed_of_a_file_stays() {
+        let file =
+            File { created: Some(5), written: Some(7), attributes: Some(0x2021), part: Some(3), ..File::default() };
+        let before = Attr::new(Kind::File, 0o444, time(7));
+        assert_eq!(adapted(&file, &before, &before), file);
+        let now = Attr { mode: 0o640, ..before.clone() };
+        let told = adapted(&file, &before, &now);
+        assert_eq!((told.attributes, told.created, told.written), (Some(0o100_640 << 16 | 0xa020), Some(5), Some(7)));
+        assert_eq!(kind_and_mode(&told), (Kind::File, 0o640));
+        let now = Attr { mtime: time(9), atime: time(8), ..before.clone() };
+        let told = adapted(&file, &before, &now);
+        assert_eq!((told.attributes, told.read, told.written), (Some(0x2021), Some(8), Some(9)));
     }
 }

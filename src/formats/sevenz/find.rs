@@ -5,7 +5,7 @@ use crate::source::ReadAt;
 use memchr::memmem;
 use std::ops::Range;
 
-const SIGNATURE: &[u8; 6] = b"7z\xbc\xaf\x27\x1c";
+pub const SIGNATURE: &[u8; 6] = b"7z\xbc\xaf\x27\x1c";
 
 /// Bytes in front of the packed streams.
 pub const START: usize = 32;
@@ -22,6 +22,8 @@ pub struct Start {
     pub sum: u32,
     /// Where the archive ends.
     pub end: u64,
+    /// Nothing leads to the header: it was looked for.
+    pub is_lost: bool,
 }
 
 /// Whether bytes begin as an archive, whatever comes then.
@@ -73,7 +75,7 @@ fn lost(source: &dyn ReadAt) -> Result<Option<Start>> {
     let found = tail.windows(2).rposition(|pair| BEGINNINGS.iter().any(|begin| pair == begin));
     Ok(found.map(|at| {
         let (header, sum) = (from + at as u64..end, crc32fast::hash(&tail[at..]));
-        Start { base, header: Some(header), sum, end }
+        Start { base, header: Some(header), sum, end, is_lost: true }
     }))
 }
 
@@ -88,5 +90,5 @@ fn start(bytes: &[u8], at: u64) -> Option<Start> {
     let (offset, len, base) = (number(12), number(20), at + START as u64);
     let first = base.checked_add(offset)?;
     let end = first.checked_add(len)?;
-    Some(Start { base, header: (len > 0).then_some(first..end), sum: sum(28), end })
+    Some(Start { base, header: (len > 0).then_some(first..end), sum: sum(28), end, is_lost: false })
 }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 const COPY: u64 = 0;
 const DELTA: u64 = 3;
-const LZMA2: u64 = 0x21;
+pub const LZMA2: u64 = 0x21;
 const LZMA: u64 = 0x03_01_01;
 const PPMD: u64 = 0x03_04_01;
 const BCJ: u64 = 0x03_03_01_03;
@@ -85,6 +85,12 @@ fn filter(method: u64, properties: &[u8]) -> Option<(Filter, u32)> {
     };
     let start = properties.first_chunk().map_or(0, |start| u32::from_le_bytes(*start));
     Some((filter, if method == DELTA { 0 } else { start }))
+}
+
+/// Whether this build can undo a method.
+pub fn is_known(method: u64) -> bool {
+    let known = [COPY, LZMA, LZMA2, PPMD, BCJ2, DEFLATE, DEFLATE64, BZIP2, ZSTD, BROTLI, LZ4, AES];
+    known.contains(&method) || filter(method, &[]).is_some()
 }
 
 /// A block with where its bytes are.

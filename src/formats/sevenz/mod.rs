@@ -1,4 +1,4 @@
-//! 7z archives, to be read: those of 7-Zip and p7zip, with all their methods, and those of their relatives.
+//! 7z archives: those of 7-Zip and p7zip, with all their methods, and those of their relatives. They take changes.
 //!
 //! ```text
 //!   │ "7z¼¯'␜" version │ where the header is │ packed streams ─ ─ ─ │ header │         (behind a program, perhaps)
@@ -6,6 +6,7 @@
 //!   bytes     things in a header      database  the header itself: blocks, parts, files
 //!   method    what coders do          cipher    AES                  contents  files out of blocks
 //!   entry     what a file is          find      where it begins      pack      a tree becomes a 7z
+//!   settle    changes go into an archive
 //! ```
 //!
 //! What others call solid is a block with many files: it is decoded from its front, once for all who read in it.
@@ -18,13 +19,15 @@ mod entry;
 mod find;
 mod method;
 pub mod pack;
+mod settle;
 
-use super::{Access, Format, Match, Probe, Slips, Volume};
+use super::{Access, Format, Match, Probe, Settling, Slips, Volume};
 use crate::error::{Error, Kind, Result, Within};
 use crate::source::streams::Checked;
 use crate::source::{ReadAt, Shelf, Stream};
-use crate::tree::{Builder, Catalog, Duplicates, Tables};
+use crate::tree::{Builder, Catalog, Duplicates, Node, Tables, Time};
 use bytes::broken;
+use cipher::Lock;
 use contents::{Archive, Keyring, locks_of};
 use database::{File, Header, Streams};
 use find::Start;
@@ -59,15 +62,43 @@ impl Format for SevenZ {
 
     fn open(&self, access: Access) -> Result<Volume> {
         let name = access.name.clone();
-        open(access, self.name()).within(|| name)
+        opened(access, self.name(), Keyring::default()).map(|(volume, _)| volume).within(|| name)
+    }
+
+    fn open_to_settle(&self, access: Access) -> Result<Option<Settling>> {
+        settle::open(access, self.name())
     }
 }
 
-fn open(access: Access, format: &'static str) -> Result<Volume> {
+/// What is known of an archive besides its tree, to write it.
+struct Opened {
+    archive: Arc<Archive>,
+    files: Vec<File>,
+    /// Of each file, where it is shown.
+    nodes: Vec<Option<Node>>,
+    first_new: u64,
+    /// Whether the list of entries is encrypted, and how.
+    is_locked: bool,
+    lock: Option<Lock>,
+    /// Why it cannot be changed.
+    flaw: Option<String>,
+}
+
+impl Opened {
+    fn is_encrypted(&self) -> bool {
+        self.is_locked || has_locks(&self.archive.streams)
+    }
+}
+
+/// Whether any block is encrypted.
+fn has_locks(streams: &Streams) -> bool {
+    streams.blocks.iter().any(|block| block.coders.iter().any(|coder| coder.method == method::AES))
+}
+
+fn opened(access: Access, format: &'static str, keyring: Keyring) -> Result<(Volume, Opened)> {
     let start = find::find(&*access.bytes)?.ok_or_else(|| broken("nothing leads to it"))?;
-    let keyring = Keyring::default();
-    let (streams, files, is_locked) = match start.header {
-        None => (Streams::default(), Vec::new(), false),
+    let Listing { streams, files, is_locked, lock } = match start.header {
+        None => Listing::default(),
         Some(_) => read_header(&access, &start, &keyring)?,
     };
     let mut slips = Slips::new(access.reading.strict);
@@ -75,20 +106,51 @@ fn open(access: Access, format: &'static str) -> Result<Volume> {
         slips.add("something stands behind the end of the archive")?;
     }
     let facts = facts(&streams, &files, &start, is_locked);
-    let (tables, shown) = listed(&access, &streams, &files, &mut slips)?;
-    let mut notes = [slips.notes(), shown].concat();
+    let Listed { tables, nodes, notes: shown } =
+        listed((access.reading.max_entries, access.modified), &streams, &files, &mut slips)?;
+    let slips = slips.notes();
+    let flaw = flaw(&start, &streams, &slips);
+    let mut notes = [slips, shown].concat();
     let stored = access.bytes.len()?;
     let Access { bytes: source, cache, name, reading, .. } = access;
-    let archive = Archive { source, cache, name, reading, streams, shelf: Shelf::default(), keyring };
+    let archive = Arc::new(Archive { source, cache, name, reading, streams, shelf: Shelf::default(), keyring });
     if !archive.reading.force && !archive.reading.asks_late {
         notes.extend(archive.try_password()?);
     }
-    let tree = Arc::new(Catalog::new(tables, Arc::new(archive), stored));
-    Ok(Volume { notes, facts, ..Volume::read_only(tree, format) })
+    let first_new = tables.len() as u64 + 1;
+    let tree = Arc::new(Catalog::new(tables, archive.clone(), stored));
+    let volume = Volume { notes, facts, ..Volume::read_only(tree, format) };
+    Ok((volume, Opened { archive, files, nodes, first_new, is_locked, lock, flaw }))
 }
 
-/// The header, unpacked if it is packed. Tells whether it was encrypted, too.
-fn read_header(access: &Access, start: &Start, keyring: &Keyring) -> Result<(Streams, Vec<File>, bool)> {
+/// Why an archive cannot be changed.
+fn flaw(start: &Start, streams: &Streams, slips: &[String]) -> Option<String> {
+    if start.base > find::START as u64 {
+        return Some("something stands in front of the archive, such as a program that unpacks it".into());
+    }
+    if start.is_lost {
+        return Some("whoever wrote it was cut off before it was whole".into());
+    }
+    if !slips.is_empty() {
+        return Some(slips.join("; "));
+    }
+    let mut coders = streams.blocks.iter().flat_map(|block| &block.coders);
+    let unknown = coders.find(|coder| !method::is_known(coder.method))?;
+    Some(format!("a part of it is compressed by {}, which this build cannot undo", method::name(unknown.method)))
+}
+
+/// What a header says.
+#[derive(Default)]
+struct Listing {
+    streams: Streams,
+    files: Vec<File>,
+    /// Whether it is encrypted, and how.
+    is_locked: bool,
+    lock: Option<Lock>,
+}
+
+/// The header, unpacked if it is packed.
+fn read_header(access: &Access, start: &Start, keyring: &Keyring) -> Result<Listing> {
     let range = start.header.clone().unwrap_or_default();
     if range.end > access.bytes.len()? {
         let what = format!("it is cut off: the list of its entries should be at {}", range.start);
@@ -102,13 +164,14 @@ fn read_header(access: &Access, start: &Start, keyring: &Keyring) -> Result<(Str
     if crc32fast::hash(&bytes) != start.sum {
         return Err(broken("it does not fit its checksum"));
     }
-    let mut is_locked = false;
+    let (mut is_locked, mut lock) = (false, None);
     for _ in 0..MAX_NESTING {
         match Header::read(&bytes, start.base, range.end)? {
-            Header::Plain(streams, files) => return Ok((streams, files, is_locked)),
+            Header::Plain(streams, files) => return Ok(Listing { streams, files, is_locked, lock }),
             Header::Encoded(streams) => {
-                is_locked |= streams.blocks.iter().any(|b| b.coders.iter().any(|coder| coder.method == method::AES));
+                is_locked |= has_locks(&streams);
                 bytes = unpacked(access, &streams, keyring)?;
+                lock = locks_of(&streams, 0)?.pop().or(lock);
             }
         }
     }
@@ -152,15 +215,31 @@ fn read_all(stream: &dyn Stream) -> Result<Vec<u8>> {
     }
 }
 
-fn listed(access: &Access, streams: &Streams, files: &[File], slips: &mut Slips) -> Result<(Tables, Vec<String>)> {
-    let newest = files.iter().filter_map(|file| file.written).max().map(entry::time).or(access.modified);
+/// The entries as a tree.
+struct Listed {
+    tables: Tables,
+    /// Of each file, where it is shown.
+    nodes: Vec<Option<Node>>,
+    notes: Vec<String>,
+}
+
+/// Makes a tree of entries, of `most` at most. Directories that the archive only speaks of get the newest time that it knows,
+/// or that of the archive.
+fn listed(
+    (most, modified): (usize, Option<Time>),
+    streams: &Streams,
+    files: &[File],
+    slips: &mut Slips,
+) -> Result<Listed> {
+    let newest = files.iter().filter_map(|file| file.written).max().map(entry::time).or(modified);
     let time = newest.unwrap_or_default();
-    let most = access.reading.max_entries;
+    let mut nodes = Vec::with_capacity(files.len());
     let mut builder = Builder::new(Duplicates::Numbered, most, time);
     builder.reserve(files.len().min(most), 0);
     for file in files {
         if file.is_anti {
             slips.add("an entry says that a file is to be deleted, and is not shown")?;
+            nodes.push(None);
             continue;
         }
         let part = file.part.and_then(|part| streams.parts.get(part as usize));
@@ -168,11 +247,13 @@ fn listed(access: &Access, streams: &Streams, files: &[File], slips: &mut Slips)
         match builder.add(&entry::path(file), item) {
             Err(e) if e.kind() == Kind::Limit && builder.len() <= most => {
                 slips.add("an entry lies too deep to be shown")?;
+                nodes.push(None);
             }
-            added => drop(added?),
+            added => nodes.push(Some(Node(u64::from(added?) + 1))),
         }
     }
-    Ok(builder.finish())
+    let (tables, notes) = builder.finish();
+    Ok(Listed { tables, nodes, notes })
 }
 
 /// Whoever opens an archive owns what nobody else does.

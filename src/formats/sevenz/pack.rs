@@ -32,18 +32,13 @@ pub const HOLDS: Holds = Holds {
 };
 
 /// Raw bytes of a solid block.
-const BLOCK: u64 = 8 << 20;
+pub const BLOCK: u64 = 8 << 20;
 
 /// A file from this size on is a block of its own, compressed while it is written.
-const LARGE: u64 = 64 << 20;
+pub const LARGE: u64 = 64 << 20;
 
 /// The rounds of key derivation, as a power of two: as many as 7-Zip makes.
 const ROUNDS: u8 = 19;
-
-/// Windows attributes: directory, archive, and "Unix mode in the upper half".
-const DIRECTORY: u32 = 0x10;
-const ARCHIVE: u32 = 0x20;
-const UNIX: u32 = 0x8000;
 
 /// Packs trees as 7z.
 pub struct SevenzPacker {
@@ -203,11 +198,10 @@ fn entry(found: &Found) -> ArchiveEntry {
     let (attr, name) = (&found.attr, as_text(&found.path));
     let is_dir = attr.kind == Kind::Directory;
     let made = if is_dir { ArchiveEntry::new_directory(&name) } else { ArchiveEntry::new_file(&name) };
-    let mode = attr.kind.mode_bits() | attr.mode;
     let time = nt_time(attr.mtime);
     ArchiveEntry {
         has_windows_attributes: true,
-        windows_attributes: mode << 16 | UNIX | if is_dir { DIRECTORY } else { ARCHIVE },
+        windows_attributes: super::entry::attributes(attr.kind, attr.mode),
         has_last_modified_date: time.is_some(),
         last_modified_date: time.unwrap_or_default(),
         ..made
