@@ -275,7 +275,7 @@ fn a_tar_to_which_something_is_appended_is_the_old_one_or_the_new_one() {
         ours_.vfs.settle().unwrap();
         let (old, before) = (std::fs::read(&path).unwrap(), ours_.dump());
         ours_.apply(&Op::Create(vec!["new"])).unwrap();
-        ours_.apply(&Op::Write(vec!["new"], 0, (0..60_000u32).map(|i| (i * i >> 7) as u8).collect())).unwrap();
+        ours_.apply(&Op::Write(vec!["new"], 0, (0..60_000u32).map(|i| ((i * i) >> 7) as u8).collect())).unwrap();
         ours_.apply(&Op::Write(vec!["b"], 10, vec![1; 10])).unwrap();
         ours_.apply(&Op::Sync).unwrap();
         let (journal, kept) = (dir.path().join(format!("a.{kind}.stjournal")), dir.path().join("kept"));
