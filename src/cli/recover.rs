@@ -4,32 +4,90 @@ use super::args::{self, Common};
 use super::progress::Progress;
 use super::{exit, heap, plan, say, text_out};
 use crate::cache::Cache;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::formats::Watch;
 use crate::formats::st::{self, Recovered};
-use crate::open;
-use crate::tree::path_display;
+use crate::open::{self, Standing};
+use crate::tree::{Difference, path_display};
 use serde_json::json;
 use std::io::{self, IsTerminal};
 
 pub fn recover(given: &args::Recover, common: &Common) -> Result<u8> {
     heap::keep_small();
+    if !open::is_container(&given.file) {
+        return recover_archive(given, common);
+    }
     let progress = Progress::new("recover", common);
     let done = progress.guard(|| (), || run(given, &*progress));
     let found = match done {
         Ok(found) => found,
-        Err(e) => {
-            let code = progress.signal().map_or_else(|| exit::code(e.kind()), exit::of_signal);
-            progress.tell_error(&e);
-            progress.finish("", json!({}), code);
-            return if progress.is_json() || progress.signal().is_some() { Ok(code) } else { Err(e) };
-        }
+        Err(e) => return failed(e, &progress),
     };
     let code = if found.is_whole() { exit::OK } else { exit::WARNINGS };
     let lines = [done_lines(&found), missing_lines(&found), damage_lines(&found)].concat();
     text_out(&say::for_terminal(&lines.concat(), io::stdout().is_terminal()))?;
     progress.finish(&words(given, &found), summary(given, &found), code);
     Ok(code)
+}
+
+fn failed(e: Error, progress: &Progress) -> Result<u8> {
+    let code = progress.signal().map_or_else(|| exit::code(e.kind()), exit::of_signal);
+    progress.tell_error(&e);
+    progress.finish("", json!({}), code);
+    if progress.is_json() || progress.signal().is_some() { Ok(code) } else { Err(e) }
+}
+
+/// An archive of another maker: what is in its journal is told, and brought into it.
+fn recover_archive(given: &args::Recover, common: &Common) -> Result<u8> {
+    let progress = Progress::new("recover", common);
+    let done = progress.guard(
+        || (),
+        || {
+            let how = plan::how_to_change(&given.passwords, progress.clone())?;
+            let Some((journal, standing)) = open::journal_of(&given.file, &how)? else { return Ok(None) };
+            if given.dry_run && matches!(standing, Standing::Torn(_)) {
+                return Err(Error::new(
+                    Kind::Busy,
+                    format!("{}: what is in it is half in the archive", journal.display()),
+                )
+                .hint("without --dry-run the archive is made what it was, and then what it is to be"));
+            }
+            let writer = open::open_to_change(&given.file, &how)?;
+            let found = writer.differences()?;
+            let settled = match given.dry_run {
+                true => writer.unsettled(),
+                false => writer.settle(&*progress, &mut |_| ())?,
+            };
+            Ok(Some((found, settled)))
+        },
+    );
+    let told = match done {
+        Ok(told) => told,
+        Err(e) => return failed(e, &progress),
+    };
+    let Some((found, settled)) = told else {
+        let words = format!("{}: nothing to recover", given.file.display());
+        progress.finish(&words, json!({"written": false, "changes": 0}), exit::OK);
+        return Ok(exit::OK);
+    };
+    let lines: String = found.iter().map(|(path, difference)| line_of(path, difference)).collect();
+    text_out(&say::for_terminal(&lines, io::stdout().is_terminal()))?;
+    let changes = say::counted(settled.entries, "change", "changes");
+    let done = if given.dry_run { "would go into the archive (nothing was written)" } else { "are in the archive" };
+    let words = format!("{}: {changes} with {} {done}", given.file.display(), say::size(settled.bytes));
+    progress.finish(&words, json!({"written": !given.dry_run, "changes": settled.entries}), exit::OK);
+    Ok(exit::OK)
+}
+
+fn line_of(path: &[u8], difference: &Difference) -> String {
+    let path = path_display(path);
+    match difference {
+        Difference::Added => format!("A {path}\n"),
+        Difference::Deleted => format!("D {path}\n"),
+        Difference::Modified => format!("M {path}\n"),
+        Difference::Attributes => format!("P {path}\n"),
+        Difference::Renamed(from) => format!("R {} -> {path}\n", path_display(from)),
+    }
 }
 
 fn run(given: &args::Recover, watch: &dyn Watch) -> Result<Recovered> {

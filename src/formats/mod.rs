@@ -40,7 +40,8 @@ use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
 use crate::key::{Keys, NoKeys, Secret};
 use crate::source::{Held, ReadAt, Stamp, Store};
-use crate::tree::{Changes, Merged, Owner, Renumbered, Time, Tree};
+use crate::tree::{Changes, Difference, Merged, Owner, Renumbered, Time, Tree};
+use std::collections::BTreeMap;
 use std::io::{Seek, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -346,6 +347,11 @@ pub trait Writer: Send + Sync {
     /// Makes an earlier state the newest one; what came later stays, as earlier states.
     fn restore(&self, _state: &str) -> Result<()> {
         Err(Error::new(Kind::Unsupported, "this format keeps no earlier states"))
+    }
+
+    /// What is committed and not in the archive yet, path by path.
+    fn differences(&self) -> Result<BTreeMap<Vec<u8>, Difference>> {
+        Ok(BTreeMap::new())
     }
 
     /// How far a settling has come: bytes that are done, and all of them. Nothing when none goes on.

@@ -18,6 +18,7 @@ pub use record::{Claim, record_of};
 
 use crate::cache::{Below, Cache};
 use crate::error::{Error, Kind, Result, Within};
+pub use crate::formats::journal::Standing;
 use crate::formats::journal::{self, Journaled, Journals, Replayed};
 use crate::formats::{self, Access, Reading, Remembered, Unwatched, Upkeep, Volume, Volumes, Watch, Writer, folder};
 use crate::key::Keys;
@@ -181,7 +182,9 @@ fn open_one(path: &Path, how: &How) -> Result<Volume> {
     if meta.is_dir() {
         return Ok(Volume::read_only(Arc::new(folder::Folder::open(path)?), "folder"));
     }
-    formats::open(access_as(path, how)?)
+    let mut volume = formats::open(access_as(path, how)?)?;
+    volume.notes.extend(note_of_journal(path, how));
+    Ok(volume)
 }
 
 fn access_as(path: &Path, how: &How) -> Result<Access> {
@@ -256,11 +259,23 @@ pub fn open_to_change(path: &Path, how: &How) -> Result<Arc<dyn Writer>> {
         .ok_or_else(|| Error::new(Kind::ReadOnly, format!("{}: this user may not write to it", path.display())))
 }
 
+/// The journal of an archive that has changes which are not in it.
+///
+/// # Errors
+/// `Changed` when it belongs to another archive, or to another state of it.
+pub fn journal_of(path: &Path, how: &How) -> Result<Option<(PathBuf, journal::Standing)>> {
+    let journals = Sidecar::of(path, how.caches.as_deref());
+    Ok(match journal::standing(&journals, &FileSource::open(path)?)? {
+        journal::Standing::Clean => None,
+        standing => Some((journals.path(), standing)),
+    })
+}
+
 /// The same, for a mount. Of all formats only the container of this project is changed in place; others are opened to be
 /// read, unless it is `wanted` that they take changes.
 pub fn open_claimed(path: &Path, how: &How, claim: &Claim, upkeep: Upkeep, wanted: bool) -> Result<Volume> {
     if how.depth > 0 || !is_container(path) {
-        return if wanted { open_journaled(path, how, claim) } else { open_beside_journal(path, how) };
+        return if wanted { open_journaled(path, how, claim) } else { open_as(path, how) };
     }
     match claimed(path, how.cache.clone(), claim) {
         Ok(access) => formats::open(Access { upkeep, ..access }),
@@ -269,21 +284,17 @@ pub fn open_claimed(path: &Path, how: &How, claim: &Claim, upkeep: Upkeep, wante
     }
 }
 
-/// Opens an archive to be read, and tells of changes that are not in it.
-fn open_beside_journal(path: &Path, how: &How) -> Result<Volume> {
-    let mut volume = open_as(path, how)?;
-    if path.is_file() {
-        let journals = Sidecar::of(path, how.caches.as_deref());
-        match journal::standing(&journals, &FileSource::open(path)?) {
-            Ok(journal::Standing::Clean) => {}
-            Ok(_) => volume.notes.push(format!(
-                "{} has changes that are not in the archive: `-o rw` shows them, and brings them into it",
-                journals.path().display()
-            )),
-            Err(e) => volume.notes.push(e.to_string()),
-        }
+/// What is to be told of changes that are not in an archive.
+fn note_of_journal(path: &Path, how: &How) -> Option<String> {
+    match journal_of(path, how) {
+        Ok(found) => found.map(|(journal, _)| {
+            let journal = journal.display();
+            format!(
+                "{journal} has changes that are not in the archive: -o rw shows them, `stmount recover` brings them in"
+            )
+        }),
+        Err(e) => Some(e.to_string()),
     }
-    Ok(volume)
 }
 
 /// Opens an archive with a journal beside it.

@@ -6,6 +6,7 @@
 mod attr;
 mod catalog;
 mod changes;
+mod differences;
 mod draft;
 mod filter;
 mod forest;
@@ -18,6 +19,7 @@ mod walk;
 pub use attr::{Attr, Kind, Owner, Time, device};
 pub use catalog::{Builder, Catalog, Contents, Duplicates, Item, MISSING, PATH_ATTRIBUTE, Tables};
 pub use changes::{Changes, Inode, Named};
+pub use differences::{Difference, differences};
 pub use draft::{Draft, From as PartFrom, Part, Touched};
 pub use filter::Filter;
 pub use forest::{Entry, Forest, list_as};

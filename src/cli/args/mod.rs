@@ -599,11 +599,14 @@ pub struct Check {
 #[derive(Args, Debug)]
 #[command(after_help = "EXAMPLES\n  \
     stmount recover --dry-run disk.st     what is wrong, and what would be done\n  \
-    stmount recover disk.st\n\n\
+    stmount recover disk.st\n  \
+    stmount recover a.zip                 bring in what a crash has left in its journal\n\n\
     A lost header is written anew, bytes behind the last commit are cut off, and changes whose commit is damaged are \
     committed again. Files that lost their names are in lost+found. Nothing else in the file is overwritten, but make a \
     copy of what is dear to you. Exit code 0 if everything is there again, 3 if something is missing, 31 if nothing can be \
-    recovered; then nothing is written.")]
+    recovered; then nothing is written.\n\n\
+    Of a zip, 7z or tar: what was stored beside it, in NAME.stjournal, and is not in it yet is told and brought into it: A is \
+    added, D deleted, M modified, P has other attributes, R has another name. A mount with -o rw does the same.")]
 pub struct Recover {
     /// The container
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -614,6 +617,8 @@ pub struct Recover {
     /// Threads; all cores without it
     #[arg(short = 'j', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
+    #[command(flatten)]
+    pub passwords: Passwords,
 }
 
 #[derive(Args, Debug)]

@@ -28,10 +28,11 @@ use crate::error::{Error, Kind, Result};
 use crate::key::Secret;
 use crate::pool::lock;
 use crate::source::{ReadAt, Stamp, Store};
-use crate::tree::{Changes, Draft, Inode, Kind as NodeKind, Merged, Node, Renumbered, Tree};
+use crate::tree::{Changes, Difference, Draft, Inode, Kind as NodeKind, Merged, Node, Renumbered, Tree, differences};
 use file::Journal;
 use meter::Meter;
 use record::Id;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -369,6 +370,11 @@ impl Writer for Journaled {
 
     fn unsettled(&self) -> Settled {
         *lock(&self.unsettled)
+    }
+
+    fn differences(&self) -> Result<BTreeMap<Vec<u8>, Difference>> {
+        let merged = lock(&self.state).merged.clone();
+        differences(&merged)
     }
 
     fn settling(&self) -> Option<(u64, u64)> {
