@@ -92,6 +92,8 @@ pub struct Holds {
     /// Fifos and devices.
     pub specials: bool,
     pub sockets: bool,
+    /// The mode and the times of the root.
+    pub root: bool,
     /// Names that are not UTF-8.
     pub any_names: bool,
     /// Nanoseconds that it tells apart.
@@ -108,6 +110,7 @@ impl Holds {
         sparse: true,
         specials: true,
         sockets: true,
+        root: true,
         any_names: true,
         time: 1,
     };

@@ -339,6 +339,12 @@ impl Vfs {
         let xattrs = if set.mode.is_some() { acl::after_chmod(live.xattrs(node)?, set.mode) } else { None };
         let times = (set.atime, set.mtime);
         let holds = live.writer.holds();
+        if !holds.root
+            && ino == ROOT
+            && set.mode.is_some_and(|mode| live.attr(node).is_ok_and(|attr| attr.mode != mode & 0o7777))
+        {
+            return Err(no_room(ErrorKind::NotPermitted, holds, "the mode of its root"));
+        }
         if !holds.owners && (set.uid.is_some() || set.gid.is_some()) {
             let attr = live.attr(node)?;
             if set.uid.is_some_and(|uid| uid != attr.uid) || set.gid.is_some_and(|gid| gid != attr.gid) {
@@ -352,7 +358,7 @@ impl Vfs {
                 attr.mode = set.mode.map_or(attr.mode, |mode| mode & 0o7777);
                 attr.uid = set.uid.unwrap_or(attr.uid);
                 attr.gid = set.gid.unwrap_or(attr.gid);
-                attr.atime = set.atime.unwrap_or(attr.atime);
+                attr.atime = set.atime.map_or(attr.atime, |time| time.rounded(holds.time));
                 attr.mtime = set.mtime.map_or(attr.mtime, |time| time.rounded(holds.time));
                 attr.ctime = Time::now();
                 inode.xattrs = xattrs.or(inode.xattrs.take());

@@ -9,6 +9,14 @@
 //!
 //! There is no list of entries: their headers stand in front of their data, and opening goes from one to the next. Names,
 //! places and checks are read here; the codecs are those of `rars`.
+//!
+//! # Why it is not written
+//!
+//! `rars` has a writer, and it is left out of the build. It is young, and what it writes was never checked against the program
+//! that defines the format, since the only independent readers are of the same descent. The licence of UnRAR forbids to use
+//! its code to make the compressor; `rars` is written without it, but whoever ships a RAR compressor has to be able to show
+//! that of every line. And what people want of it, changes to a RAR that they have, an overlay does without touching the
+//! archive, and `convert` for good. That outweighs one more format to write.
 
 mod ancient;
 mod bytes;

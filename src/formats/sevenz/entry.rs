@@ -104,6 +104,7 @@ pub fn new(path: &[u8], attr: &Attr) -> File {
         name: name(path),
         is_dir: attr.kind == Kind::Directory,
         written: Some(ticks(attr.mtime)),
+        read: (attr.atime != attr.mtime).then(|| ticks(attr.atime)),
         attributes: Some(attributes(attr.kind, attr.mode)),
         ..File::default()
     }

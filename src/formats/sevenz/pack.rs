@@ -27,6 +27,7 @@ pub const HOLDS: Holds = Holds {
     sparse: false,
     specials: false,
     sockets: false,
+    root: false,
     any_names: false,
     time: 100,
 };

@@ -58,6 +58,11 @@ impl Entry<'_> {
         path.unwrap_or_else(|| self.header.path())
     }
 
+    /// Whether names are bytes, in no charset.
+    pub fn is_binary(&self) -> bool {
+        self.either(|pax| pax.is_binary).unwrap_or_default()
+    }
+
     pub fn target(&self) -> Vec<u8> {
         let target = self.either(|pax| pax.target.clone()).or_else(|| self.said.target.clone());
         target.unwrap_or_else(|| self.header.target())

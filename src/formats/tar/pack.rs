@@ -27,6 +27,7 @@ pub const HOLDS: Holds = Holds {
     sparse: true,
     specials: true,
     sockets: false,
+    root: true,
     any_names: true,
     time: 1,
 };
@@ -318,6 +319,10 @@ impl<'a> Head<'a> {
         }
         let owner = tree.owner(found.node)?;
         let mut head = Self { attr, path, link, kind, user: owner.user, group: owner.group, records: Vec::new() };
+        if [&head.path, &head.link].into_iter().any(|name| std::str::from_utf8(name).is_err()) {
+            // Bytes, in no charset that somebody could guess.
+            head.record(b"hdrcharset", b"BINARY");
+        }
         head.add_times();
         if kind != b'1' {
             for (name, value) in tree.xattrs(found.node)? {

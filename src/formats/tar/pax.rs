@@ -7,6 +7,8 @@ use crate::tree::Xattr;
 /// What records say of an entry. Those of a global header are the same for all entries behind it.
 #[derive(Clone, Debug, Default)]
 pub struct Pax {
+    /// Whether names are bytes, in no charset.
+    pub is_binary: Option<bool>,
     pub path: Option<Vec<u8>>,
     pub target: Option<Vec<u8>>,
     pub size: Option<u64>,
@@ -61,6 +63,7 @@ impl Pax {
         let id = |value| decimal(value).and_then(|id| u32::try_from(id).ok());
         let named = || Some(value.to_vec()).filter(|name| !name.is_empty());
         match key {
+            b"hdrcharset" => self.is_binary = Some(value == b"BINARY"),
             b"path" => self.path = named(),
             b"linkpath" => self.target = named(),
             b"size" => self.size = decimal(value),

@@ -248,9 +248,14 @@ impl<'a> Scan<'a> {
         if entry.header.kind == kind::REST {
             self.slips.add("an entry is the rest of a file that begins in another volume")?;
         }
-        self.undeclared.see(&path);
+        // Whoever says a charset knows better.
+        let is_binary = entry.is_binary() && self.access.reading.encoding.is_none();
+        let names = if is_binary { Names::default() } else { self.names };
+        if !is_binary {
+            self.undeclared.see(&path);
+        }
         self.entries += 1;
-        let mut item = entry.item(self.names);
+        let mut item = entry.item(names);
         let is_link = entry.header.kind == kind::HARD_LINK;
         let data_at = self.at + BLOCK as u64;
         let stored = self.stored(entry, item.attr.kind, data_at)?;
@@ -260,9 +265,9 @@ impl<'a> Scan<'a> {
             self.data_end = data_at.saturating_add(stored);
             self.pass(data_at, stored)?;
         }
-        let path = self.names.decoded(&path);
+        let path = names.decoded(&path);
         let added = match is_link && stored == 0 {
-            true => self.builder.link(&path, &self.names.decoded(&target), item),
+            true => self.builder.link(&path, &names.decoded(&target), item),
             false => self.builder.add(&path, item).map(drop),
         };
         match added {

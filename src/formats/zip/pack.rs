@@ -32,6 +32,7 @@ pub const HOLDS: Holds = Holds {
     sparse: false,
     specials: false,
     sockets: false,
+    root: false,
     any_names: false,
     time: 1_000_000_000,
 };
@@ -172,6 +173,10 @@ fn output(e: zip::result::ZipError) -> Error {
 
 impl ZipPacker {
     fn job(&self, tree: &dyn Tree, at: usize, found: &Found) -> Job {
+        // Of all others the kind is in the mode.
+        if self.is_whole && !matches!(found.attr.kind, Kind::File | Kind::Directory | Kind::Symlink) {
+            return Job::Small(at, Vec::new());
+        }
         let is_small = found.attr.kind == Kind::File && found.attr.size <= SMALL && self.password.is_none();
         if !is_small {
             return Job::Other(at);
@@ -224,8 +229,6 @@ impl ZipPacker {
                 }
                 copied
             }
-            // Its kind is in its mode.
-            _ if self.is_whole => zip.start_file(name, options).map_err(output),
             _ => Err(Error::new(ErrorKind::Unsupported, "zip has no place for it")),
         }
     }
