@@ -69,12 +69,19 @@ impl Desk {
         self.name.ends_with(".st")
     }
 
+    /// Whether it has room for what Unix has besides names and contents.
+    pub fn has_hard_links(&self) -> bool {
+        !self.name.ends_with(".7z")
+    }
+
     /// What other programs say of the container.
     #[track_caller]
     pub fn witnessed(&self) {
-        let commands: &[&[&str]] = match self.name.ends_with(".zip") {
-            true => &[&["unzip", "-tqq"], &["7z", "t", "-bso0", "-bsp0"], &["bsdtar", "-tf"]],
-            false => &[&[STMOUNT, "check"]],
+        let commands: &[&[&str]] = match self.name.split_once('.').map(|(_, kind)| kind) {
+            Some("zip") => &[&["unzip", "-tqq"], &["7z", "t", "-bso0", "-bsp0"], &["bsdtar", "-tf"]],
+            Some("7z") => &[&["7z", "t", "-bso0", "-bsp0"], &["bsdtar", "-tf"]],
+            Some("tar" | "tar.zst") => &[&["tar", "-tf"], &["bsdtar", "-tf"]],
+            _ => &[&[STMOUNT, "check"]],
         };
         for command in commands {
             let done = Command::new(command[0]).args(&command[1..]).arg(self.path(self.name)).output().unwrap();
