@@ -57,7 +57,8 @@ pub fn archive(format: &dyn Format, name: &str, bytes: &[u8], password: Option<&
     }
 }
 
-fn walk(tree: &dyn Tree) {
+/// Looks at all of a tree.
+pub fn walk(tree: &dyn Tree) {
     Walk { tree, entries: ENTRIES, bytes: BYTES, seen: HashSet::new(), piece: vec![0; PIECE] }.tree();
 }
 

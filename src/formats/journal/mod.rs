@@ -32,7 +32,8 @@ use crate::tree::{Changes, Difference, Draft, Inode, Kind as NodeKind, Merged, N
 use file::Journal;
 use meter::Meter;
 use record::Id;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -178,6 +179,31 @@ fn nameless(merged: &Merged, changes: &Changes) -> Result<Changes> {
     Ok(kept)
 }
 
+/// Makes sure that what a journal says is a tree: somebody else may have written it.
+fn sound(tree: &dyn Tree) -> Result<()> {
+    let wrong = |what: &str| Error::new(Kind::Damaged, format!("the journal cannot be right: {what}"));
+    let (mut todo, mut seen) = (vec![tree.root()], HashSet::from([tree.root()]));
+    while let Some(dir) = todo.pop() {
+        let mut names = Vec::new();
+        tree.list(dir, None, &mut |_, node, kind| {
+            names.push((node, kind));
+            ControlFlow::Continue(())
+        })?;
+        for (node, kind) in names {
+            if tree.attr(node)?.kind != kind {
+                return Err(wrong("a name leads to something else than it says"));
+            }
+            match kind {
+                NodeKind::Directory if !seen.insert(node) => return Err(wrong("a directory has two names")),
+                NodeKind::Directory => todo.push(node),
+                NodeKind::Symlink => drop(tree.target(node)?),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
 /// The changes of a batch. Inodes that are new have numbers from `origin` on.
 fn replay(batch: &file::Read, origin: u64) -> Result<Changes> {
     let node = |id| match id {
@@ -216,6 +242,7 @@ impl Journaled {
                     replayed.bytes += changes.touched();
                     merged.absorb(changes);
                 }
+                sound(&*merged)?;
                 Some(opened)
             }
             Some(_) => {
