@@ -367,6 +367,11 @@ impl Real {
         Self { root, held: BTreeMap::new() }
     }
 
+    /// Where it is.
+    pub fn root(&self) -> &std::path::Path {
+        self.root.path()
+    }
+
     fn path(&self, path: &[&str]) -> PathBuf {
         self.root.path().join(joined(path))
     }

@@ -19,7 +19,7 @@
 
 mod file;
 mod layout;
-mod record;
+pub mod record;
 
 use super::{Give, Holds, Notes, Settle, Settled, Undo, Undone, Watch, Writer};
 use crate::error::{Error, Kind, Result};
@@ -28,7 +28,9 @@ use crate::pool::lock;
 use crate::source::{ReadAt, Stamp, Store};
 use crate::tree::{Changes, Draft, Inode, Kind as NodeKind, Merged, Node, Renumbered, Tree};
 use file::Journal;
+pub use layout::HEADER_LEN;
 use record::Id;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -165,9 +167,15 @@ fn nameless(merged: &Merged, changes: &Changes) -> Result<Changes> {
 }
 
 /// The changes of a batch. Inodes that are new have numbers from `origin` on.
-fn replay(batch: &file::Read, origin: u64) -> Result<Changes> {
+fn replay(batch: &file::Read, origin: u64, archive: &dyn Settle) -> Result<Changes> {
+    let mut found = HashMap::new();
+    if let Some(lasting) = archive.lasting() {
+        for (number, path) in record::paths_of(&batch.record)? {
+            found.insert(number, lasting.find(&path)?);
+        }
+    }
     let node = |id| match id {
-        Id::Base(number) => Node(number),
+        Id::Base(number) => found.get(&number).copied().unwrap_or(Node(number)),
         Id::New(number) => Node(number.saturating_add(origin)),
     };
     let changes = record::decode(&batch.record, &batch.contents, node)?;
@@ -193,7 +201,7 @@ impl Journaled {
             Some(store) if is_needed(&*store, &*archive)? => {
                 let (opened, batches) = Journal::open(store, password.as_ref())?;
                 for batch in batches {
-                    let changes = replay(&batch, first_new)?;
+                    let changes = replay(&batch, first_new, &*archive)?;
                     next = changes.nodes.keys().map(|node| node.0 + 1).fold(next, u64::max);
                     replayed.batches += 1;
                     replayed.entries += changes.entries();
@@ -298,7 +306,11 @@ impl Writer for Journaled {
             Some(number) => Id::Base(number.0),
             None => Id::New(node.0.checked_sub(origin).unwrap_or(node.0 + FORMER)),
         };
-        let (record, contents) = record::encode(changes, id);
+        let (mut record, contents) = record::encode(changes, id);
+        if let Some(lasting) = self.archive.lasting() {
+            let named: BTreeSet<Node> = record::named(changes).filter_map(|node| archive.number_below(node)).collect();
+            record::add_paths(&mut record, &lasting.paths(&Vec::from_iter(named))?);
+        }
         let journal = self.journal(&mut state)?;
         let stored = journal.append(&record, &contents)?;
         self.end.store(journal.len(), Relaxed);
@@ -325,10 +337,15 @@ impl Writer for Journaled {
         // The archive may need the room that was promised to what comes next.
         journal.store().set_len(journal.len())?;
         self.reserved.store(journal.len(), Relaxed);
+        // What they have must be open before its place may be another's.
+        let nameless = nameless(&merged, &changes)?;
         let tree = self.archive.settle(&merged, &archive, journal, watch)?;
-        let archive = Arc::new(Renumbered::aligned(&*merged, tree)?);
+        let archive = Arc::new(match self.archive.lasting() {
+            Some(_) => Renumbered::as_is(tree),
+            None => Renumbered::aligned(&*merged, tree)?,
+        });
         state.archive = archive.clone();
-        state.merged = Arc::new(Merged::new(archive, nameless(&merged, &changes)?));
+        state.merged = Arc::new(Merged::new(archive, nameless));
         self.clear(&mut state);
         show(state.merged.clone());
         Ok(Settled { entries: changes.entries(), bytes: changes.touched() })
