@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   the directory is                        the base is             then
-//!   empty, or not there                     anything                it becomes an overlay of that
+//!   empty, not there, or without changes    anything                it becomes an overlay of that
 //!   an overlay                              the one it is of        what was interrupted is ended, the journal replayed
 //!   an overlay                              another one             refused, and nothing is touched
 //!   an overlay that somebody else has open  …                       refused, and told who that is
@@ -11,7 +11,7 @@
 use super::{Claim, How, open_as, parts, record, with_state};
 use crate::error::{Error, Kind, Result, Within};
 use crate::formats::journal::{self, Journaled, Journals, Replayed};
-use crate::formats::overlay::{self, Before, Belongs, Dir, JOURNAL, LOCK, Overlay};
+use crate::formats::overlay::{self, Before, Belongs, Dir, JOURNAL, LOCK, Overlay, State};
 use crate::formats::{Unwatched, Volume, Writer};
 use crate::source::{FileSource, Held, Memory, Stamp, Store};
 use crate::tree::{Kind as NodeKind, Tree};
@@ -114,7 +114,15 @@ pub fn attach_watched(source: &Path, place: HeldDir, how: &How, before: Option<A
     let HeldDir { dir, held } = place;
     let mut volume = open_as(source, how)?;
     let belongs = belongs(source, &*volume.tree, how)?;
-    let state = overlay::load(&dir, &belongs)?;
+    let mut state = overlay::load(&dir, &belongs)?;
+    if (state.belongs.print != belongs.print || state.belongs.how != belongs.how)
+        && !has_journal(&dir)
+        && state.is_empty()?
+    {
+        // Without changes it may lie over anything.
+        overlay::reset_all(&dir, &state, belongs.clone())?;
+        state = overlay::load(&dir, &belongs)?;
+    }
     overlay::fits(&dir, &state, &belongs)?;
     let overlay =
         Arc::new(Overlay::open(dir.clone().watched(before), Some(held), (state, belongs), volume.tree.clone())?);
@@ -137,6 +145,32 @@ impl Overlaid {
     pub fn settle(&self) -> Result<()> {
         self.writer.settle(&Unwatched, &mut |_| {}).map(drop)
     }
+}
+
+/// An overlay with all of its changes in its state: what is in its journal is brought there, for which the base is needed.
+pub fn settled(dir: &Path, base: Option<&Path>, how: &How) -> Result<(HeldDir, State)> {
+    let place = hold_existing(dir)?;
+    let state = overlay::load(&place.dir, &Belongs::default())?;
+    if !has_journal(&place.dir) {
+        let state = overlay::end(&place.dir, state)?;
+        return Ok((place, state));
+    }
+    let base = base_of(base, &state);
+    let over = attach(&base, place, how).map_err(|e| {
+        let hint = e.advice().map_or("name it by --base".to_owned(), str::to_owned);
+        Error::new(e.kind(), format!("{} has changes in its journal, for which its base is needed: {e}", dir.display()))
+            .hint(hint)
+    })?;
+    over.settle()?;
+    drop(over);
+    let place = hold_existing(dir)?;
+    let state = overlay::load(&place.dir, &Belongs::default())?;
+    Ok((place, state))
+}
+
+/// The base of an overlay: the one that is named, or where it was.
+pub fn base_of(named: Option<&Path>, state: &State) -> PathBuf {
+    named.map_or_else(|| std::ffi::OsStr::from_bytes(&state.belongs.path).into(), Path::to_owned)
 }
 
 /// Whether changes are in a journal only.

@@ -1,8 +1,10 @@
 //! The command line as clap sees it. Nothing is done here; `plan` makes plain options of it.
 
+mod overlay;
 mod reading;
 mod writing;
 
+pub use overlay::{Of, Overlay, OverlayVerb};
 pub use reading::{Opening, Passwords, Reading};
 pub use writing::{Convert, Find, Format, Index, Kind, Method, Writing};
 
@@ -85,6 +87,8 @@ pub enum Verb {
     List(List),
     /// Mount, run a command in it, and unmount when its last process is gone
     Run(Run),
+    /// Look at, throw away, take along, or bring in the changes that an overlay has
+    Overlay(Overlay),
     /// Make an empty .st container, to be mounted and written to
     Create(Create),
     /// Pack folders into an archive: .st, .zip, .7z, .tar, .tar.gz ...

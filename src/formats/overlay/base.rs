@@ -33,6 +33,14 @@ impl Base {
         node.0 < FIRST_NEW
     }
 
+    /// Refuses what is no inode of the base.
+    fn own(node: Node) -> Result<Node> {
+        match Self::has(node) {
+            true => Ok(node),
+            false => Err(Error::new(ErrorKind::NotFound, "the base has no such inode")),
+        }
+    }
+
     fn saw(&self, dir: Node, node: Node) -> Result<()> {
         if !Self::has(node) {
             return Err(Error::new(ErrorKind::Limit, "an inode of the base has a number that is too large"));
@@ -115,44 +123,45 @@ impl Tree for Base {
     }
 
     fn find(&self, dir: Node, name: Name<'_>) -> Result<Option<Node>> {
-        let found = self.tree.find(dir, name)?;
+        let found = self.tree.find(Self::own(dir)?, name)?;
         found.iter().try_for_each(|node| self.saw(dir, *node))?;
         Ok(found)
     }
 
     fn attr(&self, node: Node) -> Result<Attr> {
-        if !Self::has(node) {
-            return Err(Error::new(ErrorKind::NotFound, "the base has no such inode"));
-        }
-        self.tree.attr(node)
+        self.tree.attr(Self::own(node)?)
     }
 
     fn list(&self, dir: Node, after: Option<Name<'_>>, visit: &mut Visit<'_>) -> Result<()> {
         let mut failed = Ok(());
-        self.tree.list(dir, after, &mut |name: Name<'_>, node: Node, kind: Kind| match self.saw(dir, node) {
-            Ok(()) => visit(name, node, kind),
-            Err(e) => {
-                failed = Err(e);
-                ControlFlow::Break(())
-            }
-        })?;
+        self.tree.list(
+            Self::own(dir)?,
+            after,
+            &mut |name: Name<'_>, node: Node, kind: Kind| match self.saw(dir, node) {
+                Ok(()) => visit(name, node, kind),
+                Err(e) => {
+                    failed = Err(e);
+                    ControlFlow::Break(())
+                }
+            },
+        )?;
         failed
     }
 
     fn target(&self, link: Node) -> Result<Vec<u8>> {
-        self.tree.target(link)
+        self.tree.target(Self::own(link)?)
     }
 
     fn open(&self, file: Node) -> Result<Arc<dyn ReadAt>> {
-        self.tree.open(file)
+        self.tree.open(Self::own(file)?)
     }
 
     fn xattrs(&self, node: Node) -> Result<Vec<Xattr>> {
-        self.tree.xattrs(node)
+        self.tree.xattrs(Self::own(node)?)
     }
 
     fn owner(&self, node: Node) -> Result<Owner> {
-        self.tree.owner(node)
+        self.tree.owner(Self::own(node)?)
     }
 
     fn totals(&self) -> Result<Totals> {

@@ -20,6 +20,9 @@ pub fn check(changes: &Changes, base: &Base) -> Result<()> {
             Some(inode) if Base::has(*node) && base.attr(*node)?.kind != inode.attr.kind => {
                 return Err(wrong("a file has become another kind of file"));
             }
+            Some(inode) if !Base::has(*node) && inode.attr.kind == Kind::Symlink && inode.target.is_none() => {
+                return Err(wrong("a link leads nowhere"));
+            }
             None if *node == base.root() || !Base::has(*node) => return Err(wrong("what is gone was never there")),
             _ => {}
         }

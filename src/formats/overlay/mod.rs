@@ -22,6 +22,7 @@
 //!  laid    both as one tree                  settle  journal -> directory        roll    from one state to the next
 //!  paths   where inodes are now              equal   what is as in the base      spots   names for contents
 //!  check   states of others                  diff    what has changed            reset   back to the base, in part
+//!  patch   taken along and laid elsewhere
 //! ```
 #![doc = include_str!("FORMAT.md")]
 
@@ -31,6 +32,7 @@ mod diff;
 mod dir;
 mod equal;
 mod laid;
+mod patch;
 mod paths;
 mod reset;
 mod roll;
@@ -41,8 +43,9 @@ mod state;
 pub use base::Base;
 pub use diff::{Change, What, diff};
 pub use dir::{Before, CHANGES, Dir, FILES, JOURNAL, LOCK, NEW};
+pub use patch::{Lies as Contents, to_patch};
 pub use reset::reset_all;
-pub use state::{Belongs, Canonical, Spot, State};
+pub use state::{Belongs, CHANGES_MAX, Canonical, Spot, State};
 
 use super::{Holds, Lasting};
 use crate::error::{Error, Kind, Result, Within};
@@ -115,6 +118,15 @@ pub fn stored(dir: &Dir) -> Result<Option<State>> {
     decoded.within(|| format!("the overlay {}", dir.path().display()))
 }
 
+/// Ends what was interrupted. The base need not be there.
+pub fn end(dir: &Dir, mut state: State) -> Result<State> {
+    let moves = std::mem::take(&mut state.moves);
+    match roll::finish(dir, &state, &moves).failed {
+        None => Ok(state),
+        Some(e) => Err(e.within(format!("the overlay {}", dir.path().display()))),
+    }
+}
+
 /// The fingerprint of `changes`, by which the journal knows it.
 fn stamp_of(state: &State) -> Result<Stamp> {
     Stamp::of(&Memory::new(state.encode()))
@@ -145,15 +157,9 @@ pub fn fits(dir: &Dir, state: &State, base: &Belongs) -> Result<()> {
 impl Overlay {
     /// Opens an overlay over a base that it fits. What was interrupted is ended first.
     pub fn open(dir: Dir, held: Option<Held>, found: (State, Belongs), base: Arc<dyn Tree>) -> Result<Self> {
-        let (mut state, belongs) = found;
+        let (state, belongs) = found;
         dir.make()?;
-        if state.moves.is_empty() {
-            dir.sweep()?;
-        }
-        let moves = std::mem::take(&mut state.moves);
-        if let Some(e) = roll::finish(&dir, &state, &moves).failed {
-            return Err(e.within(format!("the overlay {}", dir.path().display())));
-        }
+        let state = end(&dir, state)?;
         let base = Arc::new(Base::new(base));
         let (mut changes, spots) = resolve(&state, &base)?;
         check::check(&changes, &base).within(|| dir.path().display().to_string())?;
@@ -215,8 +221,21 @@ fn resolve(state: &State, base: &Base) -> Result<(Changes, HashMap<Node, Spot>)>
     let found = found.collect::<Result<Vec<Node>>>()?;
     let number = |node: Node| if Base::has(node) { found[node.0 as usize] } else { node };
     let canonical = state.changes()?;
-    let changes = renumbered(canonical.changes, number);
-    Ok((changes, canonical.spots.into_iter().map(|(node, spot)| (number(node), spot)).collect()))
+    let mut changes = renumbered(canonical.changes, number);
+    let spots: HashMap<Node, Spot> = canonical.spots.into_iter().map(|(node, spot)| (number(node), spot)).collect();
+    if !spots.keys().all(|node| is_file(&changes, *node)) {
+        return Err(Error::new(Kind::Damaged, "the overlay has contents of what is no file"));
+    }
+    for (node, inode) in &mut changes.nodes {
+        let Some(inode) = inode else { continue };
+        for time in [&mut inode.attr.mtime, &mut inode.attr.atime, &mut inode.attr.ctime] {
+            time.nanos %= 1_000_000_000;
+        }
+        if inode.attr.kind == NodeKind::File && !spots.contains_key(node) {
+            inode.attr.size = if Base::has(*node) { base.attr(*node)?.size } else { 0 };
+        }
+    }
+    Ok((changes, spots))
 }
 
 /// Changes with other numbers.
@@ -230,7 +249,7 @@ pub fn renumbered(changes: Changes, number: impl Fn(Node) -> Node) -> Changes {
 }
 
 /// Contents that somebody has changed in the directory count as they are.
-fn take_over(dir: &Dir, changes: &mut Changes, node: Node, spot: &Spot) {
+pub fn take_over(dir: &Dir, changes: &mut Changes, node: Node, spot: &Spot) {
     let Spot::Clear { path, size, mtime } = spot else { return };
     let Some(Some(inode)) = changes.nodes.get_mut(&node) else { return };
     if let Some((now, time)) = dir.seen(path)

@@ -63,14 +63,6 @@ impl Overlay {
         self.give_names(now, wanted, spots);
         Ok(())
     }
-
-    /// Notes that the changes are on their way into the base, or that they are not.
-    pub fn note_commit(&self, is_committing: bool) -> Result<()> {
-        let mut now = lock(&self.now);
-        self.do_what_is_left(&mut now)?;
-        let (changes, spots, belongs) = (now.changes.clone(), now.spots.clone(), self.belongs.clone());
-        self.become_next(&mut now, Next { changes, spots, fresh: HashMap::new(), belongs, is_committing }, None)
-    }
 }
 
 struct Back<'a> {

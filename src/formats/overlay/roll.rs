@@ -21,6 +21,8 @@ use std::collections::{HashMap, HashSet};
 pub struct Rolled {
     /// So many of them are done.
     pub done: usize,
+    /// From here on they are to be done again after a failure: what is before may not be.
+    pub again: usize,
     pub failed: Option<Error>,
 }
 
@@ -31,14 +33,14 @@ pub fn switch(dir: &Dir, state: &State, moves: &[Move]) -> Result<()> {
 
 /// Does the steps of a state that counts.
 pub fn finish(dir: &Dir, state: &State, moves: &[Move]) -> Rolled {
-    let mut done = 0;
-    let failed = roll(dir, state, moves, &mut done).err();
-    Rolled { done, failed }
+    let mut rolled = Rolled { done: 0, again: 0, failed: None };
+    rolled.failed = roll(dir, state, moves, &mut rolled).err();
+    rolled
 }
 
-fn roll(dir: &Dir, state: &State, moves: &[Move], done: &mut usize) -> Result<()> {
+fn roll(dir: &Dir, state: &State, moves: &[Move], rolled: &mut Rolled) -> Result<()> {
     let half = moves.iter().position(|step| matches!(step, Move::Into { .. })).unwrap_or(moves.len());
-    let mut act = |moves: &[Move]| {
+    let act = |moves: &[Move], done: &mut usize| {
         for step in moves {
             dir.act(step)?;
             *done += 1;
@@ -46,11 +48,12 @@ fn roll(dir: &Dir, state: &State, moves: &[Move], done: &mut usize) -> Result<()
         dir.tidy(moves);
         Ok::<_, Error>(())
     };
-    act(&moves[..half])?;
+    act(&moves[..half], &mut rolled.done)?;
     if moves[..half].iter().any(|step| matches!(step, Move::Aside { .. })) {
         switch(dir, state, &moves[half..])?;
+        rolled.again = half;
     }
-    act(&moves[half..])?;
+    act(&moves[half..], &mut rolled.done)?;
     if !moves.is_empty() {
         dir.write_changes(&state.encode())?;
     }

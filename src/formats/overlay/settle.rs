@@ -37,7 +37,6 @@ pub struct Next {
 struct Fresh {
     node: Node,
     path: Option<Vec<u8>>,
-    contents: Arc<dyn ReadAt>,
     attr: Attr,
 }
 
@@ -113,13 +112,12 @@ impl Overlay {
             return Ok(());
         }
         let mut all = self.files.write();
-        let Rolled { done, failed } = roll::finish(&self.dir, &now.state, &left);
+        let Rolled { done, again, failed } = roll::finish(&self.dir, &now.state, &left);
         moved(&mut all, &left[..done]);
         match failed {
             None => Ok(()),
             Some(e) => {
-                // All of it: it can be done again from its beginning.
-                now.left = left;
+                now.left = left[again..].to_vec();
                 Err(e)
             }
         }
@@ -145,8 +143,8 @@ impl Overlay {
                 }
                 continue;
             }
-            let file = Fresh { node, path: paths.path(node)?, contents: merged.open(node)?, attr: merged.attr(node)? };
-            match self.same_in_base(&file)? {
+            let file = Fresh { node, path: paths.path(node)?, attr: merged.attr(node)? };
+            match self.same_in_base(&file, merged)? {
                 Some(path) if Base::has(node) => drop(path),
                 Some(path) => drop(kept.insert(node, (None, Spot::Base { path }))),
                 None => written.push(file),
@@ -162,7 +160,7 @@ impl Overlay {
             }
             let mtime = (file.attr.mtime.secs, file.attr.mtime.nanos);
             let out = self.dir.create(number as u64)?;
-            copy(&*file.contents, &out, file.attr.size, watch)?;
+            copy(&*merged.open(file.node)?, &out, file.attr.size, watch)?;
             let (size, mtime) = self.dir.seal(&out, mtime)?;
             fresh.insert(file.node, number as u64);
             wanted.insert((file.path, file.node), Spot::Clear { path: Vec::new(), size, mtime });
@@ -215,7 +213,7 @@ impl Overlay {
     }
 
     /// The path of the file of the base that has the same contents under the same name.
-    fn same_in_base(&self, file: &Fresh) -> Result<Option<Vec<u8>>> {
+    fn same_in_base(&self, file: &Fresh, merged: &Merged) -> Result<Option<Vec<u8>>> {
         let same = match &file.path {
             _ if Base::has(file.node) => Some((file.node, Vec::new())),
             Some(path) => find_path(&*self.base, path).ok().map(|node| (node, path.clone())),
@@ -227,7 +225,8 @@ impl Overlay {
             return Ok(None);
         }
         // What cannot be read there is no reason to keep nothing here.
-        let same = self.base.open(node).and_then(|below| is_same(&*file.contents, &*below, before.size));
+        let contents = merged.open(file.node)?;
+        let same = self.base.open(node).and_then(|below| is_same(&*contents, &*below, before.size));
         Ok(same.unwrap_or(false).then_some(path))
     }
 
@@ -259,12 +258,12 @@ impl Overlay {
         // From here on it is what is next, whatever happens.
         let mut all = self.files.write();
         *all = self.lies(now, &next)?;
-        let Rolled { done, failed } = roll::finish(&self.dir, &state, &moves);
+        let Rolled { done, again, failed } = roll::finish(&self.dir, &state, &moves);
         moved(&mut all, &moves[..done]);
         drop(all);
         if let Some(e) = failed {
             log::warn!("{}: some contents are not at their places yet: {e}", self.dir.path().display());
-            now.left = moves;
+            now.left = moves[again..].to_vec();
         }
         (now.state, now.changes, now.spots, now.stamp) = (state, next.changes, next.spots, stamp);
         Ok(())

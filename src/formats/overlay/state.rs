@@ -96,6 +96,12 @@ impl State {
         self.quiet = canonical.quiet.iter().map(|node| node.0).collect();
     }
 
+    /// The same, which says whether somebody has begun to bring the changes into the base.
+    #[must_use]
+    pub fn committing(&self, is_committing: bool) -> Self {
+        Self { is_committing, sequence: self.sequence + 1, ..self.clone() }
+    }
+
     pub fn is_empty(&self) -> Result<bool> {
         Ok(self.changes()?.changes.is_empty())
     }
