@@ -30,6 +30,7 @@ use crate::tree::{Changes, Draft, Inode, Kind as NodeKind, Merged, Node, Renumbe
 use file::Journal;
 pub use layout::HEADER_LEN;
 use record::Id;
+use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -149,6 +150,12 @@ fn is_nameless(inode: &Inode) -> bool {
     inode.attr.nlink == 0 && inode.attr.kind != NodeKind::Directory
 }
 
+/// What takes files away that have no name.
+fn without_nameless(changes: &Changes) -> Changes {
+    let nameless = changes.nodes.iter().filter(|(_, inode)| inode.as_ref().is_some_and(is_nameless));
+    Changes { nodes: nameless.map(|(node, _)| (*node, None)).collect(), ..Changes::default() }
+}
+
 /// Files that somebody has open and that have no name: they go on, with what they have in the archive and the journal of
 /// before.
 fn nameless(merged: &Merged, changes: &Changes) -> Result<Changes> {
@@ -208,6 +215,8 @@ impl Journaled {
                     replayed.bytes += changes.touched();
                     merged.absorb(changes);
                 }
+                // Nobody has such a file open any more, and what it had before may be in no place.
+                merged.absorb(without_nameless(&merged.changes()));
                 Some(opened)
             }
             Some(_) => {
@@ -302,9 +311,15 @@ impl Writer for Journaled {
     fn commit(&self, changes: &Changes) -> Result<Arc<dyn Tree>> {
         let mut state = lock(&self.state);
         let (archive, origin) = (state.archive.clone(), self.origin);
-        let id = |node: Node| match archive.number_below(node) {
+        let number = |node: Node| match archive.number_below(node) {
             Some(number) => Id::Base(number.0),
             None => Id::New(node.0.checked_sub(origin).unwrap_or(node.0 + FORMER)),
+        };
+        let back = RefCell::new(HashMap::new());
+        let id = |node: Node| {
+            let id = number(node);
+            back.borrow_mut().insert(id, node);
+            id
         };
         let (mut record, contents) = record::encode(changes, id);
         if let Some(lasting) = self.archive.lasting() {
@@ -314,10 +329,9 @@ impl Writer for Journaled {
         let journal = self.journal(&mut state)?;
         let stored = journal.append(&record, &contents)?;
         self.end.store(journal.len(), Relaxed);
-        let node = |id| match id {
-            Id::Base(number) => archive.number_above(Node(number)),
-            Id::New(number) => Node(number.checked_sub(FORMER).unwrap_or(number + origin)),
-        };
+        // No number says by itself whose it is: one that a journal of before gave may be that of a former inode.
+        let back = back.into_inner();
+        let node = |id| back.get(&id).copied().expect("each was encoded just now");
         state.merged.absorb(record::decode(&record, &stored, node)?);
         self.sequence.fetch_add(1, Relaxed);
         Ok(state.merged.clone())

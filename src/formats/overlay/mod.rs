@@ -57,7 +57,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 /// Inodes of a base have smaller numbers; those that are new begin here.
-pub const FIRST_NEW: u64 = 1 << 60;
+pub const FIRST_NEW: u64 = 1 << 56;
 
 /// An overlay that is held, over its base.
 pub struct Overlay {
@@ -76,6 +76,8 @@ struct Now {
     state: State,
     changes: Changes,
     spots: HashMap<Node, Spot>,
+    /// The numbers that new inodes have in the state.
+    numbers: HashMap<Node, u64>,
     stamp: Stamp,
     /// Steps that could not be done yet.
     left: Vec<state::Move>,
@@ -172,7 +174,8 @@ impl Overlay {
             files.write().insert(*node, lies);
             take_over(&dir, &mut changes, *node, spot);
         }
-        let now = Now { stamp: stamp_of(&state)?, state, changes, spots, left: Vec::new() };
+        let numbers = (0..state.next).map(|number| (Node(FIRST_NEW + number), number)).collect();
+        let now = Now { stamp: stamp_of(&state)?, state, changes, spots, numbers, left: Vec::new() };
         Ok(Self { dir, base, files, belongs, now: Mutex::new(now), _held: held })
     }
 
@@ -260,15 +263,28 @@ pub fn take_over(dir: &Dir, changes: &mut Changes, node: Node, spot: &Spot) {
     }
 }
 
+/// In a journal, the path of an inode that is new in the state begins so: no other path does.
+const NUMBER: u8 = 0;
+
 impl Lasting for Overlay {
     fn paths(&self, nodes: &[Node]) -> Result<Vec<(u64, Vec<u8>)>> {
-        let nodes: Vec<Node> = nodes.iter().copied().filter(|node| Base::has(*node)).collect();
-        let mut paths = self.base.paths(&nodes)?;
-        Ok(nodes.into_iter().filter_map(|node| Some((node.0, paths.remove(&node)?))).collect())
+        let (of_base, new): (Vec<Node>, Vec<Node>) = nodes.iter().partition(|node| Base::has(**node));
+        let mut paths = self.base.paths(&of_base)?;
+        let now = lock(&self.now);
+        let named = new.into_iter().filter_map(|node| {
+            let number = now.numbers.get(&node)?;
+            Some((node.0, [&[NUMBER], number.to_string().as_bytes()].concat()))
+        });
+        Ok(of_base.iter().filter_map(|node| Some((node.0, paths.remove(node)?))).chain(named).collect())
     }
 
     fn find(&self, path: &[u8]) -> Result<Node> {
-        find_path(&*self.base, path)
+        let Some((&NUMBER, digits)) = path.split_first() else { return find_path(&*self.base, path) };
+        let number = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());
+        let number = number.filter(|number| *number < lock(&self.now).state.next);
+        number
+            .map(|number: u64| Node(FIRST_NEW + number))
+            .ok_or_else(|| Error::new(Kind::Damaged, "the journal speaks of an inode that is not in the overlay"))
     }
 }
 

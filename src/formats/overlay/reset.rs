@@ -89,7 +89,8 @@ impl Back<'_> {
         let name = Name::new(name)?.to_owned();
         let mut any = false;
         // It may be a path of the mount, or one of the base, of what was moved away.
-        let places = [self.find_changed(dir)?, find_path(self.base, dir).ok()];
+        let is_dir = |node: &Node| self.base.attr(*node).is_ok_and(|attr| attr.kind == Kind::Directory);
+        let places = [self.find_changed(dir)?, find_path(self.base, dir).ok().filter(is_dir)];
         for dir in places.into_iter().flatten() {
             any |= self.changes.name(dir, name.as_name().bytes()).is_some();
             any |= Base::has(dir) && self.base.find(dir, name.as_name())?.is_some_and(|node| self.is_touched(node));
@@ -108,6 +109,13 @@ impl Back<'_> {
                 None => None,
             };
             let Some(node) = found else { return Ok(None) };
+            let kind = match self.changes.nodes.get(&node) {
+                Some(Some(inode)) => inode.attr.kind,
+                _ => self.base.attr(node)?.kind,
+            };
+            if kind != Kind::Directory {
+                return Ok(None);
+            }
             at = node;
         }
         Ok(Some(at))

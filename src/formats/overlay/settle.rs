@@ -97,10 +97,12 @@ fn together(base: &Arc<Base>, stored: &Changes, journal: &Changes) -> Changes {
     let whole = Merged::new(base.clone(), stored.clone());
     whole.absorb(later);
     let mut changes = (*whole.changes()).clone();
-    changes.nodes.values_mut().flatten().for_each(|inode| {
-        inode.draft = None;
-        inode.under = None;
-    });
+    for (node, inode) in &mut changes.nodes {
+        let Some(inode) = inode else { continue };
+        (inode.draft, inode.under) = (None, None);
+        // One of the base that had lost its last name, and got another.
+        inode.is_new = !Base::has(*node);
+    }
     changes
 }
 
@@ -247,7 +249,7 @@ impl Overlay {
         let has = |node: Node| next.spots.contains_key(&node);
         let quiet = drop_equal(&mut next.changes, &self.base, has)?;
         next.spots.retain(|node, _| is_file(&next.changes, *node));
-        let state = self.stored(now, &next, &quiet)?;
+        let (state, numbers) = self.stored(now, &next, &quiet)?;
         let stamp = stamp_of(&state)?;
         let names = Names::new(&self.dir, std::iter::empty());
         let moves = roll::moves(&now.spots, &next.spots, &next.fresh, |path| names.folded(path));
@@ -266,6 +268,7 @@ impl Overlay {
             now.left = moves[again..].to_vec();
         }
         (now.state, now.changes, now.spots, now.stamp) = (state, next.changes, next.spots, stamp);
+        now.numbers = numbers;
         Ok(())
     }
 
@@ -284,8 +287,8 @@ impl Overlay {
         lies.collect()
     }
 
-    /// What is stored of what is next.
-    fn stored(&self, now: &Now, next: &Next, quiet: &[Node]) -> Result<State> {
+    /// What is stored of what is next, and the numbers that new inodes have there.
+    fn stored(&self, now: &Now, next: &Next, quiet: &[Node]) -> Result<(State, HashMap<Node, u64>)> {
         let leads = next.changes.names.values().flat_map(|names| names.values().flatten().map(|(node, _)| *node));
         let all: BTreeSet<Node> =
             next.changes.nodes.keys().chain(next.changes.names.keys()).copied().chain(leads).collect();
@@ -295,15 +298,16 @@ impl Overlay {
         paths.sort();
         let places: HashMap<Node, u64> =
             paths.iter().enumerate().map(|(place, (_, node))| (*node, place as u64)).collect();
-        let number = |node: Node| places.get(&node).map_or(node, |place| Node(*place));
+        let new: HashMap<Node, u64> = all.iter().copied().filter(|node| !Base::has(*node)).zip(0..).collect();
+        let number = |node: Node| match (places.get(&node), new.get(&node)) {
+            (Some(place), _) => Node(*place),
+            (None, Some(number)) => Node(FIRST_NEW + number),
+            (None, None) => node,
+        };
         let mut spots: Vec<_> = next.spots.iter().map(|(node, spot)| (number(*node), spot.clone())).collect();
         spots.sort_by_key(|(node, _)| *node);
-        let new = all.iter().filter_map(|node| Some(node.0.checked_sub(FIRST_NEW)? + 1)).max().unwrap_or(0);
-        if new > super::state::NUMBERS {
-            return Err(Error::new(Kind::Limit, "more files were made in this overlay than it has numbers for"));
-        }
         let mut state = State::new(next.belongs.clone(), now.state.sequence + 1);
-        (state.next, state.is_committing) = (now.state.next.max(new), next.is_committing);
+        (state.next, state.is_committing) = (new.len() as u64, next.is_committing);
         state.paths = paths.iter().map(|(path, _)| (*path).clone()).collect();
         if let Some(path) = state.paths.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| path_display(&pair[0])) {
             return Err(Error::new(Kind::Changed, format!("the base has two files under the name {path}")));
@@ -312,7 +316,7 @@ impl Overlay {
         let mut quiet: Vec<Node> = quiet.iter().map(|node| number(*node)).collect();
         quiet.sort();
         state.set(&Canonical { changes, spots, quiet });
-        Ok(state)
+        Ok((state, new))
     }
 }
 
