@@ -158,7 +158,8 @@ fn an_overlay_is_what_a_model_is_whenever_it_is_looked_at(kind: &str, rounds: u6
         let (real, mut plain) = some_tree();
         let work = tempfile::tempdir().unwrap();
         let dir = work.path().join("over");
-        let base = if kind == "folder" { real.root().to_owned() } else { packed(real.root(), work.path(), kind) };
+        let base =
+            if kind == "folder" { real.root.path().to_owned() } else { packed(real.root.path(), work.path(), kind) };
         let mut dice = Dice(round * 7919 + 11);
         let most = dice.of(&[3000, 100_000]);
         let mut ours_ = ours(&base, &dir);
@@ -231,7 +232,7 @@ fn watched_ours(base: &Path, dir: &Path, before: Arc<Before>) -> Ours {
 fn whatever_step_a_settling_has_come_to_the_changes_are_there() {
     let (real, mut plain) = some_tree();
     let work = tempfile::tempdir().unwrap();
-    let (base, dir) = (packed(real.root(), work.path(), "a.tar"), work.path().join("over"));
+    let (base, dir) = (packed(real.root.path(), work.path(), "a.tar"), work.path().join("over"));
     let (count, before) = watched(&work.path().join("states"));
     let mut ours_ = watched_ours(&base, &dir, before);
     let mut both = |ours_: &mut Ours, op: Op| {
@@ -284,7 +285,7 @@ fn what_fails_behind_the_switch_is_done_later() {
     for fails_at in 0..40 {
         let (real, mut plain) = some_tree();
         let work = tempfile::tempdir().unwrap();
-        let (base, dir) = (packed(real.root(), work.path(), "a.tar"), work.path().join("over"));
+        let (base, dir) = (packed(real.root.path(), work.path(), "a.tar"), work.path().join("over"));
         let left = Arc::new(AtomicU64::new(u64::MAX / 2));
         let own = left.clone();
         let before = move |_: &Path| match own.fetch_sub(1, Ordering::Relaxed) {
@@ -343,7 +344,7 @@ fn another_base_is_refused_and_nothing_is_touched() {
     let (real, _) = some_tree();
     let work = tempfile::tempdir().unwrap();
     let dir = work.path().join("over");
-    for base in [packed(real.root(), work.path(), "a.tar"), real.root().to_owned()] {
+    for base in [packed(real.root.path(), work.path(), "a.tar"), real.root.path().to_owned()] {
         let mut ours_ = ours(&base, &dir);
         ours_.apply(&Op::Write(vec!["d"], 0, vec![1; 100])).unwrap();
         ours_.vfs.settle().unwrap();
@@ -367,7 +368,7 @@ fn another_base_is_refused_and_nothing_is_touched() {
     }
     fs::create_dir(&dir).unwrap();
     fs::write(dir.join("letter"), "dear").unwrap();
-    assert_eq!(refused(real.root(), &dir).kind(), ErrorKind::Exists);
+    assert_eq!(refused(real.root.path(), &dir).kind(), ErrorKind::Exists);
     assert_eq!(everything(&dir).len(), 1);
 }
 
@@ -375,7 +376,7 @@ fn another_base_is_refused_and_nothing_is_touched() {
 fn what_became_equal_to_the_base_is_dropped() {
     let (real, plain) = some_tree();
     let work = tempfile::tempdir().unwrap();
-    let (base, dir) = (packed(real.root(), work.path(), "a.tar"), work.path().join("over"));
+    let (base, dir) = (packed(real.root.path(), work.path(), "a.tar"), work.path().join("over"));
     let place = format::Dir::new(dir.clone());
     let mut ours_ = ours(&base, &dir);
     let before = plain.dump()["/d"].content.clone();
@@ -406,7 +407,7 @@ fn what_became_equal_to_the_base_is_dropped() {
 fn what_a_person_does_in_the_directory_counts() {
     let (real, _) = some_tree();
     let work = tempfile::tempdir().unwrap();
-    let (base, dir) = (packed(real.root(), work.path(), "a.tar"), work.path().join("over"));
+    let (base, dir) = (packed(real.root.path(), work.path(), "a.tar"), work.path().join("over"));
     let mut ours_ = ours(&base, &dir);
     for name in ["x", "y"] {
         ours_.apply(&Op::Create(vec![name])).unwrap();
@@ -485,7 +486,7 @@ fn sorted(mut lines: Vec<String>) -> Vec<String> {
 fn a_diff_names_each_path_once() {
     let (real, mut plain) = some_tree();
     let work = tempfile::tempdir().unwrap();
-    let (base, dir) = (packed(real.root(), work.path(), "a.tar"), work.path().join("over"));
+    let (base, dir) = (packed(real.root.path(), work.path(), "a.tar"), work.path().join("over"));
     changed(&base, &dir, &mut plain);
     // The base is not needed for it.
     fs::rename(&base, work.path().join("away")).unwrap();
@@ -509,7 +510,7 @@ fn a_diff_names_each_path_once() {
 fn a_reset_brings_back_all_or_some() {
     let (real, fresh) = some_tree();
     let work = tempfile::tempdir().unwrap();
-    let (base, dir) = (packed(real.root(), work.path(), "a.tar"), work.path().join("over"));
+    let (base, dir) = (packed(real.root.path(), work.path(), "a.tar"), work.path().join("over"));
     let mut plain = fresh.clone();
     changed(&base, &dir, &mut plain);
     let paths = |all: &[&str]| all.iter().map(|path| path.as_bytes().to_vec()).collect::<Vec<_>>();
@@ -534,15 +535,15 @@ fn a_reset_brings_back_all_or_some() {
     agree(ours(&base, &dir).dump(), &fresh.dump(), "reset");
     assert_eq!((left(), fs::read_dir(dir.join("files")).unwrap().count()), (Vec::new(), 0));
     // Without changes it may lie over another base.
-    fs::write(real.root().join("more"), "more").unwrap();
-    assert!(ours(real.root(), &dir).dump().contains_key("/more"));
+    fs::write(real.root.path().join("more"), "more").unwrap();
+    assert!(ours(real.root.path(), &dir).dump().contains_key("/more"));
 }
 
 #[test]
 fn what_is_exported_is_the_same_over_a_copy_elsewhere() {
     let (real, mut plain) = some_tree();
     let (work, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let (base, dir) = (packed(real.root(), work.path(), "a.tar"), work.path().join("over"));
+    let (base, dir) = (packed(real.root.path(), work.path(), "a.tar"), work.path().join("over"));
     changed(&base, &dir, &mut plain);
     let program = |args: &[&str], at: &Path| {
         let said = Command::new(env!("CARGO_BIN_EXE_stmount")).args(args).current_dir(at).output().unwrap();
@@ -577,7 +578,7 @@ fn what_is_exported_is_the_same_over_a_copy_elsewhere() {
 fn a_hostile_patch_is_refused() {
     let (real, mut plain) = some_tree();
     let work = tempfile::tempdir().unwrap();
-    let (base, dir) = (packed(real.root(), work.path(), "a.tar"), work.path().join("over"));
+    let (base, dir) = (packed(real.root.path(), work.path(), "a.tar"), work.path().join("over"));
     changed(&base, &dir, &mut plain);
     let state = format::stored(&format::Dir::new(dir.clone())).unwrap().unwrap();
     let tried = |name: &str, state: &format::State, links: bool| {
@@ -630,7 +631,7 @@ fn a_hostile_patch_is_refused() {
 fn any_path_can_be_taken_back() {
     let (real, fresh) = some_tree();
     let work = tempfile::tempdir().unwrap();
-    let base = packed(real.root(), work.path(), "a.tar");
+    let base = packed(real.root.path(), work.path(), "a.tar");
     for round in 0..std::env::var("STMOUNT_ROUNDS").map_or(40, |n| n.parse().unwrap()) {
         let dir = work.path().join(format!("over{round}"));
         let mut dice = Dice(round * 6007 + 3);
@@ -693,7 +694,7 @@ fn any_path_can_be_taken_back() {
 fn a_file_without_a_name_goes_on_as_long_as_it_is_open() {
     let (real, _) = some_tree();
     let work = tempfile::tempdir().unwrap();
-    let (base, dir) = (packed(real.root(), work.path(), "a.tar"), work.path().join("over"));
+    let (base, dir) = (packed(real.root.path(), work.path(), "a.tar"), work.path().join("over"));
     let mut ours_ = ours(&base, &dir);
     ours_.apply(&Op::Create(vec!["x"])).unwrap();
     ours_.apply(&Op::Write(vec!["x"], 0, vec![6; 3000])).unwrap();
@@ -743,11 +744,16 @@ fn a_commit_brings_everything_into_the_base() {
             "a.st" => {
                 let mut pack = Command::new(env!("CARGO_BIN_EXE_stmount"));
                 assert!(
-                    pack.args(["pack", "-q"]).arg(real.root()).arg(work.path().join(name)).status().unwrap().success()
+                    pack.args(["pack", "-q"])
+                        .arg(real.root.path())
+                        .arg(work.path().join(name))
+                        .status()
+                        .unwrap()
+                        .success()
                 );
                 work.path().join(name)
             }
-            _ => packed(real.root(), work.path(), name),
+            _ => packed(real.root.path(), work.path(), name),
         };
         let shown =
             |path: &Path| dump(&Vfs::new(open::open(path, Cache::new(8 << 20)).unwrap().tree, Policy::default()));
@@ -796,10 +802,10 @@ fn a_commit_brings_everything_into_the_base() {
     let (real, mut plain) = some_tree();
     let work = tempfile::tempdir().unwrap();
     let dir = work.path().join("over");
-    changed(real.root(), &dir, &mut plain);
+    changed(real.root.path(), &dir, &mut plain);
     let e = job::commit(&dir, None, &how(), &Unwatched).err().unwrap();
     assert!(e.kind() == ErrorKind::ReadOnly && e.advice().unwrap().contains("convert"), "{e}");
-    agree(ours(real.root(), &dir).dump(), &plain.dump(), "after a commit that was refused");
+    agree(ours(real.root.path(), &dir).dump(), &plain.dump(), "after a commit that was refused");
 }
 
 // ---- in the hands of people -------------------------------------------------------------------------------------------

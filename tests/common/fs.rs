@@ -355,7 +355,7 @@ impl Fs for Plain {
 // ---- a real directory -------------------------------------------------------------------------------------------------
 
 pub struct Real {
-    root: tempfile::TempDir,
+    pub root: tempfile::TempDir,
     held: BTreeMap<usize, File>,
 }
 
@@ -365,11 +365,6 @@ impl Real {
         let root = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
         Self { root, held: BTreeMap::new() }
-    }
-
-    /// Where it is.
-    pub fn root(&self) -> &std::path::Path {
-        self.root.path()
     }
 
     fn path(&self, path: &[&str]) -> PathBuf {

@@ -220,6 +220,11 @@ impl Dir {
         }
     }
 
+    /// Makes the names of what lies below `new` durable.
+    pub fn sync_new(&self) {
+        sync_dir(&self.of(NEW));
+    }
+
     /// Makes the names of steps durable, and takes away directories that have nothing in them any more.
     pub fn tidy(&self, moves: &[Move]) {
         let mut dirs: Vec<PathBuf> = moves
@@ -244,7 +249,7 @@ impl Dir {
                 at = at.parent().unwrap_or(Path::new("/"));
             }
         }
-        sync_dir(&self.of(NEW));
+        self.sync_new();
     }
 
     /// Whether a name can be given here, and is what it was when it is listed.

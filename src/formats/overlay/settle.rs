@@ -256,6 +256,7 @@ impl Overlay {
         if let Some(notes) = notes {
             notes.expect(&stamp)?;
         }
+        self.dir.sync_new();
         roll::switch(&self.dir, &state, &moves)?;
         // From here on it is what is next, whatever happens.
         let mut all = self.files.write();

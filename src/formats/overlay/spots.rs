@@ -114,3 +114,55 @@ fn above(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     let cut = |path: &[u8]| path.iter().rposition(|b| *b == b'/');
     std::iter::successors(cut(path).map(|at| &path[..at]), move |dir| cut(dir).map(|at| &dir[..at]))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn dir() -> (tempfile::TempDir, Dir) {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = Dir::new(temp.path().to_owned());
+        dir.make().unwrap();
+        (temp, dir)
+    }
+
+    #[test]
+    fn what_differs_only_by_case_lies_apart_where_the_host_sees_no_difference() {
+        let (_temp, dir) = dir();
+        let mut names = Names::new(&dir, std::iter::empty());
+        assert_eq!(names.give(Some(b"d/A"), 1), b"d/A");
+        assert_eq!(names.give(Some(b"d/a"), 2), b"d/a");
+        names.ignores_case = true;
+        assert_eq!(names.give(Some(b"D/B"), 3), b"D/B");
+        assert_eq!(names.give(Some("d/Ä".as_bytes()), 4), "d/Ä".as_bytes());
+        for (path, number) in [(&b"d/b"[..], 5), ("D/ä".as_bytes(), 6), (b"D", 7), (b"d/b/c", 8)] {
+            assert_eq!(names.give(Some(path), number), format!("~stmount/{number}").into_bytes());
+        }
+    }
+
+    #[test]
+    fn what_is_in_the_way_stays_where_it_is() {
+        let (_temp, dir) = dir();
+        fs::create_dir_all(dir.clear(b"ours/deep")).unwrap();
+        fs::create_dir(dir.clear(b"theirs")).unwrap();
+        for path in [&b"a"[..], b"b", b"ours/deep/x", b"theirs/x"] {
+            fs::write(dir.clear(path), "").unwrap();
+        }
+        let mut names = Names::new(&dir, [b"a".to_vec(), b"ours/deep/x".to_vec()].into_iter());
+        for (path, number, given) in [
+            (Some(&b"a"[..]), 1, &b"a"[..]),
+            (Some(b"b"), 2, b"~stmount/2"),
+            (Some(b"b/c"), 3, b"~stmount/3"),
+            (Some(b"ours"), 4, b"ours"),
+            (Some(b"theirs"), 5, b"~stmount/5"),
+            (Some(b"theirs/y"), 6, b"theirs/y"),
+            (Some(b"~stmount/9"), 7, b"~stmount/7"),
+            (None, 7, b"~stmount/7~"),
+        ] {
+            assert_eq!(names.give(path, number), given, "{path:?}");
+        }
+        let long = vec![b'x'; 300];
+        assert_eq!(names.give(Some(&long), 8), b"~stmount/8");
+    }
+}
