@@ -789,6 +789,7 @@ fn a_commit_brings_everything_into_the_base() {
         }
         assert_eq!(fs::read_dir(dir.join("files")).unwrap().count(), 0);
         assert_eq!(lines(&job::diff(&dir, None, &how()).unwrap()), Vec::<String>::new());
+        assert!(job::status(&dir, None, &how()).unwrap().fits.unwrap());
         // And it goes on from there.
         let mut ours_ = ours(&base, &dir);
         ours_.apply(&Op::Create(vec!["again"])).unwrap();

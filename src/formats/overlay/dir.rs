@@ -5,6 +5,7 @@ use super::state::{CHANGES_MAX, Move};
 use crate::error::{Error, Kind, Result, Within};
 use crate::source::FileSource;
 use rustix::fs::{Mode, OFlags};
+use std::collections::BTreeSet;
 use std::fs::{self, File, FileTimes};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -29,6 +30,10 @@ const README_TEXT: &str = "\
 This folder holds what was changed in an archive or a folder that stmount has shown; the original is as it was.\n\
 Changed and new files are below `files`, as they are; `changes` knows the rest: names, deletions, renames, attributes.\n\
 `stmount overlay --help` tells how to look at it, to throw it away, to take it along, or to bring it into the original.\n";
+
+/// Files that are brought to the medium at once, and so many are open until that is done.
+const SYNCS: usize = 16;
+pub const BATCH: usize = 256;
 
 /// Contents of others are nobody's business.
 const FILE_MODE: u32 = 0o600;
@@ -154,7 +159,7 @@ impl Dir {
     }
 
     /// Gives contents that are complete their time, and makes them durable. Returns what is seen of them from then on.
-    pub fn seal(&self, file: &File, mtime: (i64, u32)) -> Result<Seen> {
+    fn seal(&self, file: &File, mtime: (i64, u32)) -> Result<Seen> {
         let failed = |e| Error::io(e, format!("cannot write to {}", self.of(NEW).display()));
         // A file system may have no place for such a time: what it makes of it is noted.
         if let Err(e) = file.set_times(FileTimes::new().set_modified(time_of(mtime))) {
@@ -162,6 +167,22 @@ impl Dir {
         }
         file.sync_all().map_err(failed)?;
         Ok(seen_of(&file.metadata().map_err(failed)?))
+    }
+
+    /// The same for many at once: file systems bring what comes together to the medium together.
+    pub fn seal_all(&self, files: &[(File, (i64, u32))]) -> Result<Vec<Seen>> {
+        let share = files.len().div_ceil(SYNCS).max(1);
+        let seal =
+            |part: &[(File, (i64, u32))]| part.iter().map(|(file, mtime)| self.seal(file, *mtime)).collect::<Vec<_>>();
+        let sealed = std::thread::scope(|scope| {
+            let parts: Vec<_> = files.chunks(share).map(|part| scope.spawn(move || seal(part))).collect();
+            let join = |part: std::thread::ScopedJoinHandle<'_, Vec<Result<Seen>>>| part.join().unwrap_or_default();
+            parts.into_iter().flat_map(join).collect::<Result<Vec<Seen>>>()
+        })?;
+        match sealed.len() == files.len() {
+            true => Ok(sealed),
+            false => Err(Error::new(Kind::System, "a thread that brings contents to the medium has ended")),
+        }
     }
 
     /// What is under a name below `files`; nothing where it is no file.
@@ -237,18 +258,18 @@ impl Dir {
             .collect();
         dirs.sort();
         dirs.dedup();
-        let top = self.of(FILES);
+        let (top, mut changed) = (self.of(FILES), BTreeSet::new());
         for dir in dirs.iter().rev() {
             let mut at = dir.as_path();
             while at != top && at.starts_with(&top) && fs::remove_dir(at).is_ok() {
                 at = at.parent().unwrap_or(&top);
             }
             // The names of new directories are in those above.
-            while at.starts_with(&top) && at.exists() {
-                sync_dir(at);
+            while at.starts_with(&top) && changed.insert(at.to_owned()) {
                 at = at.parent().unwrap_or(Path::new("/"));
             }
         }
+        changed.iter().filter(|dir| dir.exists()).for_each(|dir| sync_dir(dir));
         self.sync_new();
     }
 

@@ -1,7 +1,7 @@
 //! An overlay on its way: what is in it as a tree to be packed, and what was packed laid over the same base elsewhere.
 
 use super::dir::Dir;
-use super::settle::{Next, copy};
+use super::settle::{Laying, Next, Wanted};
 use super::state::{Belongs, Spot, State};
 use super::{CHANGES, FILES, Overlay, check, is_file, join, resolve, take_over};
 use crate::error::{Error, Kind as ErrorKind, Result, Within};
@@ -151,9 +151,10 @@ impl Overlay {
         let mut now = lock(&self.now);
         let (mut changes, found) = resolve(state, &self.base)?;
         check::check(&changes, &self.base)?;
-        let (mut spots, mut fresh, mut wanted) = (HashMap::new(), HashMap::new(), BTreeMap::new());
+        let (mut spots, mut fresh, mut wanted) = (HashMap::new(), HashMap::new(), Wanted::new());
+        let mut files = Vec::new();
         self.dir.sweep()?;
-        for (number, (node, spot)) in found.into_iter().enumerate() {
+        for (node, spot) in found {
             let path = match spot {
                 Spot::Base { ref path } => {
                     let same = find_path(&*self.base, path)?;
@@ -165,17 +166,13 @@ impl Overlay {
                 }
                 Spot::Clear { path, .. } => path,
             };
-            watch.entry(&path);
             let contents = in_patch(patch, &path).within(|| path_display(&path))?;
             let Some(Some(inode)) = changes.nodes.get_mut(&node) else { continue };
             inode.attr.size = contents.len()?;
-            let number = number as u64;
-            let out = self.dir.create(number)?;
-            copy(&*contents, &out, inode.attr.size, watch)?;
-            let (size, mtime) = self.dir.seal(&out, (inode.attr.mtime.secs, inode.attr.mtime.nanos))?;
-            fresh.insert(node, number);
-            wanted.insert((Some(path), node), Spot::Clear { path: Vec::new(), size, mtime });
+            files.push(Laying { node, path: Some(path), mtime: inode.attr.mtime, size: inode.attr.size });
         }
+        let contents = |file: &Laying| in_patch(patch, file.path.as_deref().unwrap_or_default());
+        self.lay(files, &contents, (&mut fresh, &mut wanted), watch)?;
         debug_assert!(fresh.keys().all(|node| is_file(&changes, *node)));
         self.give_names(&now, wanted, &mut spots);
         let belongs = self.belongs.clone();

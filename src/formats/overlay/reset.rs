@@ -5,13 +5,13 @@
 
 use super::base::Base;
 use super::paths::Paths;
-use super::settle::Next;
+use super::settle::{Next, Wanted};
 use super::state::{Belongs, Move, Spot, State};
 use super::{Dir, Overlay, join, roll};
 use crate::error::{Error, Result};
 use crate::pool::lock;
 use crate::tree::{Changes, Kind, Name, NameBuf, Node, Tree, find_path};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 /// Throws everything away, and begins anew over a base.
 pub fn reset_all(dir: &Dir, state: &State, belongs: Belongs) -> Result<()> {
@@ -54,7 +54,7 @@ impl Overlay {
     /// What was moved back lies under the name that it has again.
     fn named_again(&self, now: &super::Now, changes: &Changes, spots: &mut HashMap<Node, Spot>) -> Result<()> {
         let mut paths = Paths::new(changes, &self.base);
-        let mut wanted: BTreeMap<(Option<Vec<u8>>, Node), Spot> = BTreeMap::new();
+        let mut wanted = Wanted::new();
         for (node, spot) in spots.iter() {
             if let Spot::Clear { .. } = spot {
                 wanted.insert((paths.path(*node)?, *node), spot.clone());

@@ -1,6 +1,7 @@
 //! What is in the journal, brought into the directory.
 
 use super::base::Base;
+use super::dir::BATCH;
 use super::equal::{drop_equal, is_same};
 use super::laid::{Lies, moved};
 use super::paths::Paths;
@@ -12,7 +13,7 @@ use crate::error::{Error, Kind, Result};
 use crate::formats::{Holds, Lasting, Notes, Settle, Watch};
 use crate::pool::lock;
 use crate::source::{ReadAt, Stamp};
-use crate::tree::{Attr, Changes, Kind as NodeKind, Merged, Node, Renumbered, Tree, find_path, path_display};
+use crate::tree::{Attr, Changes, Kind as NodeKind, Merged, Node, Renumbered, Time, Tree, find_path, path_display};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -31,6 +32,17 @@ pub struct Next {
     pub fresh: HashMap<Node, u64>,
     pub belongs: super::Belongs,
     pub is_committing: bool,
+}
+
+/// Contents that are to have names, by the paths that they have in the mount.
+pub type Wanted = BTreeMap<(Option<Vec<u8>>, Node), Spot>;
+
+/// Contents that are to be written.
+pub struct Laying {
+    pub node: Node,
+    pub path: Option<Vec<u8>>,
+    pub mtime: Time,
+    pub size: u64,
 }
 
 /// A file whose contents are to be written.
@@ -155,18 +167,11 @@ impl Overlay {
         self.has_room(&written)?;
         let mut spots: HashMap<Node, Spot> = HashMap::new();
         let mut fresh = HashMap::new();
-        let mut wanted: BTreeMap<(Option<Vec<u8>>, Node), Spot> = BTreeMap::new();
-        for (number, file) in written.into_iter().enumerate() {
-            if watch.is_cancelled() {
-                return Err(Error::new(Kind::Interrupted, "interrupted"));
-            }
-            let mtime = (file.attr.mtime.secs, file.attr.mtime.nanos);
-            let out = self.dir.create(number as u64)?;
-            copy(&*merged.open(file.node)?, &out, file.attr.size, watch)?;
-            let (size, mtime) = self.dir.seal(&out, mtime)?;
-            fresh.insert(file.node, number as u64);
-            wanted.insert((file.path, file.node), Spot::Clear { path: Vec::new(), size, mtime });
-        }
+        let mut wanted = Wanted::new();
+        let of =
+            |file: Fresh| Laying { node: file.node, path: file.path, mtime: file.attr.mtime, size: file.attr.size };
+        let contents = |file: &Laying| merged.open(file.node);
+        self.lay(written.into_iter().map(of).collect(), &contents, (&mut fresh, &mut wanted), watch)?;
         for (node, (path, spot)) in kept {
             match spot {
                 Spot::Base { .. } => drop(spots.insert(node, spot)),
@@ -182,13 +187,34 @@ impl Overlay {
         Ok(Next { changes, spots, fresh, belongs: self.belongs.clone(), is_committing: false })
     }
 
-    /// Gives contents the names under which they lie.
-    pub(super) fn give_names(
+    /// Writes contents below `new`, with those that they have.
+    pub(super) fn lay(
         &self,
-        now: &Now,
-        wanted: BTreeMap<(Option<Vec<u8>>, Node), Spot>,
-        spots: &mut HashMap<Node, Spot>,
-    ) {
+        files: Vec<Laying>,
+        contents: &dyn Fn(&Laying) -> Result<Arc<dyn ReadAt>>,
+        (fresh, wanted): (&mut HashMap<Node, u64>, &mut Wanted),
+        watch: &dyn Watch,
+    ) -> Result<()> {
+        for (batch, files) in files.chunks(BATCH).enumerate() {
+            let mut open = Vec::new();
+            for (file, number) in files.iter().zip((batch * BATCH) as u64..) {
+                if watch.is_cancelled() {
+                    return Err(Error::new(Kind::Interrupted, "interrupted"));
+                }
+                let out = self.dir.create(number)?;
+                copy(&*contents(file)?, &out, file.size, watch)?;
+                open.push((out, (file.mtime.secs, file.mtime.nanos)));
+                fresh.insert(file.node, number);
+            }
+            for (file, (size, mtime)) in files.iter().zip(self.dir.seal_all(&open)?) {
+                wanted.insert((file.path.clone(), file.node), Spot::Clear { path: Vec::new(), size, mtime });
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives contents the names under which they lie.
+    pub(super) fn give_names(&self, now: &Now, wanted: Wanted, spots: &mut HashMap<Node, Spot>) {
         let ours = now
             .spots
             .values()

@@ -40,10 +40,11 @@ pub fn status(dir: &Path, base: Option<&Path>, how: &How) -> Result<Status> {
         *counts.entry(change.what).or_insert(0) += 1;
     }
     let base = base_of(base, &state);
-    let fits = open_as(&base, how)
-        .and_then(|volume| belongs(&base, &*volume.tree, how))
-        .map(|now| now.print == state.belongs.print);
     let journal = if has_journal(&place) { super::journal_len(&place) } else { 0 };
+    // Without changes it fits whatever it is opened with.
+    let fits_all = counts.is_empty() && journal == 0 && state.is_empty()?;
+    let fits = open_as(&base, how).and_then(|volume| belongs(&base, &*volume.tree, how));
+    let fits = fits.map(|now| fits_all || now.print == state.belongs.print);
     let (missing, altered, unknown) = (Vec::new(), Vec::new(), Vec::new());
     let is_committing = state.is_committing;
     let mut status = Status { base, fits, held, counts, bytes: 0, journal, missing, altered, unknown, is_committing };
