@@ -27,6 +27,7 @@ use crate::formats::Watch;
 use crate::key::Keys;
 use crate::mount::session::{Entry, Register};
 use crate::mount::{self, Mounted, place};
+use crate::open::overlay::{self, Overlaying};
 use crate::open::{Claim, How};
 use crate::pool::lock;
 use crate::tree::Totals;
@@ -288,7 +289,7 @@ fn serve(plan: &Mounting, how: &How, ready: impl FnOnce(&Ready, &Mounting) -> Re
     // Signals wait from here on, so that none can end the process while the mount is there.
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(|e| Error::io(e, "cannot handle signals"))?;
     let lifeline = lifeline()?;
-    let (mounted, entry, facts) = match bring_up(plan, how) {
+    let (mounted, entry, facts, temporary) = match bring_up(plan, how) {
         Ok(up) => up,
         Err(e) => {
             plan.undo();
@@ -306,18 +307,26 @@ fn serve(plan: &Mounting, how: &How, ready: impl FnOnce(&Ready, &Mounting) -> Re
     let stored = mounted.sync().and_then(|()| mounted.settle());
     drop(mounted);
     drop(entry);
+    drop(temporary);
     plan.undo();
     log::info!("{} is unmounted", plan.mountpoint.display());
     told.and(served).and(stored)
 }
 
-fn bring_up(plan: &Mounting, how: &How) -> Result<(Mounted, Entry, Ready)> {
+fn bring_up(plan: &Mounting, how: &How) -> Result<(Mounted, Entry, Ready, Option<Temporary>)> {
+    let temporary = match plan.options.overlay {
+        Some(Overlaying::Tmp) => Some(Temporary(overlay::temporary()?)),
+        _ => None,
+    };
     let mut volume = match plan.options.read_only {
         true if plan.options.follow => crate::open::follow(&plan.source, how.cache.clone())?,
         true => crate::open::open_as(&plan.source, how)?,
-        false => open_to_write(plan, how)?,
+        false => open_to_write(plan, how, temporary.as_ref())?,
     };
-    let notes = std::mem::take(&mut volume.notes);
+    let mut notes = std::mem::take(&mut volume.notes);
+    if let Some(Temporary(dir)) = &temporary {
+        notes.push(format!("changes are in {} until it is unmounted, and are gone then", dir.display()));
+    }
     notes.iter().for_each(|note| log::info!("{}: {note}", plan.source.display()));
     let Totals { nodes, bytes, .. } = volume.tree.totals()?;
     volume.tree.list(volume.tree.root(), None, &mut |_, _, _| ControlFlow::Break(()))?;
@@ -326,17 +335,47 @@ fn bring_up(plan: &Mounting, how: &How) -> Result<(Mounted, Entry, Ready)> {
     let entry = Register::of_user().enter(&plan.source, &plan.mountpoint, format, &mode)?;
     let mounted = mount::mount(volume, &plan.mountpoint, &plan.options)?;
     log::info!("{} is mounted on {}", plan.source.display(), plan.mountpoint.display());
-    Ok((mounted, entry, Ready { format: format.to_owned(), mode, bytes, nodes, notes }))
+    Ok((mounted, entry, Ready { format: format.to_owned(), mode, bytes, nodes, notes }, temporary))
 }
 
-fn open_to_write(plan: &Mounting, how: &How) -> Result<crate::formats::Volume> {
+/// A directory that goes with the mount.
+struct Temporary(PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if let Err(e) = std::fs::remove_dir_all(&self.0) {
+            log::warn!("{} is left: {e}", self.0.display());
+        }
+    }
+}
+
+fn open_to_write(plan: &Mounting, how: &How, temporary: Option<&Temporary>) -> Result<crate::formats::Volume> {
     let options = &plan.options;
     let claim = Claim { mountpoint: Some(plan.mountpoint.clone()), break_lock: options.break_lock };
+    let dir = match &options.overlay {
+        Some(Overlaying::Dir(dir)) => Some(dir),
+        _ => temporary.map(|temporary| &temporary.0),
+    };
+    if let Some(dir) = dir {
+        return patiently(&plan.source, || overlay::open_overlaid(&plan.source, dir, how, &claim));
+    }
     locking(&plan.source, || crate::open::open_claimed(&plan.source, how, &claim, options.upkeep, options.read_write))
 }
 
 /// How long a process that is not there any more may still have a lock.
 const DYING: Duration = Duration::from_secs(1);
+
+/// Opens what somebody may still hold who is just ending.
+fn patiently<T>(source: &Path, open: impl Fn() -> Result<T>) -> Result<T> {
+    let (register, began) = (Register::of_user(), Instant::now());
+    loop {
+        match open() {
+            Err(e) if e.kind() == Kind::Locked && (began.elapsed() < DYING || register.is_ending(source)) => {}
+            opened => return opened,
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
 
 /// Opens a container with its lock. Somebody who has it mounted is named; somebody who is just ending is waited for.
 pub(super) fn locking<T>(source: &Path, open: impl Fn() -> Result<T>) -> Result<T> {
@@ -425,6 +464,7 @@ pub fn mount_for(
     words.extend(given.option.iter().flat_map(|o| ["-o".into(), o.into()]));
     words.extend(given.read_only.then(|| "--ro".into()));
     words.extend(given.reading.options().iter().flat_map(|o| ["-o".into(), o.into()]));
+    words.extend(given.overlay.iter().flat_map(|dir| ["--overlay".into(), dir.into()]));
     words.extend(given.break_lock.then(|| "--break-lock".into()));
     words.extend(["--".into(), source.into(), mountpoint.into()]);
     let mut command = Command::new(program);

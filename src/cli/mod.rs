@@ -8,7 +8,7 @@
 //!  pack      pack, unpack            append  pack --append, --update
 //!  writing   the formats that are written, convert, index         find  find
 //!  inspect   ls, cat, info, check    examine what info and check find out
-//!  history   log, snapshot, restore, compact
+//!  history   log, snapshot, restore, compact                       overlay overlay
 //!  create    create                  recover recover
 //!  ask       passwords
 //!  generate  manual, completions                         logging  stderr, syslog, a file
@@ -29,6 +29,7 @@ mod history;
 mod inspect;
 mod logging;
 mod output;
+mod overlay;
 mod pack;
 mod plan;
 mod progress;
@@ -92,6 +93,7 @@ fn perform(cli: &Cli) -> Result<u8> {
         Verb::Restore(given) => history::restore(given),
         Verb::Compact(given) => history::compact(given, common),
         Verb::Run(given) => run::run(given),
+        Verb::Overlay(given) => overlay::overlay(given, common),
         Verb::Create(given) => create::create(given),
         Verb::Pack(given) => pack::pack(given, common),
         Verb::Convert(given) => writing::convert(given, common),

@@ -7,6 +7,7 @@ use crate::formats::{Reading, Unwatched, Watch, st};
 use crate::mount::session::absolute;
 use crate::mount::{self, Options};
 use crate::open::How;
+use crate::open::overlay::Overlaying;
 use crate::tree::Filter;
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -43,12 +44,15 @@ pub fn mounting(source: &Path, mountpoint: Option<&Path>, given: &args::MountOpt
     let source = existing(source)?;
     // The uppermost name in `mount`, `df` and `findmnt`.
     options.fsname.get_or_insert_with(|| source.clone().into_os_string());
+    if let Some(Overlaying::Dir(dir)) = &mut options.overlay {
+        *dir = absolute(dir);
+    }
     let (mountpoint, made) = match mountpoint {
         Some(place) => (checked(place, has_option(given, "nonempty"))?, made),
         None => (made_for(&source)?, true),
     };
     let plan = Mounting { source, mountpoint, options, made };
-    match apart(&plan.source, &plan.mountpoint) {
+    match apart(&plan.source, &plan.mountpoint).and_then(|()| overlay_apart(&plan)) {
         Ok(()) => Ok(plan),
         Err(e) => {
             plan.undo();
@@ -66,6 +70,9 @@ pub fn mount_options(given: &args::MountOptions) -> Result<Options> {
     if given.break_lock {
         list.push("break-lock");
     }
+    let overlay =
+        given.overlay.as_ref().map(|dir| format!("overlay={}", dir.replace('\\', "\\\\").replace(',', "\\,")));
+    list.extend(overlay.as_deref());
     let reading = given.reading.options();
     list.extend(reading.iter().map(String::as_str));
     Options::parse(&list)
@@ -167,6 +174,23 @@ fn apart(source: &Path, mountpoint: &Path) -> Result<()> {
         return Ok(());
     };
     Err(Error::new(Kind::BadMountPoint, what).hint("a mount point elsewhere"))
+}
+
+/// An overlay that is in its own mount would wait for itself, and one in its own source would change that.
+fn overlay_apart(plan: &Mounting) -> Result<()> {
+    let Some(Overlaying::Dir(dir)) = &plan.options.overlay else { return Ok(()) };
+    let parts = crate::open::parts(&plan.source).unwrap_or_else(|| vec![plan.source.clone()]);
+    let (place, shown) = (&plan.mountpoint, dir.display());
+    let what = if dir.starts_with(place) {
+        format!("the overlay {shown} is inside the mount point {}", place.display())
+    } else if place.starts_with(dir) {
+        format!("the mount point {} is inside the overlay {shown}", place.display())
+    } else if let Some(part) = parts.iter().find(|part| dir.starts_with(part) || part.starts_with(dir)) {
+        format!("the overlay {shown} and the source {} are inside each other", part.display())
+    } else {
+        return Ok(());
+    };
+    Err(Error::new(Kind::BadMountPoint, what).hint("another directory for the changes"))
 }
 
 /// `SOURCE:PATH`. A colon may be part of the name of the source: the first split whose left side exists counts.

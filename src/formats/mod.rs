@@ -12,6 +12,7 @@ pub mod iso9660;
 pub mod journal;
 mod links;
 mod names;
+pub mod overlay;
 mod parts;
 pub mod rar;
 mod rebuild;
@@ -28,6 +29,7 @@ pub use cbc::{CIPHER_BLOCK, Cbc, Chained};
 pub use chain::Chain;
 pub use compressed::inside;
 pub use entries::{Found, Holds, as_text, collect};
+pub use journal::record::{Id, decode as decode_changes, encode as encode_changes};
 pub use links::target_in;
 pub use names::{Names, Undeclared, charset_called};
 pub use parts::Parts;
@@ -40,7 +42,7 @@ use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
 use crate::key::{Keys, NoKeys, Secret};
 use crate::source::{Held, ReadAt, Stamp, Store};
-use crate::tree::{Changes, Difference, Merged, Owner, Renumbered, Time, Tree};
+use crate::tree::{Changes, Difference, Merged, Node, Owner, Renumbered, Time, Tree};
 use std::collections::BTreeMap;
 use std::io::{Seek, Write};
 use std::path::PathBuf;
@@ -424,6 +426,12 @@ pub trait Settle: Send + Sync {
     /// As [`Writer::holds`].
     fn holds(&self) -> &'static Holds;
 
+    /// How inodes are found again, where their numbers are others each time it is opened. Then they stay what they are when
+    /// changes are brought in.
+    fn lasting(&self) -> Option<&dyn Lasting> {
+        None
+    }
+
     /// The file that changes go to, when that is no longer the one that was opened.
     fn refuge(&self) -> Option<PathBuf> {
         None
@@ -431,6 +439,15 @@ pub trait Settle: Send + Sync {
 
     /// Bytes that are free on the medium.
     fn free(&self) -> Result<u64>;
+}
+
+/// Inodes whose numbers do not last longer than it is open: they are found again by a path.
+pub trait Lasting: Send + Sync {
+    /// The paths of those among these inodes whose numbers do not last.
+    fn paths(&self, nodes: &[Node]) -> Result<Vec<(u64, Vec<u8>)>>;
+
+    /// The inode of a path.
+    fn find(&self, path: &[u8]) -> Result<Node>;
 }
 
 /// What is noted of an archive that becomes another one, so that after a crash it can be made one of the two.

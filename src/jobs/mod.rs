@@ -1,4 +1,5 @@
 //! Floor 4: one piece of work on a tree, from beginning to end, told to a [`Watch`](crate::formats::Watch).
 
+pub mod overlay;
 pub mod unpack;
 pub mod update;

@@ -5,6 +5,7 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::formats::Upkeep;
+use crate::open::overlay::Overlaying;
 use crate::open::{Indexing, Wishes};
 use crate::vfs::{Commit, Policy};
 use std::ffi::OsString;
@@ -29,6 +30,8 @@ pub struct Options {
     pub read_write: bool,
     /// Show what others commit to a container that is mounted read-only.
     pub follow: bool,
+    /// Where changes go, and the source stays as it is. As `cachesize`, for whoever opens it.
+    pub overlay: Option<Overlaying>,
     /// Write to a container that a process of another machine seems to write to. Not used below, as `cachesize`.
     pub break_lock: bool,
     /// Longest time that a change waits for its commit.
@@ -73,6 +76,7 @@ impl Default for Options {
             read_only: false,
             read_write: false,
             follow: false,
+            overlay: None,
             break_lock: false,
             commit: None,
             upkeep: Upkeep::default(),
@@ -133,6 +137,9 @@ const FLAGS: &[(&str, SetFlag)] = &[
     ("nocache", |o| o.archive.cache_max = Some(0)),
 ];
 
+/// Changes lie in clear in an overlay when nothing was changed for so long.
+const OVERLAY_SETTLES: Duration = Duration::from_secs(5);
+
 /// How deep archives are shown as folders when nobody says how deep.
 const DEPTH: u32 = 8;
 
@@ -152,6 +159,7 @@ const VALUES: &[(&str, SetValue)] = &[
     ("cache-max", |o, v| size(v).map(|n| o.archive.cache_max = Some(n))),
     ("backup", |o, v| number(v, 10).map(|n| o.archive.backups = n)),
     ("password-file", |o, v| text(v).map(|v| o.password_files.push(v.into()))),
+    ("overlay", |o, v| text(v).map(|v| o.overlay = Some(overlaying(v)))),
     ("commit", |o, v| seconds(v).map(|t| o.commit = Some(t))),
     ("slack", |o, v| size(v).map(|n| o.upkeep.slack = n)),
     ("keep-last", |o, v| number(v, 10).map(|n| o.upkeep.last = n)),
@@ -217,6 +225,9 @@ impl Options {
         if options.follow && !options.read_only {
             return Err(usage("follow is for a read-only mount").hint("leave rw away"));
         }
+        if options.overlay.is_some() && options.read_only {
+            return Err(usage("an overlay takes changes, and ro forbids them").hint("leave ro, or overlay= away"));
+        }
         Ok(options)
     }
 
@@ -253,7 +264,9 @@ impl Options {
     /// When changes are committed that nobody asked to be.
     pub fn when_to_commit(&self) -> Commit {
         let default = Commit::default();
-        Commit { after: self.commit.unwrap_or(default.after), ..default }
+        // Whoever looks into the directory wants to see what was saved just now.
+        let settle = if self.overlay.is_some() { OVERLAY_SETTLES } else { default.settle };
+        Commit { after: self.commit.unwrap_or(default.after), settle, ..default }
     }
 
     fn ignores_case(&self) -> bool {
@@ -320,6 +333,10 @@ fn indexing(text: &str) -> Indexing {
         "none" => Indexing::Nowhere,
         dir => Indexing::Dir(dir.into()),
     }
+}
+
+fn overlaying(text: String) -> Overlaying {
+    if text == "tmp" { Overlaying::Tmp } else { Overlaying::Dir(text.into()) }
 }
 
 fn case(text: &str) -> Result<Case> {
@@ -403,6 +420,17 @@ mod tests {
         assert!(parse("follow").unwrap().read_only);
         assert!(parse("rw,follow").unwrap().read_only);
         assert_eq!(parse("follow,rw").unwrap_err().kind(), Kind::Usage);
+    }
+
+    #[test]
+    fn an_overlay_takes_changes() {
+        assert_eq!(parse("overlay=tmp").unwrap().overlay, Some(Overlaying::Tmp));
+        let options = parse(r"rw,overlay=a\,b").unwrap();
+        assert_eq!(options.overlay, Some(Overlaying::Dir("a,b".into())));
+        assert_eq!(options.when_to_commit().settle.as_secs(), 5);
+        for bad in ["ro,overlay=x", "overlay=x,ro", "overlay=x,follow", "overlay", "overlay="] {
+            assert_eq!(parse(bad).unwrap_err().kind(), Kind::Usage, "{bad}");
+        }
     }
 
     #[test]

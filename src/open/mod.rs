@@ -4,11 +4,13 @@
 //!   FILE            the format that recognises it            DIR       the folder
 //!   FILE@STATE      an earlier state of a container          A+B+C     all of them over each other, the rightmost wins
 //!   any of these, with a depth      archives inside are folders too
+//!   any of these, with an overlay    takes changes in a directory: see `overlay`
 //! ```
 
 mod beside;
 mod follow;
 mod nested;
+pub mod overlay;
 pub mod process;
 mod record;
 mod sidecar;

@@ -32,19 +32,20 @@ impl Sidecar {
     fn there(&self) -> Option<&PathBuf> {
         self.places.iter().find(|place| place.symlink_metadata().is_ok())
     }
+}
 
-    fn create_at(place: &Path) -> std::io::Result<File> {
-        let dir = place.parent().unwrap_or(Path::new("/"));
-        if let Err(e) = std::fs::remove_file(place)
-            && e.kind() != ErrorKind::NotFound
-        {
-            return Err(e);
-        }
-        // Nobody else's business, whoever may read the archive.
-        let file = File::options().read(true).write(true).create_new(true).mode(0o600).open(place)?;
-        File::open(dir)?.sync_all()?;
-        Ok(file)
+/// A new empty file for a journal, in place of what is there.
+pub(super) fn create_at(place: &Path) -> std::io::Result<File> {
+    let dir = place.parent().unwrap_or(Path::new("/"));
+    if let Err(e) = std::fs::remove_file(place)
+        && e.kind() != ErrorKind::NotFound
+    {
+        return Err(e);
     }
+    // Nobody else's business, whoever may read the archive.
+    let file = File::options().read(true).write(true).create_new(true).mode(0o600).open(place)?;
+    File::open(dir)?.sync_all()?;
+    Ok(file)
 }
 
 impl Journals for Sidecar {
@@ -61,7 +62,7 @@ impl Journals for Sidecar {
                 let dir = place.parent().unwrap_or(Path::new("/"));
                 let _ = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
             }
-            match Self::create_at(place) {
+            match create_at(place) {
                 Ok(file) => return Ok(Arc::new(FileSource::new(file))),
                 Err(e) if e.kind() == ErrorKind::StorageFull => return Err(Error::io(e, "cannot make the journal")),
                 Err(e) => failed = failed.or(Some((e, place))),

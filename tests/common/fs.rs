@@ -372,7 +372,7 @@ impl Fs for Plain {
 // ---- a real directory -------------------------------------------------------------------------------------------------
 
 pub struct Real {
-    root: tempfile::TempDir,
+    pub root: tempfile::TempDir,
     held: BTreeMap<usize, File>,
 }
 

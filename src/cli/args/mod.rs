@@ -1,8 +1,10 @@
 //! The command line as clap sees it. Nothing is done here; `plan` makes plain options of it.
 
+mod overlay;
 mod reading;
 mod writing;
 
+pub use overlay::{Of, Overlay, OverlayVerb};
 pub use reading::{Opening, Passwords, Reading};
 pub use writing::{Convert, Find, Format, Index, Kind, Method, Writing};
 
@@ -85,6 +87,8 @@ pub enum Verb {
     List(List),
     /// Mount, run a command in it, and unmount when its last process is gone
     Run(Run),
+    /// Look at, throw away, take along, or bring in the changes that an overlay has
+    Overlay(Overlay),
     /// Make an empty .st container, to be mounted and written to
     Create(Create),
     /// Pack folders into an archive: .st, .zip, .7z, .tar, .tar.gz ...
@@ -128,6 +132,7 @@ pub enum Verb {
     stmount -r Downloads /mnt/all         a folder, with the archives in it as folders\n  \
     stmount base.zip+patch.7z /mnt/game   both as one, the rightmost wins\n  \
     stmount --password-file key a.zip     else the password is asked for\n  \
+    stmount -o overlay=saves game.iso     takes changes, which go to the folder saves\n  \
     stmount -o follow backup.st /mnt/now  read what another process writes, commit by commit\n  \
     stmount -f -d game.st /mnt/game       stay in the foreground and tell everything\n\n\
     The command returns when the mount can be read. The daemon logs to syslog, or to --log-file.")]
@@ -177,6 +182,9 @@ recursive=DEPTH, encoding=CHARSET, strict, max-entries=N, index=WHERE, password-
 force: mount an archive though a password is missing or wrong, or its list is damaged; what cannot be read is an error of
 the one file
 
+overlay=DIR, overlay=tmp: changes go to this directory, where they lie in clear, and the source stays as it is, whatever it is;
+tmp is a directory that goes with the mount; see stmount overlay
+
 commit=SECONDS: how long a change waits at most before it is stored; 5 without it
 
 slack=SIZE: so many bytes that nothing needs any more may lie in a container, or as many as are needed when that is
@@ -203,6 +211,9 @@ pub struct MountOptions {
     /// Mount read-only
     #[arg(long = "ro", visible_alias = "read-only")]
     pub read_only: bool,
+    /// Let changes go to this directory, and leave the source as it is; tmp: away at the unmount
+    #[arg(long, value_name = "DIR|tmp", value_hint = ValueHint::DirPath)]
+    pub overlay: Option<String>,
     /// Take a container over whose lock record (SOURCE.lock) names a writer on another machine that is gone
     #[arg(long)]
     pub break_lock: bool,
@@ -355,7 +366,8 @@ pub struct List {
 #[command(after_help = "EXAMPLES\n  \
     stmount run game.st -- ./start.sh --fullscreen\n  \
     stmount run game.st                   a shell in it\n  \
-    stmount run game.st /mnt/game -- ./start.sh\n\n\
+    stmount run game.st /mnt/game -- ./start.sh\n  \
+    stmount run --overlay saves game.zip -- ./start.sh     what it saves is in saves/files\n\n\
     The exit code is that of the command, or 128+N when the signal N ended it. SIGINT, SIGTERM and SIGHUP are passed on.")]
 pub struct Run {
     /// What to mount

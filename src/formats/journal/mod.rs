@@ -21,7 +21,7 @@
 mod file;
 mod layout;
 mod meter;
-mod record;
+pub mod record;
 
 use super::{Give, Holds, Notes, Settle, Settled, Undo, Undone, Watch, Writer};
 use crate::error::{Error, Kind, Result};
@@ -30,9 +30,11 @@ use crate::pool::lock;
 use crate::source::{ReadAt, Stamp, Store};
 use crate::tree::{Changes, Difference, Draft, Inode, Kind as NodeKind, Merged, Node, Renumbered, Tree, differences};
 use file::Journal;
+pub use layout::HEADER_LEN;
 use meter::Meter;
 use record::Id;
-use std::collections::{BTreeMap, HashSet};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -162,6 +164,12 @@ fn unsettled(changes: &Changes) -> Settled {
     }
 }
 
+/// What takes files away that have no name.
+fn without_nameless(changes: &Changes) -> Changes {
+    let nameless = changes.nodes.iter().filter(|(_, inode)| inode.as_ref().is_some_and(is_nameless));
+    Changes { nodes: nameless.map(|(node, _)| (*node, None)).collect(), ..Changes::default() }
+}
+
 /// Files that somebody has open and that have no name: they go on, with what they have in the archive and the journal of
 /// before.
 fn nameless(merged: &Merged, changes: &Changes) -> Result<Changes> {
@@ -180,34 +188,57 @@ fn nameless(merged: &Merged, changes: &Changes) -> Result<Changes> {
 }
 
 /// Makes sure that what a journal says is a tree: somebody else may have written it.
-fn sound(tree: &dyn Tree) -> Result<()> {
+fn sound(merged: &Merged) -> Result<()> {
     let wrong = |what: &str| Error::new(Kind::Damaged, format!("the journal cannot be right: {what}"));
+    let changes = merged.changes();
+    let (mut named, mut moves) = (HashSet::new(), false);
+    for (node, kind) in changes.names.values().flat_map(BTreeMap::values).flatten() {
+        if merged.attr(*node)?.kind != *kind {
+            return Err(wrong("a name leads to something else than it says"));
+        }
+        if *kind == NodeKind::Symlink {
+            merged.target(*node)?;
+        }
+        if *kind == NodeKind::Directory && !named.insert(*node) {
+            return Err(wrong(TWICE));
+        }
+        // One that was there before has a name there, and it may be in itself now.
+        moves |= *kind == NodeKind::Directory && !changes.is_new(*node);
+    }
+    if moves { walk(merged).and_then(|once| if once { Ok(()) } else { Err(wrong(TWICE)) }) } else { Ok(()) }
+}
+
+const TWICE: &str = "a directory has two names";
+
+/// Whether each directory is met once.
+fn walk(tree: &dyn Tree) -> Result<bool> {
     let (mut todo, mut seen) = (vec![tree.root()], HashSet::from([tree.root()]));
     while let Some(dir) = todo.pop() {
-        let mut names = Vec::new();
+        let mut once = true;
         tree.list(dir, None, &mut |_, node, kind| {
-            names.push((node, kind));
-            ControlFlow::Continue(())
+            if kind == NodeKind::Directory {
+                once &= seen.insert(node);
+                todo.push(node);
+            }
+            if once { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
-        for (node, kind) in names {
-            if tree.attr(node)?.kind != kind {
-                return Err(wrong("a name leads to something else than it says"));
-            }
-            match kind {
-                NodeKind::Directory if !seen.insert(node) => return Err(wrong("a directory has two names")),
-                NodeKind::Directory => todo.push(node),
-                NodeKind::Symlink => drop(tree.target(node)?),
-                _ => {}
-            }
+        if !once {
+            return Ok(false);
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// The changes of a batch. Inodes that are new have numbers from `origin` on.
-fn replay(batch: &file::Read, origin: u64) -> Result<Changes> {
+fn replay(batch: &file::Read, origin: u64, archive: &dyn Settle) -> Result<Changes> {
+    let mut found = HashMap::new();
+    if let Some(lasting) = archive.lasting() {
+        for (number, path) in record::paths_of(&batch.record)? {
+            found.insert(number, lasting.find(&path)?);
+        }
+    }
     let node = |id| match id {
-        Id::Base(number) => Node(number),
+        Id::Base(number) => found.get(&number).copied().unwrap_or(Node(number)),
         Id::New(number) => Node(number.saturating_add(origin)),
     };
     let changes = record::decode(&batch.record, &batch.contents, node)?;
@@ -233,16 +264,18 @@ impl Journaled {
             Some(store) if is_needed(&*store, &*archive)? => {
                 let (opened, batches) = Journal::open(store, password.as_ref())?;
                 for batch in batches {
-                    let changes = replay(&batch, first_new)?;
+                    let changes = replay(&batch, first_new, &*archive)?;
                     // Inodes of an archive of before are no numbers to go on from.
-                    let new = changes.nodes.keys().filter(|node| node.0 < FORMER);
+                    let new = changes.nodes.keys().filter(|node| node.0 < first_new + FORMER);
                     next = new.map(|node| node.0 + 1).fold(next, u64::max);
                     replayed.batches += 1;
                     replayed.entries += changes.entries();
                     replayed.bytes += changes.touched();
                     merged.absorb(changes);
                 }
-                sound(&*merged)?;
+                // Nobody has such a file open any more, and what it had before may be in no place.
+                merged.absorb(without_nameless(&merged.changes()));
+                sound(&merged)?;
                 Some(opened)
             }
             Some(_) => {
@@ -297,10 +330,15 @@ impl Journaled {
         // The archive may need the room that was promised to what comes next.
         journal.store().set_len(journal.len())?;
         self.reserved.store(journal.len(), Relaxed);
+        // What they have must be open before its place may be another's.
+        let nameless = nameless(&merged, &changes)?;
         let tree = self.meter.during(watch, |watch| work(&merged, &archive, journal, watch))?;
-        let archive = Arc::new(Renumbered::aligned(&*merged, tree)?);
+        let archive = Arc::new(match self.archive.lasting() {
+            Some(_) => Renumbered::as_is(tree),
+            None => Renumbered::aligned(&*merged, tree)?,
+        });
         state.archive = archive.clone();
-        state.merged = Arc::new(Merged::new(archive, nameless(&merged, &changes)?));
+        state.merged = Arc::new(Merged::new(archive, nameless));
         *lock(&self.unsettled) = Settled::default();
         self.clear(state);
         Ok(())
@@ -361,18 +399,27 @@ impl Writer for Journaled {
     fn commit(&self, changes: &Changes) -> Result<Arc<dyn Tree>> {
         let mut state = lock(&self.state);
         let (archive, origin) = (state.archive.clone(), self.origin);
-        let id = |node: Node| match archive.number_below(node) {
+        let number = |node: Node| match archive.number_below(node) {
             Some(number) => Id::Base(number.0),
             None => Id::New(node.0.checked_sub(origin).unwrap_or(node.0 + FORMER)),
         };
-        let (record, contents) = record::encode(changes, id);
+        let back = RefCell::new(HashMap::new());
+        let id = |node: Node| {
+            let id = number(node);
+            back.borrow_mut().insert(id, node);
+            id
+        };
+        let (mut record, contents) = record::encode(changes, id);
+        if let Some(lasting) = self.archive.lasting() {
+            let named: BTreeSet<Node> = record::named(changes).filter_map(|node| archive.number_below(node)).collect();
+            record::add_paths(&mut record, &lasting.paths(&Vec::from_iter(named))?);
+        }
         let journal = self.journal(&mut state)?;
         let stored = journal.append(&record, &contents)?;
         self.end.store(journal.len(), Relaxed);
-        let node = |id| match id {
-            Id::Base(number) => archive.number_above(Node(number)),
-            Id::New(number) => Node(number.checked_sub(FORMER).unwrap_or(number + origin)),
-        };
+        // No number says by itself whose it is: one that a journal of before gave may be that of a former inode.
+        let back = back.into_inner();
+        let node = |id| back.get(&id).copied().expect("each was encoded just now");
         state.merged.absorb(record::decode(&record, &stored, node)?);
         self.sequence.fetch_add(1, Relaxed);
         *lock(&self.unsettled) = unsettled(&state.merged.changes());

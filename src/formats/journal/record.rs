@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// An inode: one of the archive, by its number there, or one that is new.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Id {
     Base(u64),
     New(u64),
@@ -100,6 +100,27 @@ pub fn decode(bytes: &[u8], source: &Arc<dyn ReadAt>, node: impl Fn(Id) -> Node)
         changes.names.insert(node(dir), to);
     }
     Ok(changes)
+}
+
+/// The paths of inodes of the archive, by their numbers in a record: behind it, where numbers do not last.
+pub type Paths = Vec<(u64, Vec<u8>)>;
+
+/// Puts paths behind a record.
+pub fn add_paths(record: &mut Vec<u8>, paths: &Paths) {
+    record.extend(postcard::to_stdvec(paths).expect("paths are plain data"));
+}
+
+/// The paths behind a record, if there are any.
+pub fn paths_of(bytes: &[u8]) -> Result<Paths> {
+    let unreadable = |e| damaged("its record cannot be read").caused_by(e);
+    let (_, rest) = postcard::take_from_bytes::<Record>(bytes).map_err(unreadable)?;
+    if rest.is_empty() { Ok(Vec::new()) } else { postcard::from_bytes(rest).map_err(unreadable) }
+}
+
+/// The inodes that a record names.
+pub fn named(changes: &Changes) -> impl Iterator<Item = Node> {
+    let leads = changes.names.values().flat_map(|names| names.values().flatten().map(|(node, _)| *node));
+    changes.nodes.keys().chain(changes.names.keys()).copied().chain(leads)
 }
 
 fn damaged(what: &str) -> Error {
