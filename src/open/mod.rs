@@ -306,7 +306,7 @@ fn note_of_journal(path: &Path, how: &How) -> Option<String> {
 fn open_journaled(path: &Path, how: &How, claim: &Claim) -> Result<Volume> {
     let only_read = |why: &str| {
         Error::new(Kind::ReadOnly, format!("{}: {why}", path.display()))
-            .hint("without -o rw it is mounted to be read; stmount convert makes a .st of it, which takes changes")
+            .hint("-o overlay=DIR takes changes and keeps them beside it; stmount convert makes a .st or a 7z of it")
     };
     if how.depth > 0 || !path.is_file() {
         return Err(only_read("only a single archive takes changes"));
@@ -320,8 +320,7 @@ fn open_journaled(path: &Path, how: &How, claim: &Claim) -> Result<Volume> {
         log::info!("{}: what an attempt to write it has left is taken away", path.display());
         undo.apply(&*held)?;
     }
-    let settling =
-        formats::open_to_settle(access)?.ok_or_else(|| only_read("its format, or this archive, can only be read"))?;
+    let settling = formats::open_to_settle(access)?.ok_or_else(|| only_read(why_not(path)))?;
     let formats::Settling { volume, settle, first_new, password } = settling;
     let (writer, replayed) = Journaled::new(volume.tree, first_new, settle, Box::new(journals), password)?;
     let mut notes = volume.notes;
@@ -340,6 +339,16 @@ pub fn is_container(path: &Path) -> bool {
     let name = path.display().to_string();
     let format = || formats::recognise(&FileSource::open(path)?, &name);
     path.is_file() && with_state(path).is_none() && !matches!(format(), Ok(found) if found != Some("st"))
+}
+
+/// Why an archive takes no changes.
+fn why_not(path: &Path) -> &'static str {
+    let found = FileSource::open(path).and_then(|file| formats::recognise(&file, &path.display().to_string()));
+    match found {
+        Ok(Some("rar")) => "RAR is only read: nothing but the program of its maker is known to write it rightly",
+        Ok(Some("zip")) => "a zip in several files, or with which something is wrong, is only read",
+        _ => "its format is only read",
+    }
 }
 
 /// Parts `FILE@STATE`, when there is no file that is called so as a whole.

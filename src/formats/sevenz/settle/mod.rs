@@ -34,8 +34,8 @@ use encode::Encoder;
 use out::{Origin, Out};
 use std::sync::{Arc, Mutex};
 
-/// Level of compression where nobody says one.
-const LEVEL: u8 = 6;
+/// Level of compression where nobody says one: somebody waits for it.
+const LEVEL: u8 = 3;
 
 /// A 7z that takes changes.
 struct SevenZFile {
