@@ -314,6 +314,50 @@ fn a_tar_to_which_something_is_appended_is_the_old_one_or_the_new_one() {
     }
 }
 
+/// Who edits a file of a tar that somebody else has made finds all else as it was, byte by byte.
+#[test]
+fn of_a_tar_of_another_maker_only_what_was_edited_changes() {
+    let python =
+        "import sys, tarfile; t = tarfile.open(sys.argv[1], 'w', format=tarfile.GNU_FORMAT); t.add('.'); t.close()";
+    let makers: [&[&str]; 7] = [
+        &["tar", "--format=gnu", "-cf", "../a.tar", "."],
+        &["tar", "--format=posix", "--sort=name", "-cf", "../a.tar", "."],
+        &["tar", "--format=v7", "-cf", "../a.tar", "a", "b", "d"],
+        &["tar", "--format=ustar", "-b", "1", "-cf", "../a.tar", "d", "a", "b"],
+        &["bsdtar", "-cf", "../a.tar", "a", "b", "d"],
+        &["bsdtar", "--format=pax", "-cf", "../a.tar", "."],
+        &["python3", "-c", python, "../a.tar"],
+    ];
+    for maker in makers {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, path) = (dir.path().join("from"), dir.path().join("a.tar"));
+        std::fs::create_dir_all(from.join("d")).unwrap();
+        for (name, len) in [("a", 50_000), ("b", 10), ("d/c", 3000)] {
+            std::fs::write(from.join(name), vec![name.as_bytes()[0]; len]).unwrap();
+        }
+        std::os::unix::fs::symlink("a", from.join("d/link")).unwrap();
+        assert!(Command::new(maker[0]).args(&maker[1..]).current_dir(&from).status().unwrap().success());
+        let old = std::fs::read(&path).unwrap();
+        let mut ours_ = ours(&path);
+        let mut want = ours_.dump();
+        ours_.apply(&Op::Write(vec!["b"], 5, vec![7; 100])).unwrap();
+        ours_.vfs.settle().unwrap();
+        let content = [&[b'b'; 5][..], &[7; 100]].concat();
+        want.insert("/b".into(), common::fs::Seen { content, ..ours_.dump()["/b"].clone() });
+        drop(ours_);
+        let new = std::fs::read(&path).unwrap();
+        let zeros = old.iter().rev().take_while(|byte| **byte == 0).count();
+        let body = (old.len() - zeros).next_multiple_of(512);
+        assert!(new[..body] == old[..body] && new.len() > body, "{maker:?}: what was there is there");
+        agree(settled(&path), &want, &format!("{maker:?}"));
+        // Some have no entry for the root.
+        let (mut seen, _) = (unpacked(&path), want.remove(""));
+        seen.remove("");
+        agree(seen, &want, &format!("{maker:?}, unpacked by tar"));
+        witnesses(&path);
+    }
+}
+
 /// Each time that changes go into a zip it keeps what it was.
 #[test]
 fn a_zip_has_the_states_that_it_had() {
@@ -384,7 +428,7 @@ fn old_archives_are_kept_when_that_is_asked_for() {
 /// what they were made to.
 #[test]
 fn an_archive_that_was_replaced_is_not_written_over() {
-    for kind in ["zip", "tar", "tar.gz"] {
+    for kind in ["zip", "tar", "tar.gz", "7z"] {
         let dir = tempfile::tempdir().unwrap();
         let path = empty(dir.path(), kind);
         let mut ours_ = ours(&path);
