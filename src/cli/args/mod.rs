@@ -132,6 +132,7 @@ pub enum Verb {
     stmount -r Downloads /mnt/all         a folder, with the archives in it as folders\n  \
     stmount base.zip+patch.7z /mnt/game   both as one, the rightmost wins\n  \
     stmount --password-file key a.zip     else the password is asked for\n  \
+    stmount -o rw photos.zip /mnt/photos  a zip, 7z or tar that takes changes\n  \
     stmount -o overlay=saves game.iso     takes changes, which go to the folder saves\n  \
     stmount -o follow backup.st /mnt/now  read what another process writes, commit by commit\n  \
     stmount -f -d game.st /mnt/game       stay in the foreground and tell everything\n\n\
@@ -181,6 +182,11 @@ recursive=DEPTH, encoding=CHARSET, strict, max-entries=N, index=WHERE, password-
 
 force: mount an archive though a password is missing or wrong, or its list is damaged; what cannot be read is an error of
 the one file
+
+ro, rw: nothing can be written; a zip, a 7z or a tar takes changes, too, which a .st does anyway: they are durable in a journal
+beside it, and go into it at the unmount, when nothing is written for a minute, and by stmount commit
+
+backup, backup=N: an archive that is written anew is kept as it was, or the last N, as NAME.bak, NAME.bak2 ...
 
 overlay=DIR, overlay=tmp: changes go to this directory, where they lie in clear, and the source stays as it is, whatever it is;
 tmp is a directory that goes with the mount; see stmount overlay
