@@ -24,6 +24,18 @@
 //!   cache         hit -> a slice; miss -> one loader        knows: keys and bytes
 //!   source        pread                                     knows: a file
 //! ```
+//!
+//! A change is made in memory, committed all at once, and only then, perhaps, brought into an archive:
+//!
+//! ```text
+//!  kernel WRITE, RENAME ...
+//!   vfs/live      changes over what is committed            fsync, or five seconds, and they go to the Writer
+//!   formats/st    a log in the container itself             that is all
+//!   formats/journal   a journal beside the archive          at the unmount, when idle, by `stmount commit`, a Settle takes them:
+//!     formats/zip       behind the archive, or anew           zip::settle
+//!     formats/rebuild   anew, or at its end                   tar::settle, sevenz::settle
+//!     formats/overlay   as files in a directory               over any tree
+//! ```
 
 #![deny(unsafe_code)]
 
