@@ -45,6 +45,7 @@ use crate::source::{Held, ReadAt, Stamp, Store};
 use crate::tree::{Changes, Difference, Merged, Node, Owner, Renumbered, Time, Tree};
 use std::collections::BTreeMap;
 use std::io::{Seek, Write};
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -486,18 +487,18 @@ impl Undo {
 }
 
 /// An archive as it was, while it is written to.
-pub struct Undone<'a> {
-    pub archive: &'a dyn ReadAt,
-    pub undo: &'a Undo,
+pub struct Undone<A> {
+    pub archive: A,
+    pub undo: Undo,
 }
 
-impl ReadAt for Undone<'_> {
+impl<A: Deref<Target = dyn ReadAt + 'static> + Send + Sync> ReadAt for Undone<A> {
     fn len(&self) -> Result<u64> {
         Ok(self.undo.len)
     }
 
     fn read_at(&self, at: u64, into: &mut [u8]) -> Result<usize> {
-        let Undo { at: from, tail, len } = self.undo;
+        let Undo { at: from, tail, len } = &self.undo;
         let want = into.len().min(usize::try_from(len.saturating_sub(at)).unwrap_or(usize::MAX));
         let into = &mut into[..want];
         let front = want.min(usize::try_from(from.saturating_sub(at)).unwrap_or(usize::MAX));
@@ -507,6 +508,10 @@ impl ReadAt for Undone<'_> {
         into[front..front + from_tail].copy_from_slice(&tail[skip..skip + from_tail]);
         into[front + from_tail..].fill(0);
         Ok(want)
+    }
+
+    fn is_changed(&self) -> bool {
+        self.archive.is_changed()
     }
 }
 

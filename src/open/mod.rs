@@ -22,7 +22,9 @@ use crate::cache::{Below, Cache};
 use crate::error::{Error, Kind, Result, Within};
 pub use crate::formats::journal::Standing;
 use crate::formats::journal::{self, Journaled, Journals, Replayed};
-use crate::formats::{self, Access, Reading, Remembered, Unwatched, Upkeep, Volume, Volumes, Watch, Writer, folder};
+use crate::formats::{
+    self, Access, Reading, Remembered, Undone, Unwatched, Upkeep, Volume, Volumes, Watch, Writer, folder,
+};
 use crate::key::Keys;
 use crate::source::{FileSource, Held, ReadAt, Spill};
 use crate::tree::{Owner, Time, Union};
@@ -184,8 +186,9 @@ fn open_one(path: &Path, how: &How) -> Result<Volume> {
     if meta.is_dir() {
         return Ok(Volume::read_only(Arc::new(folder::Folder::open(path)?), "folder"));
     }
-    let mut volume = formats::open(access_as(path, how)?)?;
-    volume.notes.extend(note_of_journal(path, how));
+    let (access, note) = beside_journal(path, how, access_as(path, how)?);
+    let mut volume = formats::open(access)?;
+    volume.notes.extend(note);
     Ok(volume)
 }
 
@@ -267,7 +270,8 @@ pub fn open_to_change(path: &Path, how: &How) -> Result<Arc<dyn Writer>> {
 /// `Changed` when it belongs to another archive, or to another state of it.
 pub fn journal_of(path: &Path, how: &How) -> Result<Option<(PathBuf, journal::Standing)>> {
     let journals = Sidecar::of(path, how.caches.as_deref());
-    Ok(match journal::standing(&journals, &FileSource::open(path)?)? {
+    let archive: Arc<dyn ReadAt> = Arc::new(FileSource::open(path)?);
+    Ok(match journal::standing(&journals, &archive)? {
         journal::Standing::Clean => None,
         standing => Some((journals.path(), standing)),
     })
@@ -286,17 +290,25 @@ pub fn open_claimed(path: &Path, how: &How, claim: &Claim, upkeep: Upkeep, wante
     }
 }
 
-/// What is to be told of changes that are not in an archive.
-fn note_of_journal(path: &Path, how: &How) -> Option<String> {
-    match journal_of(path, how) {
-        Ok(found) => found.map(|(journal, _)| {
-            let journal = journal.display();
-            format!(
-                "{journal} has changes that are not in the archive: -o rw shows them, `stmount recover` brings them in"
-            )
-        }),
-        Err(e) => Some(e.to_string()),
-    }
+/// An archive as it was before somebody began to write to it, and what is to be told of changes that are not in it.
+fn beside_journal(path: &Path, how: &How, access: Access) -> (Access, Option<String>) {
+    let (journal, standing) = match journal_of(path, how) {
+        Ok(Some(found)) => found,
+        Ok(None) => return (access, None),
+        Err(e) => return (access, Some(e.to_string())),
+    };
+    let journal = journal.display();
+    let note = format!(
+        "{journal} has changes that are not in the archive: -o rw shows them, `stmount recover` brings them in"
+    );
+    let access = match standing {
+        Standing::Torn(undo) => {
+            let undone = Undone { archive: access.bytes.clone(), undo };
+            Access { bytes: Arc::new(undone), memory: None, ..access }
+        }
+        _ => access,
+    };
+    (access, Some(note))
 }
 
 /// Opens an archive with a journal beside it.
@@ -316,7 +328,7 @@ fn open_journaled(path: &Path, how: &How, claim: &Claim) -> Result<Volume> {
     let journals = Sidecar::of(path, how.caches.as_deref());
     let held = access.held.clone().expect("what is claimed is held");
     held.keep_backups(how.backups);
-    if let journal::Standing::Torn(undo) = journal::standing(&journals, &*held)? {
+    if let journal::Standing::Torn(undo) = journal::standing(&journals, &(held.clone() as Arc<dyn ReadAt>))? {
         log::info!("{}: what an attempt to write it has left is taken away", path.display());
         undo.apply(&*held)?;
     }

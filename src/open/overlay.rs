@@ -13,7 +13,7 @@ use crate::error::{Error, Kind, Result, Within};
 use crate::formats::journal::{self, Journaled, Journals, Replayed};
 use crate::formats::overlay::{self, Before, Belongs, Dir, JOURNAL, LOCK, Overlay, State};
 use crate::formats::{Unwatched, Volume, Writer};
-use crate::source::{FileSource, Held, Memory, Stamp, Store};
+use crate::source::{FileSource, Held, Memory, ReadAt, Stamp, Store};
 use crate::tree::{Kind as NodeKind, Tree};
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -128,7 +128,8 @@ pub fn attach_watched(source: &Path, place: HeldDir, how: &How, before: Option<A
         Arc::new(Overlay::open(dir.clone().watched(before), Some(held), (state, belongs), volume.tree.clone())?);
     let journals = Inside { dir };
     let bytes = overlay.dir().read_changes()?.unwrap_or_default();
-    match journal::standing(&journals, &Memory::new(bytes))? {
+    let changes: Arc<dyn ReadAt> = Arc::new(Memory::new(bytes));
+    match journal::standing(&journals, &changes)? {
         journal::Standing::Torn(_) => {
             return Err(Error::new(Kind::Damaged, "the journal of the overlay is of an archive"));
         }

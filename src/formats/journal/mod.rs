@@ -114,7 +114,7 @@ pub enum Standing {
 ///
 /// # Errors
 /// `Changed` when it belongs to another one, or to another state of it.
-pub fn standing(journals: &dyn Journals, archive: &dyn ReadAt) -> Result<Standing> {
+pub fn standing(journals: &dyn Journals, archive: &Arc<dyn ReadAt>) -> Result<Standing> {
     let Some(store) = journals.open()? else { return Ok(Standing::Clean) };
     let place = || journals.path().display().to_string();
     if store.len()? < layout::HEADER_LEN {
@@ -122,17 +122,18 @@ pub fn standing(journals: &dyn Journals, archive: &dyn ReadAt) -> Result<Standin
         return Ok(Standing::Clean);
     }
     let header = Journal::header(&*store).map_err(|e| e.within(place()))?;
-    let (now, base) = (Stamp::of(archive)?, file::base(&header));
+    let (now, base) = (Stamp::of(&**archive)?, file::base(&header));
     if file::target(&header) == Some(now) {
         return Ok(Standing::Clean);
     }
     if now == base {
         return Ok(Standing::Pending);
     }
-    if let Some(undo) = file::undo(&header).filter(|undo| undo.at <= now.len)
-        && Stamp::of(&Undone { archive, undo: &undo })? == base
-    {
-        return Ok(Standing::Torn(undo));
+    if let Some(undo) = file::undo(&header).filter(|undo| undo.at <= now.len) {
+        let undone = Undone { archive: archive.clone(), undo };
+        if Stamp::of(&undone)? == base {
+            return Ok(Standing::Torn(undone.undo));
+        }
     }
     Err(Error::new(Kind::Changed, format!("{} has changes to another state of the archive", place())).hint(
         "put the archive back as it was; or move the journal away, and the changes with it; `-o ro` mounts the archive as it is",
