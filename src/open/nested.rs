@@ -13,7 +13,7 @@ use super::How;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::formats::{self, Access, Reading, Volumes};
 use crate::pool::lock;
-use crate::source::ReadAt;
+use crate::source::{POINTS_BUDGET, ReadAt};
 use crate::tree::{Attr, Kind, Name, NameBuf, Node, Owner, Time, Totals, Tree, Visit, Xattr, list_as};
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -176,7 +176,8 @@ impl Nested {
                 entries -= of_this;
             }
         }
-        cache.lend(entries * ENTRY);
+        // Many archives have many points, which are in no cache.
+        cache.lend(entries * ENTRY + POINTS_BUDGET);
     }
 
     /// The place of an archive in a tree, which it gets when it is met first.

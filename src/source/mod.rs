@@ -17,7 +17,7 @@ pub mod streams;
 mod summed;
 
 pub use file::FileSource;
-pub use forward::{Forward, PAGE};
+pub use forward::{Forward, PAGE, POINTS_BUDGET};
 pub use held::{Held, Sign, Standing};
 pub use joined::Joined;
 pub use memory::Memory;

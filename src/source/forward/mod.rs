@@ -31,7 +31,7 @@ pub const PAGE: usize = 128 << 10;
 const APART: u64 = 1 << 20;
 
 /// Memory for the points of all streams of the process. A stream that would need more doubles the distance of its own.
-const POINTS_BUDGET: u64 = 40 << 20;
+pub const POINTS_BUDGET: u64 = 40 << 20;
 static POINTS_USED: AtomicU64 = AtomicU64::new(0);
 
 /// Decoders that one stream parks; the one that was parked first goes.
