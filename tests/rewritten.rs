@@ -2,13 +2,15 @@
 
 #[allow(dead_code)]
 mod common {
+    pub mod agree;
     pub mod dice;
     pub mod fs;
     pub mod ops;
 }
 
+use common::agree::{agree, comparable};
 use common::dice::Dice;
-use common::fs::{Dump, Fs, Op, Ours, Plain, dump, with_times_of};
+use common::fs::{Dump, Fs, Op, Ours, Plain, dump};
 use std::path::Path;
 use std::process::Command;
 use stmount::cache::Cache;
@@ -25,28 +27,6 @@ fn ours(path: &Path) -> Ours {
 fn settled(path: &Path) -> Dump {
     let volume = open::open(path, Cache::new(8 << 20)).unwrap();
     dump(&Vfs::new(volume.tree, Policy::default()))
-}
-
-/// How many directories are in a directory no archive tells; nor, where there is nothing else in it, the mode of its root.
-fn comparable(mut dump: Dump) -> Dump {
-    let dirs = dump.values_mut().filter(|seen| seen.kind == stmount::tree::Kind::Directory);
-    dirs.for_each(|seen| seen.nlink = 0);
-    let is_empty = dump.len() == 1;
-    if let Some(root) = dump.get_mut("").filter(|_| is_empty) {
-        (root.mode, root.mtime) = (0, None);
-        root.xattrs.clear();
-    }
-    dump
-}
-
-#[track_caller]
-fn agree(ours: Dump, model: &Dump, when: &str) {
-    let (ours, model) = (comparable(with_times_of(ours, model)), comparable(model.clone()));
-    for (path, seen) in &model {
-        let mine = ours.get(path);
-        assert!(mine == Some(seen), "{when}: {path:?} differs: {mine:?} instead of {seen:?}");
-    }
-    assert_eq!(ours.len(), model.len(), "{when}: there is more: {:?}", ours.keys().collect::<Vec<_>>());
 }
 
 /// What is in an archive when GNU tar unpacks it.
