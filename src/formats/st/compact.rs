@@ -50,10 +50,11 @@ pub fn compact<T: Target + 'static>(
 ) -> Result<Compacted> {
     let (history, newest) = History::open(access).within(|| &access.name)?;
     let tags = history.tags(newest.index())?;
-    let all = generations::generations(access)?;
-    let times: Vec<Time> = all.iter().map(|state| state.time).collect();
-    let kept = all.iter().zip(access.upkeep.kept(&times)).filter(|(state, keep)| *keep || !state.names.is_empty());
-    let mut records: BTreeSet<u64> = kept.map(|(state, _)| state.record).collect();
+    let all = generations::recorded(access)?;
+    let times: Vec<Time> = all.iter().map(|(_, state)| state.time).collect();
+    let kept = all.iter().zip(access.upkeep.kept(&times));
+    let kept = kept.filter(|((_, state), keep)| *keep || !state.names.is_empty());
+    let mut records: BTreeSet<u64> = kept.map(|((record, _), _)| *record).collect();
     records.insert(history.newest().record);
     let states = records.len() as u64;
     let mut records = records.into_iter();

@@ -14,7 +14,7 @@ use super::tree::Container;
 use super::{open_tables, tell, without_stub};
 use crate::codec::damaged;
 use crate::error::{Error, Kind, Result, Within};
-use crate::formats::{self, Access};
+use crate::formats::{Access, Generation};
 use crate::source::ReadAt;
 use crate::tree::Time;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -23,33 +23,11 @@ use std::sync::Arc;
 /// What names of states begin with in META.
 const TAG: &str = "tag/";
 
-/// One state of a container.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Generation {
-    /// The number of its commit.
-    pub sequence: u64,
-    pub time: Time,
-    /// Inodes, and the sum of the sizes of all files.
-    pub nodes: u64,
-    pub bytes: u64,
-    /// Names that were given to it.
-    pub names: Vec<String>,
-    /// Where its COMMIT is.
-    pub(super) record: u64,
-}
-
 /// A commit that has a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tagged {
     pub record: u64,
     pub sequence: u64,
-}
-
-impl Generation {
-    pub(super) fn told(self) -> formats::Generation {
-        let Self { sequence, time, nodes, bytes, names, .. } = self;
-        formats::Generation { sequence, time, nodes, bytes, names }
-    }
 }
 
 impl Tagged {
@@ -93,23 +71,28 @@ pub(super) fn tags(index: &Index) -> Result<BTreeMap<String, Tagged>> {
 
 /// The states of a container that are still there, newest first.
 pub fn generations(access: &Access) -> Result<Vec<Generation>> {
+    Ok(recorded(access)?.into_iter().map(|(_, generation)| generation).collect())
+}
+
+/// The same, each with the place of its COMMIT.
+pub(super) fn recorded(access: &Access) -> Result<Vec<(u64, Generation)>> {
     let (history, container) = History::open(access).within(|| &access.name)?;
     let tags = history.tags(container.index())?;
-    let mut all: Vec<Generation> = Vec::new();
+    let mut all = Vec::new();
     let named = tags.values().map(|tagged| tagged.record);
     let mut records: Vec<u64> = history.chain().chain(named).collect();
     records.sort_unstable_by(|a, b| b.cmp(a));
     records.dedup();
     for record in records {
         let Ok(commit) = history.commit(record) else { continue };
-        all.push(Generation {
+        let generation = Generation {
             sequence: commit.head.seq.get(),
             time: time_of(&commit),
             nodes: commit.totals.nodes.get(),
             bytes: commit.totals.bytes.get(),
             names: tags.iter().filter(|(_, t)| t.record == record).map(|(name, _)| name.clone()).collect(),
-            record,
-        });
+        };
+        all.push((record, generation));
     }
     Ok(all)
 }

@@ -44,14 +44,14 @@ mod tree;
 pub use check::{Checked, DamagedFile};
 pub use compact::{Compacted, Target, compact};
 pub use create::create;
-pub use generations::{Generation, count, generations, open_at, restore};
+pub use generations::{count, generations, open_at, restore};
 pub use info::Info;
 pub use named::LostName;
 pub use pack::{Packer, Segmentation};
 pub use recover::{Recovered, recover};
 pub use tree::Container;
 
-use super::{self as formats, Access, Format, Match, Probe, States, Volume, Writer};
+use super::{Access, Format, Generation, Match, Probe, States, Volume, Writer};
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result, Within};
 use crate::source::{ReadAt, Span};
@@ -95,8 +95,8 @@ impl Format for St {
         true
     }
 
-    fn generations(&self, access: &Access) -> Option<Result<Vec<formats::Generation>>> {
-        Some(generations(access).map(|all| all.into_iter().map(Generation::told).collect()))
+    fn generations(&self, access: &Access) -> Option<Result<Vec<Generation>>> {
+        Some(generations(access))
     }
 }
 
