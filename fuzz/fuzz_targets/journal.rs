@@ -9,9 +9,9 @@ use std::sync::{Arc, LazyLock};
 use stmount::cache::Cache;
 use stmount::error::{Error, Kind, Result};
 use stmount::formats::journal::{Journaled, Journals};
-use stmount::formats::{self, Access, Holds, Notes, Settle, Volume, Watch, Writer};
+use stmount::formats::{self, Access, Holds, Notes, Settle, Task, Volume, Writer};
 use stmount::source::{Memory, ReadAt, Stamp, Store};
-use stmount::tree::{Changes, Merged, Renumbered, Tree};
+use stmount::tree::{Changes, Tree};
 use stmount_fuzz::walk;
 
 const CONTENTS: usize = 8;
@@ -43,7 +43,7 @@ impl Settle for Nothing {
         Stamp::of(&Memory::new(ARCHIVE.clone()))
     }
 
-    fn settle(&self, _: &Merged, _: &Renumbered, _: &mut dyn Notes, _: &dyn Watch) -> Result<Arc<dyn Tree>> {
+    fn settle(&self, _: &Task<'_>, _: &mut dyn Notes) -> Result<Arc<dyn Tree>> {
         Err(Error::new(Kind::Unsupported, "nothing is written"))
     }
 

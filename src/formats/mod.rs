@@ -364,7 +364,7 @@ pub trait Writer: Send + Sync {
 
     /// Writes the archive anew, with what it needs and nothing else. Nobody uses it meanwhile.
     fn compact(&self, _watch: &dyn Watch) -> Result<()> {
-        Err(Error::new(Kind::Unsupported, "there is nothing in it that it does not need"))
+        Err(nothing_to_compact())
     }
 
     /// What there is room for in the container. What there is no room for is refused when it is asked for, since what was
@@ -397,27 +397,12 @@ pub trait Settle: Send + Sync {
     /// What the archive is now.
     fn stamp(&self) -> Result<Stamp>;
 
-    /// Brings changes into the archive, all of them or none, and opens it anew. `merged` is the archive with the changes,
-    /// `archive` the archive without them, which knows the numbers that it gave to its inodes itself. `notes` are taken of
-    /// what happens to it, before it does.
-    fn settle(
-        &self,
-        merged: &Merged,
-        archive: &Renumbered,
-        notes: &mut dyn Notes,
-        watch: &dyn Watch,
-    ) -> Result<Arc<dyn Tree>>;
-
-    /// Writes the archive anew, with what it needs and nothing else; as [`Self::settle`].
-    fn compact(
-        &self,
-        _merged: &Merged,
-        _archive: &Renumbered,
-        _notes: &mut dyn Notes,
-        _watch: &dyn Watch,
-    ) -> Result<Arc<dyn Tree>> {
-        Err(Error::new(Kind::Unsupported, "there is nothing in it that it does not need"))
-    }
+    /// Brings changes into the archive, all of them or none, and opens it anew. `notes` are taken of what happens to it, before
+    /// it does.
+    ///
+    /// # Errors
+    /// `Unsupported` when it is to be written anew, and that would change nothing.
+    fn settle(&self, task: &Task<'_>, notes: &mut dyn Notes) -> Result<Arc<dyn Tree>>;
 
     /// As [`Writer::restore`].
     fn restore(&self, _state: &str, _notes: &mut dyn Notes) -> Result<()> {
@@ -449,6 +434,22 @@ pub trait Lasting: Send + Sync {
 
     /// The inode of a path.
     fn find(&self, path: &[u8]) -> Result<Node>;
+}
+
+/// What an archive is to become.
+pub struct Task<'a> {
+    /// The archive with the changes.
+    pub merged: &'a Merged,
+    /// The archive without them, which knows the numbers that it gave to its inodes itself.
+    pub archive: &'a Renumbered,
+    /// Whether it is to be written anew, with what it needs and nothing else.
+    pub anew: bool,
+    pub watch: &'a dyn Watch,
+}
+
+/// The error of writing something anew that has nothing in it that it does not need.
+pub fn nothing_to_compact() -> Error {
+    Error::new(Kind::Unsupported, "there is nothing in it that it does not need")
 }
 
 /// What is noted of an archive that becomes another one, so that after a crash it can be made one of the two.

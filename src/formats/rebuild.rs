@@ -7,7 +7,7 @@
 //! Until the rename the archive is what it was; who reads the old one reads on in it. Where a format can take what is new at
 //! its end, and nothing else has changed, it is done there.
 
-use super::{Access, Holds, Notes, Settle, Undo, Volume, Watch};
+use super::{Access, Holds, Notes, Settle, Task, Undo, Volume, Watch};
 use crate::error::{Error, Kind, Result, Within};
 use crate::pool::lock;
 use crate::source::{FileSource, Held, ReadAt, Stamp, Standing, Store};
@@ -54,13 +54,21 @@ impl<R: Remake> Rebuild<R> {
         Self { access, held, remake }
     }
 
-    fn anew(
-        &self,
-        merged: &Merged,
-        archive: &Renumbered,
-        notes: &mut dyn Notes,
-        watch: &dyn Watch,
-    ) -> Result<Arc<dyn Tree>> {
+    fn settled(&self, task: &Task<'_>, notes: &mut dyn Notes) -> Result<Arc<dyn Tree>> {
+        let Task { merged, archive, anew, watch } = *task;
+        stand_by(&self.held)?;
+        let appended = if anew { None } else { self.remake.append(&self.held, merged, archive, notes, watch)? };
+        let Some(undo) = appended else { return self.anew(task, notes) };
+        let opened = self.open(self.held.file()).and_then(|tree| verified(merged, tree));
+        opened.or_else(|e| {
+            undo.apply(&*self.held)?;
+            self.open(self.held.file())?;
+            Err(e)
+        })
+    }
+
+    fn anew(&self, task: &Task<'_>, notes: &mut dyn Notes) -> Result<Arc<dyn Tree>> {
+        let Task { merged, archive, watch, .. } = *task;
         self.has_room(merged)?;
         let draft = self.held.sibling()?;
         self.remake.write(merged, archive, &draft, watch)?;
@@ -129,38 +137,8 @@ impl<R: Remake> Settle for Rebuild<R> {
         Stamp::of(&*self.held)
     }
 
-    fn settle(
-        &self,
-        merged: &Merged,
-        archive: &Renumbered,
-        notes: &mut dyn Notes,
-        watch: &dyn Watch,
-    ) -> Result<Arc<dyn Tree>> {
-        let name = || self.access.name.clone();
-        stand_by(&self.held).within(name)?;
-        match self.remake.append(&self.held, merged, archive, notes, watch).within(name)? {
-            Some(undo) => {
-                let opened = self.open(self.held.file()).and_then(|tree| verified(merged, tree));
-                opened.or_else(|e| {
-                    undo.apply(&*self.held)?;
-                    self.open(self.held.file())?;
-                    Err(e)
-                })
-            }
-            None => self.anew(merged, archive, notes, watch).within(name),
-        }
-    }
-
-    fn compact(
-        &self,
-        merged: &Merged,
-        archive: &Renumbered,
-        notes: &mut dyn Notes,
-        watch: &dyn Watch,
-    ) -> Result<Arc<dyn Tree>> {
-        let name = || self.access.name.clone();
-        stand_by(&self.held).within(name)?;
-        self.anew(merged, archive, notes, watch).within(name)
+    fn settle(&self, task: &Task<'_>, notes: &mut dyn Notes) -> Result<Arc<dyn Tree>> {
+        self.settled(task, notes).within(|| &self.access.name)
     }
 
     fn holds(&self) -> &'static Holds {

@@ -23,7 +23,7 @@ mod layout;
 mod meter;
 pub mod record;
 
-use super::{Give, Holds, Notes, Settle, Settled, Undo, Undone, Watch, Writer};
+use super::{Give, Holds, Notes, Settle, Settled, Task, Undo, Undone, Watch, Writer};
 use crate::error::{Error, Kind, Result};
 use crate::key::Secret;
 use crate::pool::lock;
@@ -319,12 +319,7 @@ impl Journaled {
     }
 
     /// Has the archive take in what is in the journal, and goes on with what it is then.
-    fn bring_in(
-        &self,
-        state: &mut State,
-        watch: &dyn Watch,
-        work: impl FnOnce(&Merged, &Renumbered, &mut Journal, &dyn Watch) -> Result<Arc<dyn Tree>>,
-    ) -> Result<()> {
+    fn bring_in(&self, state: &mut State, anew: bool, watch: &dyn Watch) -> Result<()> {
         let (merged, archive) = (state.merged.clone(), state.archive.clone());
         let changes = merged.changes();
         let journal = self.journal(state)?;
@@ -333,7 +328,9 @@ impl Journaled {
         self.reserved.store(journal.len(), Relaxed);
         // What they have must be open before its place may be another's.
         let nameless = nameless(&merged, &changes)?;
-        let tree = self.meter.during(watch, |watch| work(&merged, &archive, journal, watch))?;
+        let tree = self.meter.during(watch, |watch| {
+            self.archive.settle(&Task { merged: &merged, archive: &archive, anew, watch }, journal)
+        })?;
         let archive = Arc::new(match self.archive.lasting() {
             Some(_) => Renumbered::as_is(tree),
             None => Renumbered::aligned(&*merged, tree)?,
@@ -436,9 +433,7 @@ impl Writer for Journaled {
             }
             return Ok(Settled::default());
         }
-        self.bring_in(&mut state, watch, |merged, archive, journal, watch| {
-            self.archive.settle(merged, archive, journal, watch)
-        })?;
+        self.bring_in(&mut state, false, watch)?;
         show(state.merged.clone());
         Ok(Settled { entries: changes.entries(), bytes: changes.touched() })
     }
@@ -469,9 +464,7 @@ impl Writer for Journaled {
     }
 
     fn compact(&self, watch: &dyn Watch) -> Result<()> {
-        self.bring_in(&mut lock(&self.state), watch, |merged, archive, journal, watch| {
-            self.archive.compact(merged, archive, journal, watch)
-        })
+        self.bring_in(&mut lock(&self.state), true, watch)
     }
 
     fn upkeep(&self, _when: Give, _show: &mut dyn FnMut(Arc<dyn Tree>)) -> Result<u64> {

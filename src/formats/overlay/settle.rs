@@ -10,10 +10,10 @@ use super::spots::Names;
 use super::state::{Canonical, Spot, State};
 use super::{FIRST_NEW, HOLDS, Now, Overlay, is_file, renumbered, stamp_of};
 use crate::error::{Error, Kind, Result};
-use crate::formats::{Holds, Lasting, Notes, Settle, Watch};
+use crate::formats::{Holds, Lasting, Notes, Settle, Task, Watch, nothing_to_compact};
 use crate::pool::lock;
 use crate::source::{ReadAt, Stamp};
-use crate::tree::{Attr, Changes, Kind as NodeKind, Merged, Node, Renumbered, Time, Tree, find_path, path_display};
+use crate::tree::{Attr, Changes, Kind as NodeKind, Merged, Node, Time, Tree, find_path, path_display};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -57,13 +57,11 @@ impl Settle for Overlay {
         Ok(lock(&self.now).stamp)
     }
 
-    fn settle(
-        &self,
-        merged: &Merged,
-        _: &Renumbered,
-        notes: &mut dyn Notes,
-        watch: &dyn Watch,
-    ) -> Result<Arc<dyn Tree>> {
+    fn settle(&self, task: &Task<'_>, notes: &mut dyn Notes) -> Result<Arc<dyn Tree>> {
+        let Task { merged, anew, watch, .. } = *task;
+        if anew {
+            return Err(nothing_to_compact());
+        }
         let mut now = lock(&self.now);
         self.do_what_is_left(&mut now)?;
         self.dir.sweep()?;

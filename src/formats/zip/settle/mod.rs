@@ -26,10 +26,10 @@ use super::pack::{Method, ZipPacker};
 use super::records::Records;
 use super::{Opened, open_parts, states};
 use crate::error::{Error, Kind as ErrorKind, Result, Within};
-use crate::formats::{Access, First, Found, Holds, Notes, Settle, Undo, Watch, stand_by, verified};
+use crate::formats::{Access, First, Found, Holds, Notes, Settle, Task, Undo, Watch, stand_by, verified};
 use crate::pool::{self, lock};
 use crate::source::{FileSource, Held, Memory, ReadAt, Stamp, Store};
-use crate::tree::{Filter, Merged, Renumbered, Time, Tree};
+use crate::tree::{Filter, Merged, Time, Tree};
 use copy::{comments, copy_of, relocated, with_root};
 use out::{Out, Split, SplitWriter, ending, list_len, own_list};
 use plan::{Plan, plan};
@@ -220,24 +220,16 @@ impl ZipFile {
         Ok((verified(merged, volume.tree)?, opened.ok_or_else(unreadable)?))
     }
 
-    fn settle_so(
-        &self,
-        anew: bool,
-        merged: &Merged,
-        archive: &Renumbered,
-        notes: &mut dyn Notes,
-        watch: &dyn Watch,
-    ) -> Result<Arc<dyn Tree>> {
-        let name = || self.access.name.clone();
-        stand_by(&self.held).within(name)?;
+    fn settled(&self, task: &Task<'_>, notes: &mut dyn Notes) -> Result<Arc<dyn Tree>> {
+        let Task { merged, archive, anew, watch } = *task;
+        stand_by(&self.held)?;
         let now = lock(&self.now).clone();
-        let plan = plan(&now, merged, archive).within(name)?;
+        let plan = plan(&now, merged, archive)?;
         watch.total(plan.new.iter().map(|found| found.attr.size).sum(), (plan.new.len() + plan.copied.len()) as u64);
         let (tree, opened) = match anew || self.is_rebuilt(&now, &plan)? {
             true => self.rebuilt(&plan, merged, notes, watch),
             false => self.appended(&plan, merged, notes, watch),
-        }
-        .within(name)?;
+        }?;
         *lock(&opened.archive.right) = lock(&now.archive.right).clone();
         *lock(&self.now) = Arc::new(opened);
         Ok(tree)
@@ -257,24 +249,8 @@ impl Settle for ZipFile {
         Stamp::of(&*self.held)
     }
 
-    fn settle(
-        &self,
-        merged: &Merged,
-        archive: &Renumbered,
-        notes: &mut dyn Notes,
-        watch: &dyn Watch,
-    ) -> Result<Arc<dyn Tree>> {
-        self.settle_so(false, merged, archive, notes, watch)
-    }
-
-    fn compact(
-        &self,
-        merged: &Merged,
-        archive: &Renumbered,
-        notes: &mut dyn Notes,
-        watch: &dyn Watch,
-    ) -> Result<Arc<dyn Tree>> {
-        self.settle_so(true, merged, archive, notes, watch)
+    fn settle(&self, task: &Task<'_>, notes: &mut dyn Notes) -> Result<Arc<dyn Tree>> {
+        self.settled(task, notes).within(|| &self.access.name)
     }
 
     /// The list of that state once more, behind all that is there: nothing is lost.
