@@ -13,6 +13,7 @@ pub mod lzma;
 pub mod lzw;
 pub mod pieces;
 pub mod rar29;
+pub mod seal;
 pub mod varint;
 pub mod whole;
 pub mod xz;

@@ -1,7 +1,7 @@
 //! Secrets, and whoever is asked for them.
 
 use crate::error::{Error, Kind, Result};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 /// A password. It is wiped when it is dropped, and is never shown: it has no `Debug` and no `Display`.
 #[derive(Clone)]
@@ -66,9 +66,52 @@ pub fn fitting<T>(keys: &dyn Keys, what: &str, mut fits: impl FnMut(&Secret) -> 
 /// Bytes that nobody can guess: salts, and what ciphers begin with.
 pub fn random<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
-    match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()) {
-        Ok(got) if got == N => Ok(bytes),
-        _ => Err(Error::new(Kind::System, "the system gives no random numbers")),
+    fill_random(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Fills a buffer with bytes that nobody can guess.
+pub fn fill_random(mut into: &mut [u8]) -> Result<()> {
+    while !into.is_empty() {
+        match rustix::rand::getrandom(&mut *into, rustix::rand::GetRandomFlags::empty()) {
+            Ok(got) => into = &mut into[got..],
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(Error::io(e.into(), "the system gives no random numbers")),
+        }
+    }
+    Ok(())
+}
+
+/// The key of a container, from which all its other keys come. It is drawn once, at random, and wiped when it is dropped.
+#[derive(Clone)]
+pub struct Master(Zeroizing<[u8; 32]>);
+
+impl Master {
+    pub fn new(bytes: Zeroizing<[u8; 32]>) -> Self {
+        Self(bytes)
+    }
+
+    pub fn random() -> Result<Self> {
+        let mut bytes = Zeroizing::new([0; 32]);
+        fill_random(&mut *bytes)?;
+        Ok(Self(bytes))
+    }
+
+    /// The bytes, for who locks them in a slot.
+    pub fn expose(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// A key for one purpose in one container: of two purposes, or two containers with the same master key, none tells
+    /// anything of the other. `BLAKE3 derive_key("stmount st v1 PURPOSE", master ‖ uid)`.
+    pub fn derive(&self, purpose: &str, uid: &[u8; 16]) -> Zeroizing<[u8; 32]> {
+        let mut hasher = blake3::Hasher::new_derive_key(&format!("stmount st v1 {purpose}"));
+        hasher.update(&*self.0);
+        hasher.update(uid);
+        let mut key = Zeroizing::new([0; 32]);
+        hasher.finalize_xof().fill(&mut *key);
+        hasher.zeroize();
+        key
     }
 }
 
