@@ -40,7 +40,7 @@ pub use upkeep::Upkeep;
 
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
-use crate::key::{Keys, NoKeys, Secret};
+use crate::key::{Keys, NoKeys, Secret, Vault};
 use crate::source::{Held, ReadAt, Stamp, Store};
 use crate::tree::{Changes, Difference, Merged, Node, Owner, Renumbered, Time, Tree};
 use std::collections::BTreeMap;
@@ -116,6 +116,8 @@ pub struct Compressed {
 #[derive(Clone)]
 pub struct Reading {
     pub keys: Arc<dyn Keys>,
+    /// Keys that were unlocked already.
+    pub vault: Arc<Vault>,
     /// The charset of names that do not say theirs; it is guessed where nobody says one.
     pub encoding: Option<String>,
     /// Refuse what is slightly wrong, instead of reading it with a warning.
@@ -134,7 +136,15 @@ pub const MAX_ENTRIES: usize = 10_000_000;
 impl Default for Reading {
     fn default() -> Self {
         let (asks_late, strict, force) = (false, false, false);
-        Self { keys: Arc::new(NoKeys), encoding: None, strict, asks_late, force, max_entries: MAX_ENTRIES }
+        Self {
+            keys: Arc::new(NoKeys),
+            vault: Arc::default(),
+            encoding: None,
+            strict,
+            asks_late,
+            force,
+            max_entries: MAX_ENTRIES,
+        }
     }
 }
 

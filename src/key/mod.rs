@@ -1,5 +1,9 @@
 //! Secrets, and whoever is asked for them.
 
+mod vault;
+
+pub use vault::Vault;
+
 use crate::error::{Error, Kind, Result};
 use zeroize::{Zeroize, Zeroizing};
 

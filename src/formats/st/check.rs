@@ -1,6 +1,7 @@
 //! Checking a container: every hash there is, every file traced to what is damaged, and every name to its inode.
 
 use super::index::Index;
+use super::medium::Medium;
 use super::named::{self, LostName};
 use super::rows::{Block, ChunkRow, ExtentRow, Metas, Names, Nodes, Plain, Rows, SegmentRow};
 use super::table::Table;
@@ -10,7 +11,6 @@ use crate::codec::damaged;
 use crate::error::{Error, Kind as ErrorKind, Result, Within};
 use crate::formats::Watch;
 use crate::pool;
-use crate::source::ReadAt;
 use crate::tree::Kind;
 use std::collections::HashMap;
 
@@ -49,7 +49,7 @@ impl Container {
     /// going on impossible.
     pub fn check(&self, threads: usize, watch: &dyn Watch) -> Result<Checked> {
         let mut checked = Checked::default();
-        check_tables(self.index(), self.source(), &mut checked);
+        check_tables(self.index(), self.medium(), &mut checked);
         if !checked.damage.is_empty() {
             // Rows may be missing: what follows would tell half of it.
             return Ok(checked);
@@ -77,26 +77,26 @@ impl Container {
     }
 }
 
-fn check_tables(index: &Index, source: &dyn ReadAt, checked: &mut Checked) {
+fn check_tables(index: &Index, medium: &Medium, checked: &mut Checked) {
     for table in index.tables() {
         for block in 0..table.fences.len() {
-            if let Err(e) = check_block(table, block, source) {
+            if let Err(e) = check_block(table, block, medium) {
                 checked.damage.push(e.to_string());
             }
         }
     }
 }
 
-fn check_block(table: &Table, block: usize, source: &dyn ReadAt) -> Result<()> {
+fn check_block(table: &Table, block: usize, medium: &Medium) -> Result<()> {
     let fence = &table.fences[block];
     match fence.family {
-        Names::FAMILY => table.load::<Names>(block, source).map(drop),
-        Nodes::FAMILY => table.load::<Nodes>(block, source).map(drop),
-        ExtentRow::FAMILY => table.load::<Rows<ExtentRow>>(block, source).map(drop),
-        SegmentRow::FAMILY => table.load::<Rows<SegmentRow>>(block, source).map(drop),
-        ChunkRow::FAMILY => table.load::<Rows<ChunkRow>>(block, source).map(drop),
-        Metas::FAMILY => table.load::<Metas>(block, source).map(drop),
-        _ => fence.read(source).map(drop).within(|| format!("the table block at {}", fence.at)),
+        Names::FAMILY => table.load::<Names>(block, medium).map(drop),
+        Nodes::FAMILY => table.load::<Nodes>(block, medium).map(drop),
+        ExtentRow::FAMILY => table.load::<Rows<ExtentRow>>(block, medium).map(drop),
+        SegmentRow::FAMILY => table.load::<Rows<SegmentRow>>(block, medium).map(drop),
+        ChunkRow::FAMILY => table.load::<Rows<ChunkRow>>(block, medium).map(drop),
+        Metas::FAMILY => table.load::<Metas>(block, medium).map(drop),
+        _ => fence.read(medium).map(drop).within(|| format!("the table block at {}", fence.at)),
     }
 }
 
@@ -120,7 +120,7 @@ fn check_segments(of: &Container, threads: usize, watch: &dyn Watch, checked: &m
         }
         Err(Error::new(ErrorKind::Interrupted, "interrupted"))
     };
-    let work = |row: SegmentRow| (row, check_segment(of.tape(), of.source(), &row));
+    let work = |row: SegmentRow| (row, check_segment(of.tape(), &row));
     pool::ordered(threads, threads * 2, feed, work, |(row, result): (SegmentRow, Result<()>)| {
         checked.segments += 1;
         checked.bytes += row.raw_len;
@@ -139,9 +139,9 @@ fn check_segments(of: &Container, threads: usize, watch: &dyn Watch, checked: &m
 }
 
 /// The record in the log must say what the index says, and its payload must decode.
-fn check_segment(tape: &Tape, source: &dyn ReadAt, row: &SegmentRow) -> Result<()> {
+fn check_segment(tape: &Tape, row: &SegmentRow) -> Result<()> {
     tape.decode(row, 0)?;
-    let header = records::read_header(source, row.record)?;
+    let header = records::read_header(&**tape.medium(), row.record)?;
     if header.payload_hash == row.hash && header.payload_len.get() == row.payload_len {
         return Ok(());
     }

@@ -10,14 +10,18 @@
 //! state that opens is one that was committed.
 
 use super::layout::{
-    CommitHead, HEADER_LEN, Header, ITEM_CRITICAL, ITEM_TOTALS, ItemHead, KNOWN_INCOMPAT, MAGIC, MAJOR, RecordHeader,
-    TableRef, TotalsItem,
+    CommitHead, HEADER_LEN, Header, INCOMPAT_SEALED, ITEM_CRITICAL, ITEM_TOTALS, ItemHead, KNOWN_INCOMPAT, MAGIC,
+    MAJOR, RecordHeader, SealedFront, TableRef, TotalsItem,
 };
+use super::locks::Locks;
+use super::medium::Medium;
+use super::seal::Sealing;
 use super::{limits, records};
 use crate::codec::damaged;
 use crate::codec::id::Id;
 use crate::error::{Error, Kind, Result, Within};
 use crate::source::ReadAt;
+use std::sync::Arc;
 use zerocopy::{FromBytes, IntoBytes};
 
 /// A commit that was read, or is to be written.
@@ -42,7 +46,7 @@ impl Commit {
         out
     }
 
-    fn decode(record: u64, payload: &[u8]) -> Result<Self> {
+    pub fn decode(record: u64, payload: &[u8]) -> Result<Self> {
         let short = || damaged(format!("the commit at {record} is too short"));
         let (head, rest) = CommitHead::read_from_prefix(payload).map_err(|_| short())?;
         if head.tables.get() > limits::TABLES {
@@ -104,6 +108,8 @@ fn check_features(incompat: u64) -> Result<()> {
 /// The newest whole commit of a container.
 pub struct Found {
     pub commit: Commit,
+    /// What it was found in, unlocked.
+    pub medium: Medium,
     /// Bytes behind the commit that belong to nothing.
     pub torn: u64,
     /// False when the header of the file is lost; it is not needed.
@@ -111,35 +117,39 @@ pub struct Found {
 }
 
 /// What makes a commit a state: opens its tables.
-pub type Open<'a, T> = &'a dyn Fn(&Commit) -> Result<T>;
+pub type Open<'a, T> = &'a dyn Fn(&Medium, &Commit) -> Result<T>;
 
 /// Finds the newest whole commit that opens.
-pub fn newest<T>(source: &dyn ReadAt, open: Open<'_, T>) -> Result<(Found, T)> {
+pub fn newest<T>(source: &Arc<dyn ReadAt>, locks: &Locks<'_>, open: Open<'_, T>) -> Result<(Found, T)> {
     let len = source.len()?;
-    let header = read_front(source)?;
-    let uid = header.as_ref().map(|header| header.uid);
-    let mut search = Search { source, uid, open, below: u64::MAX, tries: 0 };
+    let header = read_front(&**source)?;
+    let medium = Medium::new(source.clone(), Sealing::default());
+    let has_header = header.is_some();
+    let mut search = Search { medium, locks, header, open, below: u64::MAX, tries: 0 };
     let (commit, opened) = match search.at_end(len)? {
         Some(commit) => commit,
         None => search.backward(len)?,
     };
     // The end of the record may be missing itself: its payload is all that a state needs.
-    let torn = len.saturating_sub(end(source, &commit)?);
-    Ok((Found { commit, torn, has_header: header.is_some() }, opened))
+    let torn = len.saturating_sub(end(&**source, &commit)?);
+    Ok((Found { commit, medium: search.medium, torn, has_header }, opened))
 }
 
 /// Reads the commit of a record, or of an earlier state, and nothing that it stands on.
-pub fn read(source: &dyn ReadAt, record: u64) -> Result<Commit> {
-    read_if(source, record, RecordHeader::is_state)
+pub fn read(medium: &Medium, record: u64) -> Result<Commit> {
+    read_if(medium, record, RecordHeader::is_state)
 }
 
-fn read_if(source: &dyn ReadAt, record: u64, is_one: fn(&RecordHeader) -> bool) -> Result<Commit> {
-    let header = records::read_header(source, record)?;
+fn read_if(medium: &Medium, record: u64, is_one: fn(&RecordHeader) -> bool) -> Result<Commit> {
+    let header = records::read_header(&**medium, record)?;
     if !is_one(&header) {
         return Err(damaged(format!("the record at {record} is no commit")));
     }
-    let payload = records::read_payload(source, &header, limits::COMMIT)?;
-    let commit = Commit::decode(record, &payload)?;
+    if header.is_sealed() != medium.sealing.is_sealed() {
+        return Err(damaged(format!("the commit at {record} is not sealed as its container is")));
+    }
+    let payload = records::read_payload(medium, &header, limits::COMMIT)?;
+    let commit = medium.sealing.open_commit(record, payload).within(|| format!("the commit at {record}"))?;
     if header.check != header.expected_check(&commit.head.uid) {
         return Err(damaged(format!("the commit at {record} is of another container")));
     }
@@ -155,8 +165,9 @@ pub fn end(source: &dyn ReadAt, commit: &Commit) -> Result<u64> {
 }
 
 struct Search<'a, T> {
-    source: &'a dyn ReadAt,
-    uid: Option<[u8; 16]>,
+    medium: Medium,
+    locks: &'a Locks<'a>,
+    header: Option<Header>,
     open: Open<'a, T>,
     /// Commits at or above this have been tried.
     below: u64,
@@ -172,7 +183,7 @@ fn is_no_commit(e: &Error) -> bool {
 impl<T> Search<'_, T> {
     /// The commit that the footer at the end of the file names.
     fn at_end(&mut self, len: u64) -> Result<Option<(Commit, T)>> {
-        let Some(footer) = records::read_footer(self.source, len)? else { return Ok(None) };
+        let Some(footer) = records::read_footer(&*self.medium, len)? else { return Ok(None) };
         if footer.logical_end.get() != len {
             return Ok(None);
         }
@@ -186,7 +197,8 @@ impl<T> Search<'_, T> {
     /// Goes back from the end, from header to header.
     fn backward(&mut self, len: u64) -> Result<(Commit, T)> {
         self.below = u64::MAX;
-        let mut headers = records::Backward::new(self.source, len);
+        let source = self.medium.source().clone();
+        let mut headers = records::Backward::new(&*source, len);
         let mut failure = None;
         while let Some(header) = headers.next()? {
             let Some(record) = self.candidate(&header) else { continue };
@@ -207,9 +219,13 @@ impl<T> Search<'_, T> {
         })
     }
 
+    fn uid(&self) -> Option<[u8; 16]> {
+        self.header.map(|header| header.uid)
+    }
+
     /// The commit that a header stands for or points back to, unless it was tried before.
     fn candidate(&self, header: &RecordHeader) -> Option<u64> {
-        if self.uid.is_some_and(|uid| header.check != header.expected_check(&uid)) {
+        if self.uid().is_some_and(|uid| header.check != header.expected_check(&uid)) {
             return None;
         }
         let record = if header.is_commit() { header.offset.get() } else { header.last_commit.get() };
@@ -219,13 +235,38 @@ impl<T> Search<'_, T> {
     fn attempt(&mut self, record: u64) -> Result<(Commit, T)> {
         self.below = record;
         self.tries += 1;
-        let commit = read_if(self.source, record, RecordHeader::is_commit)?;
-        if self.uid.is_some_and(|known| known != commit.head.uid) {
+        self.unlock(record)?;
+        let commit = read_if(&self.medium, record, RecordHeader::is_commit)?;
+        if self.uid().is_some_and(|known| known != commit.head.uid) {
             return Err(damaged(format!("the commit at {record} is of another container")));
         }
         self.check_tail(&commit).within(|| format!("the commit at {record}"))?;
-        let opened = (self.open)(&commit).within(|| format!("the commit at {record}"))?;
+        let opened = (self.open)(&self.medium, &commit).within(|| format!("the commit at {record}"))?;
         Ok((commit, opened))
+    }
+
+    /// Unlocks a container with the keys that a commit leads to. What its header says of being sealed counts: a commit in
+    /// clear that somebody adds to a sealed container is none of its.
+    fn unlock(&mut self, record: u64) -> Result<()> {
+        let header = records::read_header(&*self.medium, record)?;
+        let says = self.header.map(|header| header.incompat.get() & INCOMPAT_SEALED != 0);
+        if says.is_some_and(|sealed| sealed != header.is_sealed()) {
+            return Err(damaged(format!("the commit at {record} is not sealed as its container is")));
+        }
+        if !header.is_sealed() || self.medium.sealing.is_sealed() {
+            return Ok(());
+        }
+        let payload = records::read_payload(&self.medium, &header, limits::COMMIT)?;
+        let (front, _) = SealedFront::read_from_prefix(&payload).map_err(|_| damaged("the commit is too short"))?;
+        if header.check != header.expected_check(&front.uid) || self.uid().is_some_and(|uid| uid != front.uid) {
+            return Err(damaged(format!("the commit at {record} is of another container")));
+        }
+        let seal = self.locks.unlock(&*self.medium, &front)?;
+        if self.header.is_some_and(|header| header.mac != seal.mac(&header)) {
+            return Err(damaged("the header of the file was changed"));
+        }
+        self.medium.sealing = Sealing::of(seal);
+        Ok(())
     }
 
     /// Everything since the commit that was known to be durable must have arrived.
@@ -234,7 +275,7 @@ impl<T> Search<'_, T> {
         let len = commit.record.checked_sub(start).filter(|len| *len <= limits::TAIL);
         let len = len.ok_or_else(|| damaged("what it builds on is out of bounds"))?;
         let mut tail = vec![0; len as usize];
-        self.source.read_exact_at(start, &mut tail)?;
+        self.medium.read_exact_at(start, &mut tail)?;
         if Id::of(&tail).0 == commit.head.tail_hash { Ok(()) } else { Err(damaged("what it builds on is not whole")) }
     }
 }

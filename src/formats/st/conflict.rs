@@ -92,9 +92,13 @@ impl Keeper {
         let held = Arc::new(old.held.beside(&date())?);
         let root = tree.attr(tree.root()).map_or((0, 0), |attr| (attr.uid, attr.gid));
         let mut empty = Vec::new();
-        create::create(&mut empty, root)?;
+        let heir = old.writer.heir()?;
+        create::create(&mut empty, root, heir.as_ref())?;
         held.write_at(0, &empty)?;
         let mut access = Access::to_write(held.clone(), self.cache.clone(), &*self.name);
+        if let Some(heir) = heir {
+            access.reading.vault.keep(heir.uid(), heir.master());
+        }
         access.owners.clone_from(&self.owners);
         let (_, opened) = super::opened_to_write(access)?
             .map_err(|(.., why)| Error::new(Kind::Changed, format!("what was saved cannot be changed: {why}")))?;

@@ -30,8 +30,13 @@ pub const MAJOR: u16 = 1;
 /// First address of the tape. What is below is never data: an extent at address 0 is a hole.
 pub const TAPE_START: u64 = 4096;
 
-/// Feature bits that a reader has to know (none is defined in version 1 without sealing).
-pub const KNOWN_INCOMPAT: u64 = 0;
+/// Feature bit: payloads are sealed.
+pub const INCOMPAT_SEALED: u64 = 1;
+/// Feature bits that a reader has to know.
+pub const KNOWN_INCOMPAT: u64 = INCOMPAT_SEALED;
+
+/// Flag of a record: its payload is sealed.
+pub const FLAG_SEALED: u8 = 2;
 
 /// What a record holds. Readers pass over types they have no use for.
 #[allow(dead_code, reason = "sealing and parity have their place in the layout before anything writes them")]
@@ -72,6 +77,7 @@ pub struct Header {
 }
 
 impl Header {
+    /// The header of a container in clear.
     pub fn new(uid: [u8; 16]) -> Self {
         let mut header = Self {
             magic: MAGIC,
@@ -126,6 +132,10 @@ impl RecordHeader {
     /// The check that these bytes must carry in the container `uid`.
     pub fn expected_check(&self, uid: &[u8; 16]) -> [u8; 8] {
         Id::of_parts(&[uid, &self.as_bytes()[..80]]).short()
+    }
+
+    pub fn is_sealed(&self) -> bool {
+        self.flags & FLAG_SEALED != 0
     }
 
     pub fn is_commit(&self) -> bool {
@@ -193,6 +203,15 @@ pub struct CommitHead {
     pub keys: U64,
     pub tables: U32,
     pub zero: U32,
+}
+
+/// In front of the sealed payload of a COMMIT.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct SealedFront {
+    pub uid: [u8; 16],
+    /// Where the newest KEYS record is.
+    pub keys: U64,
 }
 
 /// How a COMMIT names a table.

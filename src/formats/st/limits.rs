@@ -5,6 +5,11 @@
 pub const SEGMENT_RAW: u64 = 64 << 20;
 /// Stored bytes of a segment beyond its raw bytes: prelude, bases, stages, and what a codec adds to noise.
 pub const SEGMENT_OVERHEAD: u64 = 1 << 20;
+
+/// Stored bytes of a segment of so many raw ones: padding adds an eighth at most.
+pub const fn segment_payload(raw_len: u64) -> u64 {
+    raw_len + raw_len / 8 + SEGMENT_OVERHEAD
+}
 /// Base ranges of one segment.
 pub const BASES: u16 = 64;
 /// Sum of the base ranges of one segment, in bytes.

@@ -1,11 +1,14 @@
 //! Records: writing them one behind the other, reading one, and finding one when the end of the file is torn.
 
 use super::layout::{
-    ALIGN, FOOTER_MAGIC, Footer, HEADER_LEN, RECORD_HEADER_LEN, RECORD_MAGIC, RecordHeader, RecordType, record_len,
+    ALIGN, FLAG_SEALED, FOOTER_MAGIC, Footer, HEADER_LEN, RECORD_HEADER_LEN, RECORD_MAGIC, RecordHeader, RecordType,
+    record_len,
 };
+use super::medium::Medium;
+use super::seal::Sealing;
 use crate::codec::damaged;
 use crate::codec::id::Id;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Within};
 use crate::source::ReadAt;
 use std::io::Write;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
@@ -18,6 +21,7 @@ pub struct Log<'a> {
     at: u64,
     seq: u64,
     last_commit: u64,
+    flags: u8,
 }
 
 /// Where a record came to lie.
@@ -31,7 +35,13 @@ pub struct Placed {
 impl<'a> Log<'a> {
     /// Continues at `at`, in transaction `seq`, behind the commit at `last_commit` (0 for none).
     pub fn new(out: &'a mut (dyn Write + Send), uid: [u8; 16], at: u64, seq: u64, last_commit: u64) -> Self {
-        Self { out, uid, at, seq, last_commit }
+        Self { out, uid, at, seq, last_commit, flags: 0 }
+    }
+
+    /// Says of the records that follow whether their payloads are sealed.
+    pub fn sealed(mut self, sealing: &Sealing) -> Self {
+        self.flags = if sealing.is_sealed() { FLAG_SEALED } else { 0 };
+        self
     }
 
     pub fn at(&self) -> u64 {
@@ -73,6 +83,7 @@ impl<'a> Log<'a> {
         let mut header = RecordHeader::new_zeroed();
         header.magic = RECORD_MAGIC;
         header.kind = kind as u8;
+        header.flags = if kind == RecordType::Keys { 0 } else { self.flags };
         header.offset = self.at.into();
         header.payload_len = payload_len.into();
         header.seq = self.seq.into();
@@ -112,17 +123,15 @@ pub fn header_at(bytes: &[u8], at: u64) -> Option<RecordHeader> {
     (header.offset.get() == at).then_some(header)
 }
 
-/// Reads the payload of a record of at most `limit` bytes and compares it with its hash.
-pub fn read_payload(source: &dyn ReadAt, header: &RecordHeader, limit: u64) -> Result<Vec<u8>> {
+/// Reads the payload of a record of at most `limit` bytes, as it is stored, and compares it with its hash.
+pub fn read_payload(medium: &Medium, header: &RecordHeader, limit: u64) -> Result<Vec<u8>> {
     let (at, len) = (header.offset.get(), header.payload_len.get());
     if len > limit {
         return Err(damaged(format!("the record at {at} claims {len} bytes, over the limit of {limit}")));
     }
     let mut payload = vec![0; len as usize];
-    source.read_exact_at(at + RECORD_HEADER_LEN, &mut payload)?;
-    if Id::of(&payload).0 != header.payload_hash {
-        return Err(damaged(format!("the record at {at} fails its check")));
-    }
+    let place = || format!("the record at {at}");
+    medium.read_checked(at + RECORD_HEADER_LEN, &mut payload, &header.payload_hash).within(place)?;
     Ok(payload)
 }
 

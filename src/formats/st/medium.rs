@@ -1,0 +1,45 @@
+//! The file of a container, and its seal: all that is read goes through here.
+
+use super::seal::Sealing;
+use crate::codec::damaged;
+use crate::codec::id::Id;
+use crate::error::Result;
+use crate::source::ReadAt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+/// Bytes that records lie in.
+#[derive(Clone)]
+pub struct Medium {
+    source: Arc<dyn ReadAt>,
+    pub sealing: Sealing,
+}
+
+impl Medium {
+    pub fn new(source: Arc<dyn ReadAt>, sealing: Sealing) -> Self {
+        Self { source, sealing }
+    }
+
+    pub fn source(&self) -> &Arc<dyn ReadAt> {
+        &self.source
+    }
+
+    /// Other bytes with the same seal.
+    pub fn over(&self, source: Arc<dyn ReadAt>) -> Self {
+        Self { source, sealing: self.sealing.clone() }
+    }
+
+    /// Fills `into` with the bytes at `at`, which must have this hash.
+    pub fn read_checked(&self, at: u64, into: &mut [u8], hash: &[u8; 32]) -> Result<()> {
+        self.source.read_exact_at(at, into)?;
+        if Id::of(into).0 == *hash { Ok(()) } else { Err(damaged("it fails its check")) }
+    }
+}
+
+impl Deref for Medium {
+    type Target = dyn ReadAt;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.source
+    }
+}
