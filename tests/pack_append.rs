@@ -85,7 +85,8 @@ impl Desk {
     }
 
     fn tree(&self, name: &str) -> Container {
-        let access = stmount::open::access(&self.path(name), Cache::new(32 << 20)).unwrap();
+        let how = stmount::open::How::new(Cache::new(32 << 20));
+        let access = stmount::open::access(&self.path(name), &how).unwrap();
         Container::open(access).unwrap()
     }
 

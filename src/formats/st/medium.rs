@@ -24,11 +24,6 @@ impl Medium {
         &self.source
     }
 
-    /// Other bytes with the same seal.
-    pub fn over(&self, source: Arc<dyn ReadAt>) -> Self {
-        Self { source, sealing: self.sealing.clone() }
-    }
-
     /// Fills `into` with the bytes at `at`, which must have this hash.
     pub fn read_checked(&self, at: u64, into: &mut [u8], hash: &[u8; 32]) -> Result<()> {
         self.source.read_exact_at(at, into)?;
