@@ -35,6 +35,8 @@ pub struct Checked {
     pub damaged: Vec<(Vec<u8>, String)>,
     /// What of the archive itself is damaged, in words.
     pub damage: Vec<String>,
+    /// What is not as it was written, and no file needs, in words.
+    pub strays: Vec<String>,
 }
 
 /// States that are counted. Each takes some microseconds.
@@ -125,7 +127,15 @@ fn of_check(found: st::Checked) -> Checked {
     let lost = |file: st::DamagedFile| (file.path, format!("{} cannot be read", say::size(file.lost)));
     let names = found.names.into_iter().map(|name| (name.path, name.what.to_owned()));
     let damaged = found.files.into_iter().map(lost).chain(names).collect();
-    Checked { files: found.entries, segments: found.segments, bytes: found.bytes, damaged, damage: found.damage }
+    let strays = found.strays.lines();
+    Checked {
+        files: found.entries,
+        segments: found.segments,
+        bytes: found.bytes,
+        damaged,
+        damage: found.damage,
+        strays,
+    }
 }
 
 /// Reads every byte of every file once: whatever a format verifies when it reads is verified. Files are read in the order

@@ -4,6 +4,7 @@ use super::index::Index;
 use super::medium::Medium;
 use super::named::{self, LostName};
 use super::rows::{Block, ChunkRow, ExtentRow, Metas, Names, Nodes, Plain, Rows, SegmentRow};
+use super::strays::{self, Strays};
 use super::table::Table;
 use super::tree::{Container, ROOT};
 use super::{records, tape::Tape};
@@ -11,7 +12,7 @@ use crate::codec::damaged;
 use crate::error::{Error, Kind as ErrorKind, Result, Within};
 use crate::formats::Watch;
 use crate::pool;
-use crate::tree::Kind;
+use crate::tree::{Kind, Tree};
 use std::collections::HashMap;
 
 /// What a check found.
@@ -28,6 +29,8 @@ pub struct Checked {
     pub files: Vec<DamagedFile>,
     /// Names without an inode, and inodes without a name.
     pub names: Vec<LostName>,
+    /// What of the file belongs to no whole record. No file needs it.
+    pub strays: Strays,
 }
 
 /// A file that lost something.
@@ -39,6 +42,7 @@ pub struct DamagedFile {
 }
 
 impl Checked {
+    /// Whether every file can be read.
     pub fn is_whole(&self) -> bool {
         self.damage.is_empty() && self.files.is_empty() && self.names.is_empty()
     }
@@ -56,12 +60,22 @@ impl Container {
         }
         watch.total(segments(self.index())?.iter().map(|row| row.raw_len).sum(), 0);
         let good = check_segments(self, threads, watch, &mut checked)?;
+        self.check_strays(watch, &mut checked)?;
         let lost = check_nodes(self.index(), &good, &mut checked)?;
         if !lost.is_empty() {
             checked.files = name_files(self.index(), lost)?;
         }
         self.check_names(&mut checked)?;
         Ok(checked)
+    }
+
+    fn check_strays(&self, watch: &dyn Watch, checked: &mut Checked) -> Result<()> {
+        // Whatever is wrong with those was told already.
+        let known = segments(self.index())?.into_iter().map(|row| (row.record, row.payload_len)).collect();
+        let go_on = || !watch.is_cancelled();
+        let end = self.totals()?.stored;
+        checked.strays = strays::find(&**self.medium(), &self.medium().uid, end, &known, &go_on)?;
+        Ok(())
     }
 
     fn check_names(&self, checked: &mut Checked) -> Result<()> {

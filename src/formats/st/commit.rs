@@ -240,6 +240,7 @@ impl<T> Search<'_, T> {
         if self.uid().is_some_and(|known| known != commit.head.uid) {
             return Err(damaged(format!("the commit at {record} is of another container")));
         }
+        self.medium.uid = commit.head.uid;
         self.check_tail(&commit).within(|| format!("the commit at {record}"))?;
         let opened = (self.open)(&self.medium, &commit).within(|| format!("the commit at {record}"))?;
         Ok((commit, opened))

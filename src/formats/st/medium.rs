@@ -13,11 +13,13 @@ use std::sync::Arc;
 pub struct Medium {
     source: Arc<dyn ReadAt>,
     pub sealing: Sealing,
+    /// The identity of the container, once it is known.
+    pub uid: [u8; 16],
 }
 
 impl Medium {
     pub fn new(source: Arc<dyn ReadAt>, sealing: Sealing) -> Self {
-        Self { source, sealing }
+        Self { source, sealing, uid: [0; 16] }
     }
 
     pub fn source(&self) -> &Arc<dyn ReadAt> {

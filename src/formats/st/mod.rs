@@ -41,6 +41,7 @@ mod recover;
 mod rows;
 mod seal;
 mod segment;
+mod strays;
 mod table;
 mod tape;
 mod tree;
@@ -53,6 +54,7 @@ pub use info::Info;
 pub use named::LostName;
 pub use pack::{Packer, Segmentation};
 pub use recover::{Recovered, recover};
+pub use strays::Strays;
 pub use tree::Container;
 
 use super::{Access, Format, Generation, Match, Probe, States, Volume, Writer};

@@ -27,7 +27,7 @@ use super::layout::{CommitHead, HEADER_LEN, Header, INCOMPAT_SEALED, RecordType,
 use super::locks::Locks;
 use super::medium::Medium;
 use super::named;
-use super::records;
+use super::records::{self, Forward};
 use super::rows::SegmentRow;
 use super::seal::Sealing;
 use super::table::{NewTable, Table};
@@ -40,7 +40,7 @@ use crate::key;
 use crate::tree::Time;
 use mend::Mended;
 use plan::{Plan, View};
-use scan::{Forward, Identity};
+use scan::Identity;
 use std::sync::Arc;
 use tables::Tables;
 use zerocopy::FromZeros;

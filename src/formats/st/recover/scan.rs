@@ -5,11 +5,9 @@
 //!                                  64 64 64 64                  of 64 until the next
 //! ```
 
-use super::super::layout::{
-    ALIGN, HEADER_LEN, RECORD_HEADER_LEN, RECORD_MAGIC, RecordHeader, RecordType, SegmentHead, record_len,
-};
+use super::super::layout::{ALIGN, HEADER_LEN, RECORD_HEADER_LEN, RECORD_MAGIC, RecordHeader, RecordType, SegmentHead};
 use super::super::medium::Medium;
-use super::super::records::header_at;
+use super::super::records::Forward;
 use super::super::seal::Piece;
 use super::super::{limits, records};
 use crate::error::{Error, Kind, Result};
@@ -17,68 +15,10 @@ use crate::source::ReadAt;
 use std::collections::HashMap;
 use zerocopy::FromBytes;
 
-/// Bytes that are read at once behind a jump, and on the way through what is damaged.
-const NEAR: u64 = 4 << 10;
-const FAR: u64 = 1 << 20;
 /// Tables, and commits, that are remembered: 100 MiB for each.
 const RECORDS: usize = 1 << 20;
 /// Containers that a file may have records of, before it is one that cannot be told apart.
 const IDENTITIES: usize = 16;
-
-/// Goes forward over the file and gives what looks like the header of a record.
-pub struct Forward<'a> {
-    source: &'a dyn ReadAt,
-    at: u64,
-    len: u64,
-    ahead: u64,
-    window: Vec<u8>,
-    window_at: u64,
-}
-
-impl<'a> Forward<'a> {
-    pub fn new(source: &'a dyn ReadAt, from: u64) -> Result<Self> {
-        let at = from.max(HEADER_LEN).next_multiple_of(ALIGN);
-        Ok(Self { source, at, len: source.len()?, ahead: FAR, window: Vec::new(), window_at: 0 })
-    }
-
-    pub fn next(&mut self) -> Result<Option<RecordHeader>> {
-        while self.at < self.len {
-            let at = self.at;
-            if let Some(header) = self.header(at)? {
-                self.at = self.behind(&header)?;
-                return Ok(Some(header));
-            }
-            self.ahead = FAR;
-            self.at += ALIGN;
-        }
-        Ok(None)
-    }
-
-    /// Where to look on. What a record says of its length is believed only when another record, or the end, is there.
-    fn behind(&mut self, header: &RecordHeader) -> Result<u64> {
-        let at = header.offset.get();
-        let end = record_len(header.kind, header.payload_len.get()).and_then(|len| at.checked_add(len));
-        if let Some(end) = end.filter(|end| *end <= self.len) {
-            self.ahead = NEAR;
-            if end == self.len || self.header(end)?.is_some() {
-                return Ok(end);
-            }
-            self.ahead = FAR;
-        }
-        Ok(at + ALIGN)
-    }
-
-    fn header(&mut self, at: u64) -> Result<Option<RecordHeader>> {
-        let end = (at + RECORD_HEADER_LEN).min(self.len);
-        if at < self.window_at || end > self.window_at + self.window.len() as u64 {
-            let mut window = vec![0; self.ahead.min(self.len - at) as usize];
-            let got = self.source.read_at(at, &mut window)?;
-            window.truncate(got);
-            (self.window, self.window_at) = (window, at);
-        }
-        Ok(header_at(self.window.get((at - self.window_at) as usize..).unwrap_or_default(), at))
-    }
-}
 
 /// Which records are those of the container.
 #[derive(Clone, Copy, Debug)]
