@@ -19,6 +19,15 @@ pub const BASE_DEPTH: u32 = 2;
 /// Stages of one segment.
 pub const STAGES: u8 = 8;
 
+/// Bytes of the payload of a KEYS record.
+pub const KEY_PAYLOAD: usize = 128 << 10;
+/// Slots of a KEYS record: each is one way to open the container.
+pub const KEY_SLOTS: usize = 64;
+/// Bytes in the body of a slot.
+pub const KEY_BODY: usize = 1024;
+/// Bytes in the label of a slot.
+pub const KEY_LABEL: usize = 200;
+
 /// Rows of a table block; writers stop at [`BLOCK_ROWS_TYPICAL`].
 pub const BLOCK_ROWS: u64 = 65_536;
 /// Rows that a writer puts into a block: 1024 rows of names or inodes decode in 20 to 30 µs.

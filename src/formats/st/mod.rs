@@ -13,6 +13,7 @@
 //!  append    writing in place          generations  earlier states       past  those that are looked into
 //!  conflict  a container that others move, replace or change while it is open to be written
 //!  check     every hash, with  named    info     what there is, and what reading it costs
+//!  keys      who opens a sealed container
 //!  create    an empty container          recover  lost headers, ends and commits
 //! ```
 
@@ -51,6 +52,7 @@ pub use compact::{Compacted, Target, compact};
 pub use create::create;
 pub use generations::{count, generations, open_at, restore};
 pub use info::Info;
+pub use keys::{KeySet, Label, NewSlot};
 pub use named::LostName;
 pub use pack::{Packer, Segmentation};
 pub use recover::{Recovered, recover};
