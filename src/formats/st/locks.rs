@@ -5,7 +5,7 @@
 //!                             └──► slots ──► master key ──► Seal
 //! ```
 
-use super::keys;
+use super::limits;
 use super::keys::KeySet;
 use super::layout::{ALIGN, RECORD_HEADER_LEN, RecordType, SealedFront};
 use super::records::{Log, header_at};
@@ -37,7 +37,7 @@ impl Locks<'_> {
 }
 
 /// Bytes behind the beginning of a KEYS record in which the second one is.
-const NEAR: u64 = 2 * (keys::PAYLOAD + ALIGN + RECORD_HEADER_LEN);
+const NEAR: u64 = 2 * (limits::KEY_PAYLOAD as u64 + ALIGN + RECORD_HEADER_LEN);
 
 /// Reads the keys at an offset, or their second copy.
 pub fn read(source: &dyn ReadAt, at: u64, uid: &[u8; 16]) -> Result<KeySet> {
@@ -48,7 +48,7 @@ pub fn read(source: &dyn ReadAt, at: u64, uid: &[u8; 16]) -> Result<KeySet> {
         let Some(header) = header_at(&near[from..], at + from as u64) else { continue };
         let whole = header.kind == RecordType::Keys as u8 && header.check == header.expected_check(uid);
         let payload = near.get(from + RECORD_HEADER_LEN as usize..);
-        let payload = payload.and_then(|rest| rest.get(..header.payload_len.get().min(keys::PAYLOAD + 1) as usize));
+        let payload = payload.and_then(|rest| rest.get(..header.payload_len.get().min(limits::KEY_PAYLOAD as u64 + 1) as usize));
         let Some(payload) = payload.filter(|payload| whole && *blake3::hash(payload).as_bytes() == header.payload_hash)
         else {
             continue;

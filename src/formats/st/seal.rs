@@ -53,8 +53,8 @@ impl Seal {
     /// The seal that these keys make, of which the master key was unlocked or drawn.
     pub fn new(keys: KeySet, master: Master) -> Result<Self> {
         let sealer = |what: &str| {
-            let key = |cipher| master.derive(&format!("{what} cipher {cipher}"), &keys.uid);
-            Sealer::new(&keys.ciphers, keys.padded, key)
+            let key = |cipher| master.derive(&format!("{what} cipher {cipher}"), keys.uid());
+            Sealer::new(keys.ciphers(), keys.padded(), key)
         };
         let (segments, tables, commits) = (sealer("segment")?, sealer("table")?, sealer("commit")?);
         Ok(Self { keys, master, segments, tables, commits })
@@ -62,12 +62,13 @@ impl Seal {
 
     /// The seal of another container that the same passphrases and keys open.
     pub fn heir(&self) -> Result<Self> {
-        let keys = KeySet { uid: key::random()?, ..self.keys.clone() };
+        let (ciphers, padded) = (self.keys.ciphers(), self.keys.padded());
+        let keys = self.keys.moved(&self.master, key::random()?, ciphers, padded)?;
         Self::new(keys, self.master.clone())
     }
 
     pub fn uid(&self) -> [u8; 16] {
-        self.keys.uid
+        *self.keys.uid()
     }
 
     pub fn keys(&self) -> &KeySet {
@@ -94,7 +95,7 @@ impl Seal {
 
     /// The MAC that the header must carry.
     pub fn mac(&self, header: &Header) -> [u8; 32] {
-        let key = self.master.derive("header mac", &self.keys.uid);
+        let key = self.master.derive("header mac", self.keys.uid());
         *blake3::keyed_hash(&key, &header.as_bytes()[..80]).as_bytes()
     }
 
@@ -109,7 +110,7 @@ impl Seal {
 /// Shown without any key.
 impl fmt::Debug for Seal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Seal").field("ciphers", &self.keys.ciphers).finish_non_exhaustive()
+        f.debug_struct("Seal").field("ciphers", &self.keys.ciphers()).finish_non_exhaustive()
     }
 }
 
@@ -176,7 +177,7 @@ impl Sealing {
     /// Where contents are cut.
     pub fn chunker(&self) -> Chunker {
         match &self.0 {
-            Some(seal) => Chunker::keyed(&seal.master.derive("chunks", &seal.keys.uid)),
+            Some(seal) => Chunker::keyed(&seal.master.derive("chunks", seal.keys.uid())),
             None => Chunker::default(),
         }
     }

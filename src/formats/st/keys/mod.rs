@@ -117,6 +117,11 @@ impl KeySet {
         self.flags & PADDED != 0
     }
 
+    /// Whether this is its master key, and nothing was changed.
+    pub fn is_of(&self, master: &Master) -> bool {
+        self.verify(master).is_ok()
+    }
+
     /// How many slots there are.
     pub fn len(&self) -> usize {
         self.slots.len()
