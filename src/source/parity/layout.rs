@@ -61,7 +61,7 @@ pub struct Descriptor {
     pub prev: U64,
     pub identity: [u8; 16],
     pub data_hash: [u8; 32],
-    pub reserved: [u8; 56],
+    pub reserved: [u8; 64],
     pub check: [u8; 16],
 }
 
@@ -193,9 +193,9 @@ impl Plan {
         if self.start > self.end || self.end > MOST_OFFSET {
             return Err(limit("the range"));
         }
-        // There is no row without data, but for a range without any.
-        let len = (self.end - self.start).max(1);
-        if len.div_ceil(self.cell).div_ceil(self.columns) != self.rows {
+        // There is no row and no column without data, but for a range without any.
+        let cells = (self.end - self.start).div_ceil(self.cell).max(1);
+        if cells.div_ceil(self.columns) != self.rows || cells.div_ceil(self.rows) != self.columns {
             return Err(limit("the number of rows"));
         }
         Ok(self)
@@ -218,7 +218,7 @@ impl Plan {
             prev: U64::new(prev),
             identity,
             data_hash,
-            reserved: [0; 56],
+            reserved: [0; 64],
             check: [0; 16],
         };
         d.check = d.expected_check();
