@@ -281,27 +281,27 @@ fn hostile_descriptors_are_refused() {
     let at = case.body_at as usize;
     // Offset in the descriptor, length, value.
     let fields: &[(usize, usize, u64)] = &[
-        (8, 1, 9),                   // version
-        (9, 1, 0),                   // algorithm
-        (9, 1, 2),                   // an algorithm with other limits: k + m stays below, the group is another code
-        (10, 1, 5),                  // cells too small
-        (10, 1, 13),                 // and too large
+        (8, 1, 9),   // version
+        (9, 1, 0),   // algorithm
+        (9, 1, 2),   // an algorithm with other limits: k + m stays below, the group is another code
+        (10, 1, 5),  // cells too small
+        (10, 1, 13), // and too large
         (10, 1, 255),
-        (12, 2, 0),                  // no columns
-        (12, 2, 0xFFFF),             // too many
+        (12, 2, 0),      // no columns
+        (12, 2, 0xFFFF), // too many
         (14, 2, 0),
         (14, 2, 0xFFFF),
-        (16, 8, 0),                  // rows
+        (16, 8, 0), // rows
         (16, 8, 2),
         (16, 8, u64::MAX),
-        (24, 8, u64::MAX),           // start behind the end
+        (24, 8, u64::MAX), // start behind the end
         (24, 8, case.body_at - 1),
-        (32, 8, u64::MAX),           // end
-        (32, 8, case.body_at + 1),   // overlaps the body
+        (32, 8, u64::MAX),         // end
+        (32, 8, case.body_at + 1), // overlaps the body
         (32, 8, 1 << 50),
-        (40, 8, 0),                  // body elsewhere
+        (40, 8, 0), // body elsewhere
         (40, 8, u64::MAX - 100),
-        (48, 8, u64::MAX),           // length of the body
+        (48, 8, u64::MAX), // length of the body
         (48, 8, 0),
     ];
     for (offset, len, value) in fields {
@@ -332,6 +332,7 @@ fn forged(plan: &Plan) -> Vec<u8> {
     }
     let check = blake3::hash(&[&ID, &d[..176]].concat());
     d[176..192].copy_from_slice(&check.as_bytes()[..16]);
+    d.truncate(DESCRIPTOR_LEN as usize);
     d
 }
 

@@ -245,9 +245,22 @@ mod tests {
 
     #[test]
     fn the_bytes_of_the_specification_come_out() {
-        assert_vector(Algorithm::Wide, 3, 2, &[]);
-        assert_vector(Algorithm::Wide, 5, 3, &[]);
-        assert_vector(Algorithm::Narrow, 3, 2, &[]);
+        let wide = [
+            ("858ddb003dff9898a1bc756e26fa5453", "5e04ce53a8a4c494ddcb1fd332578132"),
+            ("b6e3cab16c0e168b91e902f79d20b5b3", "e6a88ab5342f4a9851f7addfe2f9f9e4"),
+        ];
+        assert_vector(Algorithm::Wide, 3, 2, &wide);
+        let wide = [
+            ("5782680f81ea5ce1d06ed2507e906ee7", "8ee455d9ad414ba3f26937a8b0202312"),
+            ("13d2aaab58a46c64117cc638454aef4e", "c17dc2c02d3b1d5a16d89b158fb03a27"),
+            ("82a713adb3991067576ea6285f1e6594", "a4e5520c356c810f4bed968dfffeef8d"),
+        ];
+        assert_vector(Algorithm::Wide, 5, 3, &wide);
+        let narrow = [
+            ("336e11b151f18e1330557799bbdae1e0", "c042ab836f5afdaab8b8908fb1bc169f"),
+            ("44a348355bd2391e55e300b0cc5ac24c", "288ae468d6efb26d9feaff42aef64b95"),
+        ];
+        assert_vector(Algorithm::Narrow, 3, 2, &narrow);
     }
 
     /// The field of the wide code, from its definition and nothing else.

@@ -116,7 +116,8 @@ impl<'a> Work<'a> {
         let codes = (0..pool::threads()).map(code).collect::<Result<_>>()?;
         let (len, one) = (plan.range().end - plan.range().start, batches(plan).count() == 1);
         let column = |n| Column::new(n * plan.column_len(), len);
-        let digest = if one { Digest::Whole([0; 32]) } else { Digest::Spread((0..plan.columns()).map(column).collect()) };
+        let digest =
+            if one { Digest::Whole([0; 32]) } else { Digest::Spread((0..plan.columns()).map(column).collect()) };
         Ok(Self { plan, codes, digest, waiting: vec![Vec::new(); plan.width() as usize], first: 0 })
     }
 

@@ -379,7 +379,7 @@ mod tests {
 
     #[test]
     fn the_geometry_fits_the_length_and_the_share() {
-        let of = |len, share, algorithm| {
+        let of = |len: u64, share, algorithm| {
             let plan = Plan::of(100..100 + len, share, algorithm).unwrap();
             (plan.cell(), plan.columns(), plan.parity(), plan.rows())
         };

@@ -44,14 +44,33 @@ struct Kept {
     weight: u64,
 }
 
-/// What has been computed of one row.
+/// What has been found out of one row.
 struct Row {
+    /// Cells of data that were computed, and one that was asked for and is good when it is read alone: a bad sector may
+    /// take more with it when it is read together with others.
     cells: Vec<(u64, Vec<u8>)>,
+    /// Columns of cells that are bad and could not be computed.
+    lost: Vec<u64>,
 }
 
 impl Row {
     fn get(&self, column: u64) -> Option<&[u8]> {
         self.cells.iter().find(|(c, _)| *c == column).map(|(_, bytes)| bytes.as_slice())
+    }
+
+    fn of(slab: &Slab, plan: &Plan, row: u64, asked: u64) -> Arc<Self> {
+        let wanted = |column: &u64| match slab.state(*column, row) {
+            State::Made => true,
+            State::Good => *column == asked,
+            State::Bad => false,
+        };
+        let cells = (0..plan.columns()).filter(wanted).map(|column| (column, slab.cell(column, row).to_vec()));
+        Arc::new(Self { cells: cells.collect(), lost: slab.bad(row).collect() })
+    }
+
+    /// Whether it tells everything of a cell that can be told.
+    fn knows(&self, column: u64) -> bool {
+        self.lost.contains(&column) || self.get(column).is_some()
     }
 
     fn weight(&self) -> u64 {
@@ -160,8 +179,8 @@ impl Mender {
         for (i, at) in bad.iter().enumerate() {
             let (column, row) = place_of(plan, *at);
             let into = &mut bytes[(at - first) as usize * cell..][..cell];
-            let kept = lock(&self.kept).rows.get(&(n, row)).cloned();
-            let found = kept.unwrap_or_else(|| self.rebuild_rows(n, row..row + run(plan, &bad[i..])));
+            let kept = lock(&self.kept).rows.get(&(n, row)).cloned().filter(|row| row.knows(column));
+            let found = kept.unwrap_or_else(|| self.rebuild_rows(n, column, row..row + run(plan, &bad[i..])));
             match found.get(column) {
                 Some(made) => into.copy_from_slice(made),
                 None => self.replace_lost(n, *at, into),
@@ -180,13 +199,11 @@ impl Mender {
         }
     }
 
-    /// Rebuilds some rows and keeps them; gives the first of them.
-    fn rebuild_rows(&self, n: usize, rows: Range<u64>) -> Arc<Row> {
+    /// Rebuilds some rows, of which this column was asked for, and keeps them; gives the first of them.
+    fn rebuild_rows(&self, n: usize, column: u64, rows: Range<u64>) -> Arc<Row> {
         let slab = self.rebuilt_slab(n, rows.clone());
-        let made = |row| Arc::new(Row { cells: made_cells(&slab, self.groups[n].plan(), row) });
-        let made: Vec<Arc<Row>> = rows.clone().map(made).collect();
-        let cells = made.iter().map(|row| row.cells.len() as u64).sum();
-        self.rebuilt.fetch_add(cells, Ordering::Relaxed);
+        let made: Vec<_> = rows.clone().map(|row| Row::of(&slab, self.groups[n].plan(), row, column)).collect();
+        self.rebuilt.fetch_add(slab.made(), Ordering::Relaxed);
         let mut kept = lock(&self.kept);
         rows.zip(&made).for_each(|(row, made)| kept.put((n, row), made.clone()));
         made[0].clone()
@@ -296,12 +313,6 @@ fn run(plan: &Plan, cells: &[u64]) -> u64 {
     let (column, _) = place_of(plan, cells[0]);
     let next = (cells[0]..).zip(cells).take_while(|(a, b)| a == *b && place_of(plan, **b).0 == column);
     (next.count() as u64).min(batch(plan))
-}
-
-/// The cells of data of a row that were computed.
-fn made_cells(slab: &Slab, plan: &Plan, row: u64) -> Vec<(u64, Vec<u8>)> {
-    let made = (0..plan.columns()).filter(|column| slab.state(*column, row) == State::Made);
-    made.map(|column| (column, slab.cell(column, row).to_vec())).collect()
 }
 
 /// Copies what two stretches of a file have in common.

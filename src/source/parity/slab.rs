@@ -147,6 +147,11 @@ impl Slab {
         (0..self.plan.width()).filter(move |column| self.state(*column, row) == State::Bad)
     }
 
+    /// How many cells have been computed.
+    pub fn made(&self) -> u64 {
+        self.state.iter().filter(|state| **state == State::Made).count() as u64
+    }
+
     /// Whether more of a row is bad than the parity makes up for.
     pub fn is_lost(&self, row: u64) -> bool {
         self.bad(row).count() as u64 > self.plan.parity()
