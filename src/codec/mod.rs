@@ -11,6 +11,7 @@ pub mod id;
 pub mod inflate;
 pub mod lzma;
 pub mod lzw;
+pub mod parity;
 pub mod pieces;
 pub mod rar29;
 pub mod seal;
