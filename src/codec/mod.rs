@@ -15,6 +15,7 @@ pub mod parity;
 pub mod pieces;
 pub mod rar29;
 pub mod seal;
+pub mod spread;
 pub mod varint;
 pub mod whole;
 pub mod xz;
