@@ -352,6 +352,12 @@ pub trait Writer: Send + Sync {
         Ok(Settled::default())
     }
 
+    /// Brings up to date what protects the container from damage, and puts right what was found damaged. Begun when nobody
+    /// writes; when it is cancelled it is done the next time.
+    fn protect(&self, _watch: &dyn Watch) -> Result<()> {
+        Ok(())
+    }
+
     /// What is committed and not in the archive yet.
     fn unsettled(&self) -> Settled {
         Settled::default()

@@ -10,13 +10,14 @@
 //! state that opens is one that was committed.
 
 use super::layout::{
-    CommitHead, HEADER_LEN, Header, INCOMPAT_SEALED, ITEM_CRITICAL, ITEM_TOTALS, ItemHead, KNOWN_INCOMPAT, MAGIC,
-    MAJOR, RecordHeader, SealedFront, TableRef, TotalsItem,
+    COMPAT_PARITY, CommitHead, HEADER_LEN, Header, INCOMPAT_SEALED, ITEM_CRITICAL, ITEM_PARITY, ITEM_TOTALS, ItemHead,
+    KNOWN_INCOMPAT, MAGIC, MAJOR, RECORD_HEADER_LEN, RecordHeader, SealedFront, TableRef, TotalsItem,
 };
 use super::locks::Locks;
 use super::medium::Medium;
+use super::parity::Rescue;
 use super::seal::Sealing;
-use super::{limits, records};
+use super::{limits, parity, records};
 use crate::codec::damaged;
 use crate::codec::id::Id;
 use crate::error::{Error, Kind, Result, Within};
@@ -33,6 +34,8 @@ pub struct Commit {
     /// Oldest first.
     pub tables: Vec<TableRef>,
     pub totals: TotalsItem,
+    /// Where the body of the newest parity group before it is, 0 for none.
+    pub parity: u64,
 }
 
 impl Commit {
@@ -43,6 +46,10 @@ impl Commit {
         let len = size_of::<TotalsItem>() as u32;
         out.extend_from_slice(ItemHead { kind: ITEM_TOTALS.into(), zero: 0.into(), len: len.into() }.as_bytes());
         out.extend_from_slice(self.totals.as_bytes());
+        if self.parity != 0 {
+            out.extend_from_slice(ItemHead { kind: ITEM_PARITY.into(), zero: 0.into(), len: 8.into() }.as_bytes());
+            out.extend_from_slice(&self.parity.to_le_bytes());
+        }
         out
     }
 
@@ -54,7 +61,7 @@ impl Commit {
         }
         let count = head.tables.get() as usize;
         let (tables, items) = <[TableRef]>::ref_from_prefix_with_elems(rest, count).map_err(|_| short())?;
-        let mut commit = Self { record, head, tables: tables.to_vec(), totals: TotalsItem::default() };
+        let mut commit = Self { record, head, tables: tables.to_vec(), totals: TotalsItem::default(), parity: 0 };
         commit.read_items(items)?;
         Ok(commit)
     }
@@ -66,6 +73,7 @@ impl Commit {
             let (value, rest) = rest.split_at_checked(head.len.get() as usize).ok_or_else(cut)?;
             match head.kind.get() {
                 ITEM_TOTALS => self.totals = TotalsItem::read_from_bytes(value).map_err(|_| cut())?,
+                ITEM_PARITY => self.parity = u64::from_le_bytes(value.try_into().map_err(|_| cut())?),
                 kind if kind & ITEM_CRITICAL != 0 => {
                     return Err(Error::new(Kind::Unsupported, format!("the container needs feature {kind:#x}"))
                         .hint("open it with a newer version of stmount"));
@@ -110,7 +118,13 @@ pub struct Found {
     pub commit: Commit,
     /// What it was found in, unlocked.
     pub medium: Medium,
-    /// Bytes behind the commit that belong to nothing.
+    /// Where the commit ends, and the parity that follows it.
+    pub end: u64,
+    /// The body of the newest parity group, 0 for none.
+    pub parity: u64,
+    /// Its end or its beginning are damaged: it is read through its parity.
+    pub mended: Option<Rescue>,
+    /// Bytes behind it that belong to nothing.
     pub torn: u64,
     /// False when the header of the file is lost; it is not needed.
     pub has_header: bool,
@@ -119,20 +133,29 @@ pub struct Found {
 /// What makes a commit a state: opens its tables.
 pub type Open<'a, T> = &'a dyn Fn(&Medium, &Commit) -> Result<T>;
 
-/// Finds the newest whole commit that opens.
+/// Finds the newest whole commit that opens. Where the end or the beginning of the file is damaged, and parity makes it
+/// whole, it is found as it was.
 pub fn newest<T>(source: &Arc<dyn ReadAt>, locks: &Locks<'_>, open: Open<'_, T>) -> Result<(Found, T)> {
-    let len = source.len()?;
-    let header = read_front(&**source)?;
-    let medium = Medium::new(source.clone(), Sealing::default());
-    let has_header = header.is_some();
-    let mut search = Search { medium, locks, header, open, below: u64::MAX, tries: 0 };
-    let (commit, opened) = match search.at_end(len)? {
-        Some(commit) => commit,
-        None => search.backward(len)?,
+    let mut search = Search::new(source, locks, open)?;
+    let at_end = search.ending_at(source.len()?)?;
+    if let Some((commit, opened)) = at_end.filter(|_| search.header.is_some()) {
+        return Ok((search.found(commit, None)?, opened));
+    }
+    let has_parity = search.header.is_some_and(|header| header.compat.get() & COMPAT_PARITY != 0);
+    if let Some(rescue) = parity::rescue(source, search.uid(), has_parity)? {
+        let mended = rescue.mender.clone() as Arc<dyn ReadAt>;
+        let mut search = Search::new(&mended, locks, open)?;
+        if let Some((commit, opened)) = search.ending_at(rescue.end)? {
+            return Ok((search.found(commit, Some(rescue))?, opened));
+        }
+    }
+    // Once more: what was tried stands in the way of what it is now.
+    let mut search = Search::new(source, locks, open)?;
+    let (commit, opened) = match search.ending_at(source.len()?)? {
+        Some(found) => found,
+        None => search.backward()?,
     };
-    // The end of the record may be missing itself: its payload is all that a state needs.
-    let torn = len.saturating_sub(end(&**source, &commit)?);
-    Ok((Found { commit, medium: search.medium, torn, has_header }, opened))
+    Ok((search.found(commit, None)?, opened))
 }
 
 /// Reads the commit of a record, or of an earlier state, and nothing that it stands on.
@@ -180,9 +203,27 @@ fn is_no_commit(e: &Error) -> bool {
     matches!(e.kind(), Kind::Damaged | Kind::Header)
 }
 
-impl<T> Search<'_, T> {
-    /// The commit that the footer at the end of the file names.
-    fn at_end(&mut self, len: u64) -> Result<Option<(Commit, T)>> {
+impl<'a, T> Search<'a, T> {
+    fn new(source: &Arc<dyn ReadAt>, locks: &'a Locks<'a>, open: Open<'a, T>) -> Result<Self> {
+        let header = read_front(&**source)?;
+        let medium = Medium::new(source.clone(), Sealing::default());
+        Ok(Self { medium, locks, header, open, below: u64::MAX, tries: 0 })
+    }
+
+    /// All that is to be known of a commit that was found.
+    fn found(self, commit: Commit, mended: Option<Rescue>) -> Result<Found> {
+        let (medium, has_header) = (self.medium, self.header.is_some());
+        let (len, uid) = (medium.len()?, commit.head.uid);
+        // The end of the record may be missing itself: its payload is all that a state needs.
+        let commit_end = end(&*medium, &commit)?;
+        let (last, end) = parity::follow(&*medium, &uid, commit.record, commit_end)?;
+        let parity = last.map_or(commit.parity, |record| record + RECORD_HEADER_LEN);
+        medium.healing.found(parity, mended.as_ref().map(|rescue| rescue.mender.clone()));
+        Ok(Found { commit, medium, end, parity, mended, torn: len.saturating_sub(end), has_header })
+    }
+
+    /// The commit that the footer at the end of the container names.
+    fn ending_at(&mut self, len: u64) -> Result<Option<(Commit, T)>> {
         let Some(footer) = records::read_footer(&*self.medium, len)? else { return Ok(None) };
         if footer.logical_end.get() != len {
             return Ok(None);
@@ -195,7 +236,8 @@ impl<T> Search<'_, T> {
     }
 
     /// Goes back from the end, from header to header.
-    fn backward(&mut self, len: u64) -> Result<(Commit, T)> {
+    fn backward(&mut self) -> Result<(Commit, T)> {
+        let len = self.medium.len()?;
         self.below = u64::MAX;
         let source = self.medium.source().clone();
         let mut headers = records::Backward::new(&*source, len);

@@ -14,7 +14,7 @@ use super::append::{Opened, StWriter};
 use super::{compact, create};
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result, Within};
-use crate::formats::{Access, Give, Owners, Writer};
+use crate::formats::{Access, Give, Owners, Watch, Writer};
 use crate::pool::lock;
 use crate::source::{Held, ReadAt, Standing, Store};
 use crate::tree::{Changes, Draft, Inode, Kind as NodeKind, Name, NameBuf, Node, Time, Tree};
@@ -173,6 +173,15 @@ impl Writer for Keeper {
             tree.clone_from(&newer);
             show(newer);
         })
+    }
+
+    fn protect(&self, watch: &dyn Watch) -> Result<()> {
+        let _no_commit_meanwhile = self.tree();
+        let Now { writer, held } = self.now();
+        if held.standing()? != Standing::Ours || !writer.is_as_left()? {
+            return Ok(());
+        }
+        writer.protect(watch)
     }
 
     fn name_state(&self, name: &str, keep: bool) -> Result<()> {

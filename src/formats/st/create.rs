@@ -43,7 +43,7 @@ pub fn create(out: &mut (dyn Write + Send), (user, group): (u32, u32), seal: Opt
     head.next_ino = (ROOT + 1).into();
     head.tables = 1.into();
     let totals = TotalsItem { nodes: 1.into(), bytes: 0.into() };
-    let commit = Commit { record: 0, head, tables: vec![reference], totals };
+    let commit = Commit { record: 0, head, tables: vec![reference], totals, parity: 0 };
     log.append(RecordType::Commit, &[&sealing.commit(&commit)?])?;
     log.flush()
 }

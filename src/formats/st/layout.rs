@@ -35,6 +35,9 @@ pub const INCOMPAT_SEALED: u64 = 1;
 /// Feature bits that a reader has to know.
 pub const KNOWN_INCOMPAT: u64 = INCOMPAT_SEALED;
 
+/// Feature bit, to be ignored: the container has parity, or had when it was packed.
+pub const COMPAT_PARITY: u64 = 1;
+
 /// Flag of a record: its payload is sealed.
 pub const FLAG_SEALED: u8 = 2;
 
@@ -238,6 +241,8 @@ pub struct ItemHead {
 pub const ITEM_CRITICAL: u16 = 0x8000;
 /// Item: how many inodes the tree has and the sum of the sizes of its files.
 pub const ITEM_TOTALS: u16 = 1;
+/// Item: where the body of the newest parity group before this commit is.
+pub const ITEM_PARITY: u16 = 2;
 
 /// The value of [`ITEM_TOTALS`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -268,9 +273,14 @@ impl Footer {
     }
 }
 
-/// The length of a record on the medium, with header, padding and, for a COMMIT, its footer; `None` beyond 64 bits.
+/// Whether a record ends with a footer: after it a container may end.
+pub fn has_footer(kind: u8) -> bool {
+    kind == RecordType::Commit as u8 || kind == RecordType::Parity as u8
+}
+
+/// The length of a record on the medium, with header, padding and, where it has one, its footer; `None` beyond 64 bits.
 pub fn record_len(kind: u8, payload_len: u64) -> Option<u64> {
-    let footer = if kind == RecordType::Commit as u8 { FOOTER_LEN } else { 0 };
+    let footer = if has_footer(kind) { FOOTER_LEN } else { 0 };
     (RECORD_HEADER_LEN + footer).checked_add(payload_len)?.checked_next_multiple_of(ALIGN)
 }
 

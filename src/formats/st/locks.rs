@@ -5,9 +5,9 @@
 //!                             └──► slots ──► master key ──► Seal
 //! ```
 
-use super::limits;
 use super::keys::KeySet;
 use super::layout::{ALIGN, RECORD_HEADER_LEN, RecordType, SealedFront};
+use super::limits;
 use super::records::{Log, header_at};
 use super::seal::Seal;
 use crate::error::{Error, Kind, Result};
@@ -48,7 +48,8 @@ pub fn read(source: &dyn ReadAt, at: u64, uid: &[u8; 16]) -> Result<KeySet> {
         let Some(header) = header_at(&near[from..], at + from as u64) else { continue };
         let whole = header.kind == RecordType::Keys as u8 && header.check == header.expected_check(uid);
         let payload = near.get(from + RECORD_HEADER_LEN as usize..);
-        let payload = payload.and_then(|rest| rest.get(..header.payload_len.get().min(limits::KEY_PAYLOAD as u64 + 1) as usize));
+        let payload =
+            payload.and_then(|rest| rest.get(..header.payload_len.get().min(limits::KEY_PAYLOAD as u64 + 1) as usize));
         let Some(payload) = payload.filter(|payload| whole && *blake3::hash(payload).as_bytes() == header.payload_hash)
         else {
             continue;

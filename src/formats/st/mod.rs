@@ -26,6 +26,7 @@ mod conflict;
 mod create;
 mod extra;
 mod generations;
+mod healing;
 mod index;
 mod info;
 mod keys;
@@ -35,6 +36,7 @@ mod locks;
 mod medium;
 mod named;
 mod pack;
+mod parity;
 mod past;
 mod plan;
 mod records;
@@ -201,7 +203,7 @@ fn opened_to_write(access: Access) -> Result<ToWrite> {
     let (Some(store), None) = (store, why) else {
         return Ok(Err((container, found.commit, why.unwrap_or_default())));
     };
-    let (end, medium) = (commit::end(&*source, &found.commit)?, found.medium);
+    let (end, medium) = (found.end, found.medium);
     let (index, tape) = (container.shared_index(), container.shared_tape());
     let Access { cache, owners, upkeep, name, level, .. } = access;
     let (owner, commit) = (tape.owner(), found.commit);

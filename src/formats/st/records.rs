@@ -135,7 +135,19 @@ pub fn read_payload(medium: &Medium, header: &RecordHeader, limit: u64) -> Resul
     Ok(payload)
 }
 
-/// The footer at the end of the source, if the source ends with one. Its check is left to whoever knows the uid.
+/// The hash of a stretch of the file, of any length.
+pub fn hash(source: &dyn ReadAt, mut at: u64, end: u64) -> Result<[u8; 32]> {
+    let (mut hasher, mut piece) = (blake3::Hasher::new(), vec![0; (end - at).min(1 << 20) as usize]);
+    while at < end {
+        let len = piece.len().min((end - at) as usize);
+        source.read_exact_at(at, &mut piece[..len])?;
+        hasher.update(&piece[..len]);
+        at += len as u64;
+    }
+    Ok(*hasher.finalize().as_bytes())
+}
+
+/// The footer that ends at an offset, if the source ends with one. Its check is left to whoever knows the uid.
 pub fn read_footer(source: &dyn ReadAt, end: u64) -> Result<Option<Footer>> {
     let Some(at) = end.checked_sub(size_of::<Footer>() as u64) else { return Ok(None) };
     let mut bytes = [0; size_of::<Footer>()];

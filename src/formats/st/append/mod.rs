@@ -14,6 +14,7 @@
 mod clean;
 mod contents;
 mod entries;
+mod protect;
 
 pub use entries::orphans;
 
@@ -30,13 +31,14 @@ use super::seal::Seal;
 use super::table::{Encoded, NewTable, Table};
 use super::tape::Tape;
 use super::tree::Container;
-use super::{limits, pack};
+use super::{limits, pack, parity};
 use crate::cache::Cache;
 use crate::codec::id::Id;
 use crate::error::{Error, Kind, Result, Within};
-use crate::formats::{Give, Owners, Upkeep, Writer};
+use crate::formats::{Give, Owners, Upkeep, Watch, Writer};
 use crate::pool::lock;
 use crate::source::Store;
+use crate::source::parity::Group;
 use crate::tree::{Changes, Time, Tree};
 use contents::Contents;
 use std::collections::{BTreeMap, HashSet};
@@ -91,6 +93,8 @@ struct State {
     index: Arc<Index>,
     /// Of table blocks in the cache, as long as no place in the file is used again.
     blocks: u64,
+    /// Parity that covers what was written, oldest first.
+    groups: Vec<Group>,
     /// Indexes of before, that somebody may still read by.
     former: Vec<Weak<Index>>,
     /// When the file ends here, or so many states were made, or its files have fewer bytes, it is looked whether space can be
@@ -140,6 +144,10 @@ impl StWriter {
         let Opened { name, store, medium, cache, owner, owners, upkeep, tape, index, commit, end, preset } = opened;
         finish_record(&*store, &commit, end)?;
         let contents = Contents::new(&preset, &medium.sealing, commit.head.next_address.get());
+        let groups = match medium.healing.newest() {
+            0 => Vec::new(),
+            newest => parity::groups(&*medium, commit.head.uid, newest),
+        };
         let past = Arc::new(Past::new(name.clone(), commit.clone(), index.clone(), tape.clone()));
         let writer = Self {
             name,
@@ -166,6 +174,7 @@ impl StWriter {
                 tables: index.tables().to_vec(),
                 index,
                 blocks: owner,
+                groups,
                 former: Vec::new(),
                 looked_full: 0,
                 tight_at: 0,
@@ -411,7 +420,8 @@ impl StWriter {
         head.next_address = state.contents.address().into();
         let highest = changes.nodes.keys().next_back().map_or(0, |node| node.0 + 1);
         head.next_ino = before.head.next_ino.get().max(highest).into();
-        let mut commit = Commit { record: 0, head, tables: before.tables.clone(), totals };
+        let mut commit =
+            Commit { record: 0, head, tables: before.tables.clone(), totals, parity: state.newest_parity() };
         commit.head.tables = 0.into();
         Ok(commit)
     }
@@ -532,6 +542,10 @@ impl Writer for StWriter {
 
     fn upkeep(&self, when: Give, show: &mut dyn FnMut(Arc<dyn Tree>)) -> Result<u64> {
         self.clean(when, show).within(|| &self.name)
+    }
+
+    fn protect(&self, watch: &dyn Watch) -> Result<()> {
+        self.mend(watch).within(|| &self.name)
     }
 
     fn sequence(&self) -> u64 {

@@ -487,7 +487,7 @@ impl<'a> Run<'a> {
         head.next_ino = next_ino.into();
         head.tables = (written.tables.len() as u32).into();
         let totals = TotalsItem { nodes: self.totals.0.into(), bytes: self.totals.1.into() };
-        let commit = Commit { record: 0, head, tables: std::mem::take(&mut written.tables), totals };
+        let commit = Commit { record: 0, head, tables: std::mem::take(&mut written.tables), totals, parity: 0 };
         let payload = written.sealing.commit(&commit)?;
         written.log.append(RecordType::Commit, &[&payload])?;
         written.log.flush()?;

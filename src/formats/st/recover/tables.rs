@@ -262,7 +262,7 @@ fn verify(source: &dyn ReadAt, header: &RecordHeader) -> Result<TableRef> {
     let cut = || damaged(format!("the table at {record} is cut off"));
     let at = record + RECORD_HEADER_LEN;
     let end = at.checked_add(len).filter(|end| source.len().is_ok_and(|len| *end <= len)).ok_or_else(cut)?;
-    if hash(source, at, end)? != header.payload_hash {
+    if records::hash(source, at, end)? != header.payload_hash {
         return Err(damaged(format!("the table at {record} fails its check")));
     }
     let mut tail = [0; size_of::<TableTail>()];
@@ -279,16 +279,4 @@ fn verify(source: &dyn ReadAt, header: &RecordHeader) -> Result<TableRef> {
     let fence_hash = Id::of(&fence).0;
     let (blocks_len, fence_len) = (tail.blocks_len, tail.fence_len);
     Ok(TableRef { record: record.into(), payload_len: len.into(), blocks_len, fence_len, fence_hash })
-}
-
-/// The hash of a stretch of the file, of any length.
-fn hash(source: &dyn ReadAt, mut at: u64, end: u64) -> Result<[u8; 32]> {
-    let (mut hasher, mut piece) = (blake3::Hasher::new(), vec![0; (end - at).min(1 << 20) as usize]);
-    while at < end {
-        let len = piece.len().min((end - at) as usize);
-        source.read_exact_at(at, &mut piece[..len])?;
-        hasher.update(&piece[..len]);
-        at += len as u64;
-    }
-    Ok(*hasher.finalize().as_bytes())
 }

@@ -122,6 +122,7 @@ impl StWriter {
         for record in plan.needed.states.iter().filter(|record| **record >= plan.start) {
             let mut earlier = commit::read(&self.medium, *record)?;
             earlier.tables = earlier.tables.iter().filter_map(place).collect();
+            earlier.parity = 0;
             let head = &mut earlier.head;
             (head.prev, head.prev_hash) = (prev.0.into(), prev.1);
             (head.tail_start, head.tail_hash) = (copy.at.into(), nothing);
@@ -136,6 +137,7 @@ impl StWriter {
         });
         let tables = tables.collect();
         commit.tables = commit.tables.iter().filter_map(place).collect();
+        commit.parity = state.newest_parity();
         let head = &mut commit.head;
         (head.seq, head.time_ns) = ((head.seq.get() + 1).into(), (head.time_ns.get() + 1).into());
         (head.prev, head.prev_hash) = (prev.0.into(), prev.1);

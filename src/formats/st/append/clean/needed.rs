@@ -321,6 +321,12 @@ impl StWriter {
             let len = len_of(header.kind, header.payload_len.get())?;
             add(*record, len, len, true);
         }
+        // Parity that still covers something is not what space is to be gained by; it is not moved, but made anew.
+        for group in &state.groups {
+            let body = group.body();
+            let len = len_of(RecordType::Parity as u8, body.end - body.start)?;
+            found.push(Found { at: body.start - RECORD_HEADER_LEN, len, takes: len, moves: true });
+        }
         found.sort_unstable_by_key(|found| found.at);
         // Behind the oldest state that was looked at lies what nobody looked at.
         let floor = match needed.chain.last() {
