@@ -57,7 +57,9 @@ pub use info::Info;
 pub use keys::{KeySet, Label, NewSlot};
 pub use named::LostName;
 pub use pack::{Packer, Segmentation};
+pub use parity::Policy;
 pub use recover::{Recovered, recover};
+pub use seal::Seal;
 pub use strays::Strays;
 pub use tree::Container;
 

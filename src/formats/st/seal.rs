@@ -11,12 +11,12 @@
 //! A container without a seal is the same code with pieces that go through as they are.
 
 use super::commit::Commit;
-use super::keys::KeySet;
+use super::keys::{KeySet, NewSlot};
 use super::layout::{Header, INCOMPAT_SEALED, SealedFront};
 use crate::codec::cdc::Chunker;
 use crate::codec::damaged;
 use crate::codec::seal::Sealer;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::key::{self, Master};
 use std::fmt;
 use std::sync::Arc;
@@ -58,6 +58,26 @@ impl Seal {
         };
         let (segments, tables, commits) = (sealer("segment")?, sealer("table")?, sealer("commit")?);
         Ok(Self { keys, master, segments, tables, commits })
+    }
+
+    /// The seal of a new container, which opens in each of these ways; the texts are what the ways are called.
+    ///
+    /// # Errors
+    /// `Usage` without a way, and those of [`KeySet::add`].
+    pub fn fresh(ciphers: &[u16], padded: bool, ways: Vec<(NewSlot, String)>) -> Result<Self> {
+        let (mut keys, master) = (KeySet::new(key::random()?, ciphers, padded), Master::random()?);
+        for (slot, label) in ways {
+            keys.add(&master, slot, &label)?;
+        }
+        if keys.is_empty() {
+            return Err(Error::new(Kind::Usage, "without a passphrase, a keyfile or a recipient nobody could open it"));
+        }
+        Self::new(keys, master)
+    }
+
+    /// The same seal with other keys.
+    pub fn with_keys(&self, keys: KeySet) -> Result<Self> {
+        Self::new(keys, self.master.clone())
     }
 
     /// The seal of another container that the same passphrases and keys open.
