@@ -441,6 +441,14 @@ mod tests {
     }
 
     #[test]
+    fn files_of_keys_are_all_taken() {
+        let options = parse(r"identity=a\,b,keyfile=c,password-file=d,identity=e").unwrap();
+        assert_eq!(options.identities, [PathBuf::from("a,b"), "e".into()]);
+        assert_eq!((options.keyfiles, options.password_files), (vec!["c".into()], vec!["d".into()]));
+        assert_eq!(parse("identity=").unwrap_err().kind(), Kind::Usage);
+    }
+
+    #[test]
     fn an_unknown_option_names_the_nearest_one() {
         for (wrong, nearest) in [
             ("allow_ohter", "allow-other"),
