@@ -4,7 +4,7 @@
 //!  parent                                  daemon: the same program, the same words on its command line
 //!    plan, make the mount point
 //!    start ──────────────────────────────► setsid, open, read the root, enter the register, mount
-//!    answer what it asks              ◄──── {"state":"ask",...}     for a password, see `ask`
+//!    answer what it asks              ◄──── {"state":"ask",...}     for a password, or {"state":"keys"}, see `ask`
 //!    show how far it is               ◄──── {"state":"progress",...}
 //!    wait for the last line           ◄──── {"state":"ready",...}   or   {"state":"failed",...}
 //!    list the mount, print, exit           stdin, stdout, stderr := /dev/null, cwd := /
@@ -57,10 +57,22 @@ pub const LIFELINE: &str = "STMOUNT_LIFELINE";
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "lowercase")]
 enum Report {
-    Ask { what: String, wrong: usize },
-    Progress { total: u64, done: u64 },
+    Ask {
+        what: String,
+        wrong: usize,
+    },
+    /// Wants the identities and the keyfiles.
+    Keys,
+    Progress {
+        total: u64,
+        done: u64,
+    },
     Ready(Ready),
-    Failed { exit: u8, message: String, hint: Option<String> },
+    Failed {
+        exit: u8,
+        message: String,
+        hint: Option<String>,
+    },
 }
 
 /// What can be told of a mount that is ready.
@@ -101,6 +113,8 @@ pub fn mount(given: &args::Mount, common: &Common) -> Result<Code> {
 fn keys(plan: &Mounting, given: &args::Mount) -> Result<Passwords> {
     let mut passwords = given.options.reading.passwords.clone();
     passwords.password_file.extend(plan.options.password_files.iter().cloned());
+    passwords.identity.extend(plan.options.identities.iter().cloned());
+    passwords.keyfile.extend(plan.options.keyfiles.iter().cloned());
     Passwords::new(&passwords)
 }
 
@@ -149,6 +163,9 @@ fn last_report(out: impl BufRead, keys: &dyn Keys, mut answers: File, common: &C
             Report::Ask { what, wrong } => {
                 // One who is gone will not miss the answer.
                 let _ = ask::answer(keys, &what, wrong, &mut answers);
+            }
+            Report::Keys => {
+                let _ = ask::answer_keys(keys, &mut answers);
             }
             Report::Progress { total, done } => {
                 shown.get_or_insert_with(|| Progress::new("open", common)).set(total, done);
@@ -215,7 +232,12 @@ fn be_daemon(planned: Result<Mounting>, given: &args::Mount) -> Code {
     // Fails only for a leader of a group, and then there is a session of its own already.
     let _ = rustix::process::setsid();
     logging::start_daemon(given.log_file.as_deref());
-    let ask = |what: &str, wrong: usize| send(&Report::Ask { what: what.to_owned(), wrong });
+    let ask = |question: ask::Question<'_>| {
+        send(&match question {
+            ask::Question::Password { what, wrong } => Report::Ask { what: what.to_owned(), wrong },
+            ask::Question::Keys => Report::Keys,
+        })
+    };
     let keys = Arc::new(AskParent::new(ask));
     let served = planned.and_then(|plan| {
         let how = how(&plan, keys.clone(), Arc::new(Told::default()));
@@ -464,6 +486,7 @@ pub fn mount_for(
     words.extend(given.option.iter().flat_map(|o| ["-o".into(), o.into()]));
     words.extend(given.read_only.then(|| "--ro".into()));
     words.extend(given.reading.options().iter().flat_map(|o| ["-o".into(), o.into()]));
+    words.extend(passwords_for(&given.reading.passwords)?);
     words.extend(given.overlay.iter().flat_map(|dir| ["--overlay".into(), dir.into()]));
     words.extend(given.break_lock.then(|| "--break-lock".into()));
     words.extend(["--".into(), source.into(), mountpoint.into()]);
@@ -476,4 +499,13 @@ pub fn mount_for(
         Some(0) => Ok(Ok(lifeline)),
         code => Ok(Err(code.and_then(|c| u8::try_from(c).ok()).unwrap_or(exit::SYSTEM))),
     }
+}
+
+/// The passwords and keys that another verb was given, for the mount that it starts, whose standard input is the lifeline.
+fn passwords_for(given: &args::Passwords) -> Result<Vec<OsString>> {
+    let mut files = [&given.password_file, &given.identity, &given.keyfile].into_iter().flatten();
+    if files.any(|file| file.as_os_str() == "-") {
+        return Err(Error::new(Kind::Usage, "the standard input belongs to the command, and has no passwords or keys"));
+    }
+    Ok(given.words())
 }

@@ -10,7 +10,7 @@
 //!  inspect   ls, cat, info, check    examine what info and check find out
 //!  history   log, snapshot, restore, compact                       overlay overlay
 //!  create    create                  recover recover
-//!  ask       passwords
+//!  ask       passwords, identities, keyfiles           sealing  for whom a new container is sealed
 //!  generate  manual, completions                         logging  stderr, syslog, a file
 //! ```
 
@@ -36,6 +36,7 @@ mod progress;
 mod recover;
 mod run;
 mod say;
+pub mod sealing;
 mod unmount;
 mod writing;
 

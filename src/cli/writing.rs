@@ -3,14 +3,14 @@
 use super::args::{self, Format, Method, Writing};
 use super::output::Output;
 use super::progress::Progress;
-use super::{ask, pack, plan, say};
+use super::sealing::new_passphrase;
+use super::{pack, plan, say};
 use crate::codec::pieces::Codec;
 use crate::error::{Error, Kind, Result};
 use crate::formats::sevenz::pack::SevenzPacker;
 use crate::formats::tar::pack::TarPacker;
 use crate::formats::zip::pack::ZipPacker;
 use crate::formats::{self, Holds, Pack, Packed, Unwatched, collect, st, zip};
-use crate::key::Secret;
 use crate::tree::{Filter, Tree};
 use serde_json::json;
 use std::ffi::OsString;
@@ -90,7 +90,7 @@ impl Packing {
         if self.segmentation.is_some() && format != Format::St {
             return Err(Error::new(Kind::Usage, "--segment is for .st"));
         }
-        let password = given.encrypt.as_ref().map(|file| new_password(file.as_deref())).transpose()?;
+        let password = given.encrypt.as_ref().map(|file| new_passphrase(file.as_deref())).transpose()?;
         let tar = |codec| Box::new(TarPacker { codec, level, threads, filter: self.filter.clone() });
         Ok(match format {
             Format::St => Box::new(st::Packer {
@@ -131,13 +131,6 @@ fn method(given: Method) -> zip::pack::Method {
         Method::Zstd => zip::pack::Method::Zstd,
         Method::Xz => zip::pack::Method::Xz,
     }
-}
-
-/// The password of a new archive: the first of a file, or one that is typed twice.
-fn new_password(file: Option<&Path>) -> Result<Secret> {
-    let Some(file) = file else { return ask::new_password() };
-    let first = ask::from_file(file)?.into_iter().next();
-    first.ok_or_else(|| Error::new(Kind::Usage, format!("there is no password in {}", file.display())))
 }
 
 /// Where an archive is written to: a pipe, a file that appears when it is complete, or parts that do.

@@ -1,6 +1,6 @@
 //! Keeping keys inside the process: no dump of its memory, no page of a key on the disk.
 //!
-//! The key of a container lies in a [`Kept`]: a place of its own on the heap, which the system is asked not to swap out.
+//! The key of a container lies in a `Kept`: a place of its own on the heap, which the system is asked not to swap out.
 //! What ciphers make of it, passwords on their way to it, and of course what it opened lie in ordinary memory: against
 //! those in swap helps swap that is encrypted, or none.
 
@@ -73,6 +73,19 @@ mod tests {
         let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap_or_default();
         let locked = |line: &str| line.strip_prefix("Locked:").is_some_and(|rest| !rest.trim().starts_with("0 "));
         assert!(smaps.is_empty() || smaps.lines().any(locked) || !may_lock());
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn without_dumps_a_process_still_opens_its_own_descriptors() {
+        use std::os::fd::AsRawFd;
+        no_core_dumps();
+        let behavior = rustix::process::dumpable_behavior().unwrap();
+        assert!(matches!(behavior, rustix::process::DumpableBehavior::NotDumpable));
+        assert_eq!(rustix::process::getrlimit(rustix::process::Resource::Core).current, Some(0));
+        let file = tempfile::tempfile().unwrap();
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        std::fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
     }
 
     /// Some systems allow nobody to lock any page.

@@ -36,6 +36,8 @@ pub const WORK_LIMIT: u64 = 256 << 20;
 /// Memory of a new slot, where the machine has as much.
 const MEMORY_LEAST: u32 = 64 * MIB;
 const MEMORY_MOST: u32 = 1024 * MIB;
+/// Memory times passes of a new slot: the second recommendation of RFC 9106, however slow the machine seemed to be.
+const WORK_LEAST: u32 = 3 * 64 * MIB;
 /// Memory of a new slot on a machine that has next to none.
 const MEMORY_FLOOR: u32 = 8 * MIB;
 
@@ -46,8 +48,8 @@ impl Cost {
     /// A second or two on most machines, for where it cannot be measured.
     pub const DEFAULT: Self = Self { memory_kib: 256 * MIB, passes: 4, lanes: 1 };
 
-    /// What takes about so long on this machine: first as much memory as helps, then passes. It takes about twice as
-    /// long to find out.
+    /// What takes about so long on this machine: first as much memory as helps, then passes. It takes about as long
+    /// to find out.
     ///
     /// # Errors
     /// `System` when there is no memory at all.
@@ -72,7 +74,8 @@ impl Cost {
             cost.memory_kib = memory;
             took = seconds(cost)?;
         }
-        cost.passes = ((target.as_secs_f64() / took).round() as u32).clamp(1, PASSES_LIMIT);
+        let passes = (target.as_secs_f64() / took).round() as u32;
+        cost.passes = passes.max(WORK_LEAST.div_ceil(cost.memory_kib)).min(PASSES_LIMIT);
         Ok(cost)
     }
 
@@ -197,7 +200,8 @@ mod tests {
         assert_eq!(on(700.0, MEMORY_MOST), cost(700 * MIB, 1, 1));
         assert_eq!(on(4000.0, MEMORY_MOST), cost(1024 * MIB, 4, 1));
         assert_eq!(on(700.0, 100 * MIB), cost(100 * MIB, 7, 1));
-        assert_eq!(on(10.0, MEMORY_MOST), cost(64 * MIB, 1, 1));
+        assert_eq!(on(10.0, MEMORY_MOST), cost(64 * MIB, 3, 1));
+        assert_eq!(on(10.0, 16 * MIB), cost(16 * MIB, 12, 1));
         assert_eq!(on(1e9, 8 * MIB), cost(8 * MIB, 64, 1));
         assert_eq!((quarter_of(1 << 20), quarter_of(0), quarter_of(u64::MAX)), (256 * MIB, 8 * MIB, 1024 * MIB));
     }

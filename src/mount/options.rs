@@ -62,6 +62,9 @@ pub struct Options {
     pub archive: Wishes,
     /// Files with passwords to try, for whoever opens the archive.
     pub password_files: Vec<PathBuf>,
+    /// Files with secret keys, and keyfiles. As `password_files`.
+    pub identities: Vec<PathBuf>,
+    pub keyfiles: Vec<PathBuf>,
     /// Bytes of memory for decoded data. Not used below: whoever opens the container sizes its cache with it.
     pub cachesize: Option<u64>,
     /// Threads that take requests from the kernel.
@@ -99,6 +102,8 @@ impl Default for Options {
             volname: None,
             archive: Wishes::default(),
             password_files: Vec::new(),
+            identities: Vec::new(),
+            keyfiles: Vec::new(),
             cachesize: None,
             threads: None,
             readahead: None,
@@ -159,6 +164,8 @@ const VALUES: &[(&str, SetValue)] = &[
     ("cache-max", |o, v| size(v).map(|n| o.archive.cache_max = Some(n))),
     ("backup", |o, v| number(v, 10).map(|n| o.archive.backups = n)),
     ("password-file", |o, v| text(v).map(|v| o.password_files.push(v.into()))),
+    ("identity", |o, v| text(v).map(|v| o.identities.push(v.into()))),
+    ("keyfile", |o, v| text(v).map(|v| o.keyfiles.push(v.into()))),
     ("overlay", |o, v| text(v).map(|v| o.overlay = Some(overlaying(v)))),
     ("commit", |o, v| seconds(v).map(|t| o.commit = Some(t))),
     ("slack", |o, v| size(v).map(|n| o.upkeep.slack = n)),
@@ -431,6 +438,14 @@ mod tests {
         for bad in ["ro,overlay=x", "overlay=x,ro", "overlay=x,follow", "overlay", "overlay="] {
             assert_eq!(parse(bad).unwrap_err().kind(), Kind::Usage, "{bad}");
         }
+    }
+
+    #[test]
+    fn files_of_keys_are_all_taken() {
+        let options = parse(r"identity=a\,b,keyfile=c,password-file=d,identity=e").unwrap();
+        assert_eq!(options.identities, [PathBuf::from("a,b"), "e".into()]);
+        assert_eq!((options.keyfiles, options.password_files), (vec!["c".into()], vec!["d".into()]));
+        assert_eq!(parse("identity=").unwrap_err().kind(), Kind::Usage);
     }
 
     #[test]

@@ -147,11 +147,11 @@ pub fn assert_same(left: &str, right: &str, what: &str) {
 /// `python3`.
 pub fn python() -> PathBuf {
     let found = std::env::var_os("STMOUNT_TEST_PYTHON").map(PathBuf::from).or_else(venv).unwrap_or("python3".into());
-    let probe = Command::new(&found).args(["-c", "import zstandard, blake3"]).output();
+    let probe = Command::new(&found).args(["-c", "import zstandard, blake3, cryptography"]).output();
     assert!(
         probe.as_ref().is_ok_and(|out| out.status.success()),
-        "{} cannot import zstandard and blake3, which tests/st_ref.py needs. Install them:\n  \
-         python3 -m venv target/venv && target/venv/bin/pip install zstandard blake3\n\
+        "{} cannot import zstandard, blake3 and cryptography, which the readers in Python need. Install them:\n  \
+         python3 -m venv target/venv && target/venv/bin/pip install zstandard blake3 cryptography\n\
          or name a Python that has them in STMOUNT_TEST_PYTHON.",
         found.display()
     );

@@ -2,10 +2,12 @@
 
 mod overlay;
 mod reading;
+mod sealing;
 mod writing;
 
 pub use overlay::{Of, Overlay, OverlayVerb};
 pub use reading::{Opening, Passwords, Reading};
+pub use sealing::{Ciphers, Sealing};
 pub use writing::{Convert, Find, Format, Index, Kind, Method, Writing};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
@@ -178,7 +180,8 @@ cachesize=SIZE: memory for decoded data; 256M without it
 cache=DIR, cache-max=SIZE, nocache: where decoded data are kept that memory has no room for (in a file without a name,
 unreadable to others), at most how much, 10G without it, or none; a gigabyte of the disk is always left free
 
-recursive=DEPTH, encoding=CHARSET, strict, max-entries=N, index=WHERE, password-file=FILE: as the options of these names
+recursive=DEPTH, encoding=CHARSET, strict, max-entries=N, index=WHERE, password-file=FILE, identity=FILE,
+keyfile=FILE: as the options of these names
 
 force: mount an archive though a password is missing or wrong, or its list is damaged; what cannot be read is an error of
 the one file

@@ -1,6 +1,7 @@
 //! How archives are opened: the same words for every verb that reads one.
 
 use clap::{Args, ValueHint};
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// What verbs know that read an archive. Each but the passwords is also an option of `-o`.
@@ -36,7 +37,8 @@ pub struct Opening {
     pub reading: Reading,
 }
 
-/// Who knows passwords. All that are given are tried, in this order; then somebody at the terminal is asked.
+/// What opens what is encrypted. All that are given are tried, keys before passwords; then somebody at the terminal is
+/// asked.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Passwords {
     /// Passwords, one in each line, that are tried in turn; - is the standard input (repeatable)
@@ -54,9 +56,37 @@ pub struct Passwords {
     /// The password itself: others can see it in the list of processes
     #[arg(short = 'p', value_name = "PASSWORD", hide_short_help = true)]
     pub password: Option<String>,
+    /// A secret key of age (age-keygen) or ssh (ssh-ed25519), for a .st that is sealed for its recipient; - is the standard
+    /// input (repeatable)
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub identity: Vec<PathBuf>,
+    /// A keyfile, for a .st that opens with one, or with one and a passphrase together (repeatable)
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub keyfile: Vec<PathBuf>,
     /// Never ask for a password
     #[arg(long)]
     pub no_prompt: bool,
+}
+
+impl Passwords {
+    /// The same as words for a program that is started, but for the password itself: others could read it there.
+    pub fn words(&self) -> Vec<OsString> {
+        let files =
+            [("--password-file", &self.password_file), ("--identity", &self.identity), ("--keyfile", &self.keyfile)];
+        let mut words: Vec<OsString> = files
+            .iter()
+            .flat_map(|(name, files)| files.iter().flat_map(|f| [OsString::from(*name), f.into()]))
+            .collect();
+        let fd = self.password_fd.map(|fd| fd.to_string());
+        let others = [
+            ("--password-command", &self.password_command),
+            ("--password-env", &self.password_env),
+            ("--password-fd", &fd),
+        ];
+        words.extend(others.iter().filter_map(|(name, value)| Some(format!("{name}={}", value.as_ref()?).into())));
+        words.extend(self.no_prompt.then(|| "--no-prompt".into()));
+        words
+    }
 }
 
 impl Reading {
