@@ -402,6 +402,52 @@ fn work_ends_when_the_watch_says_so() {
     assert_eq!(torn.unwrap_err().kind(), Kind::Damaged);
 }
 
+#[test]
+fn of_any_damage_what_is_not_told_to_be_lost_is_right() {
+    let mut dice = Dice(7);
+    for round in 0..60 {
+        let len = dice.below(1 << (8 + round % 14)) as usize;
+        let algorithm = if round % 4 == 3 { Algorithm::Narrow } else { Algorithm::Wide };
+        let case = Case::new(len, [0.01, 0.05, 0.3][round % 3], algorithm);
+        let (first, end) = (BEFORE as u64, case.body().end - DESCRIPTOR_LEN);
+        let mut damaged = case.whole.clone();
+        for _ in 0..dice.below(6) {
+            let at = first + dice.below(end - first);
+            let hit = at + dice.below(2 * case.plan.burst());
+            spoil(&mut damaged, at..hit.min(end), &mut dice);
+        }
+        let (file, mender) = case.mender(damaged);
+        let read = all(&mender);
+        let report = repair(&mender, &file, &file);
+        let repaired = all(&*file);
+        let lost = |at: usize| report.lost.iter().any(|r| r.contains(&(at as u64)));
+        for at in (BEFORE..case.body_at as usize).filter(|at| !lost(*at)) {
+            assert!(case.whole[at] == read[at] && case.whole[at] == repaired[at], "{round}: {at}");
+        }
+        let left = mender.verify(&on).unwrap();
+        assert_eq!((&left.lost, &left.bad), (&report.lost, &report.lost), "{round}");
+    }
+}
+
+#[test]
+fn descriptions_of_nothing_do_no_harm() {
+    let mut dice = Dice(8);
+    for round in 0..60 {
+        let start = 1_000_000 + dice.below(1000);
+        let plan = Plan::of(start..start + dice.below(1 << (round % 22)), 0.1, Algorithm::Wide).unwrap();
+        let mut bytes = forged(&plan);
+        let more = dice.below(1_500_000) as usize;
+        bytes.extend(dice.bytes(more));
+        let file = Arc::new(Memory::new(bytes.clone()));
+        let Ok(group) = Group::read(&*file, 0, None) else { continue };
+        let mender = Mender::new(file.clone(), file.clone(), vec![group]);
+        let report = mender.verify(&on).unwrap();
+        assert!(report.bad_cells > 0 && report.bad_cells == report.lost_cells);
+        assert!(all(&mender).starts_with(&bytes));
+        repair(&mender, &Memory::default(), &Memory::default());
+    }
+}
+
 /// A file and its side file.
 fn beside(len: usize, share: f64, algorithm: Algorithm) -> (Vec<u8>, Vec<u8>) {
     let data = Dice(len as u64 + 1).bytes(len);

@@ -91,7 +91,7 @@ impl Mender {
         for row in slab.rows().filter(|row| slab.is_lost(*row)).collect::<Vec<_>>() {
             for column in slab.bad(row).filter(|c| *c < plan.columns()).collect::<Vec<_>>() {
                 let Place::Data(at) = plan.place(column, row..row + 1) else { continue };
-                if let Some(known) = self.from_others(n, at) {
+                if let Some(known) = self.ask_others(n, at) {
                     slab.set(column, row, &known);
                 }
             }

@@ -277,7 +277,7 @@ impl Mender {
             for row in &rows {
                 let cell = column * plan.rows() + row;
                 let Place::Data(at) = plan.place(column, *row..row + 1) else { continue };
-                if survey.is_wrong(cell) && self.from_others(n, at).is_none() {
+                if survey.is_wrong(cell) && self.ask_others(n, at).is_none() {
                     survey.lost.push(cell);
                 }
             }
