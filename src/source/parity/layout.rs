@@ -328,6 +328,11 @@ impl Plan {
         self.list_b() + (column * self.rows + row) * HASH_LEN
     }
 
+    /// Whether all of a cell is behind the end of the range: it is zeros, whatever happens to the file.
+    pub(super) fn is_behind(&self, column: u64, row: u64) -> bool {
+        matches!(self.place(column, row..row + 1), Place::Data(at) if at.is_empty())
+    }
+
     /// Where so many cells of a column are: in the range, cut off at its end, or in the body.
     pub(super) fn place(&self, column: u64, rows: Range<u64>) -> Place {
         let from = column * self.column_len() + rows.start * self.cell;

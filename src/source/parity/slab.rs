@@ -94,7 +94,8 @@ impl Slab {
             for row in slab.rows() {
                 let found = hash(slab.cell(column, row));
                 let place = slab.plan.hash_b(column, row);
-                let good = list[slab.in_list(column, row)] == found || files.entry(group, place) == found;
+                let sure = list[slab.in_list(column, row)] == found || slab.plan.is_behind(column, row);
+                let good = sure || files.entry(group, place) == found;
                 let at = slab.index(column, row);
                 slab.hashes[at] = found;
                 slab.state[at] = if good { State::Good } else { State::Bad };

@@ -125,6 +125,12 @@ impl Survey {
     fn note(&mut self, plan: &Plan, column: u64, row: u64, is_wrong: bool) {
         let cell = column * plan.rows() + row;
         self.touched[row as usize] = true;
+        if plan.is_behind(column, row) {
+            // The cell cannot be bad: both of its hashes are.
+            self.bad_hashes += u64::from(!self.differ[row as usize]);
+            self.differ[row as usize] = true;
+            return;
+        }
         self.counts[row as usize] += u16::from(is_wrong);
         self.wrong[(cell / 64) as usize] |= u64::from(is_wrong) << (cell % 64);
         if column < plan.columns() {
