@@ -127,11 +127,16 @@ fn spoil(bytes: &mut [u8], range: Range<u64>, dice: &mut Dice) {
 }
 
 fn cases() -> impl Iterator<Item = Case> {
-    let lengths = [0, 1, 63, 64, 65, 1000, 4096, 10_000, 70_000, 300_001, 524_288, 1_500_000, 2_100_000, 5_000_001];
+    let lengths = [0, 1, 63, 64, 65, 1000, 4096, 10_000, 70_000, 300_001, 1_500_000, 5_000_001];
     let kinds = [Algorithm::Wide, Algorithm::Narrow].into_iter().flat_map(|a| [0.01, 0.05, 0.3].map(|s| (a, s)));
     let all = kinds.flat_map(move |kind| lengths.map(|len| (kind, len)));
-    // The narrow code is slow: it has the same paths in small.
-    all.filter(|((a, _), len)| *a == Algorithm::Wide || *len < 1_600_000).map(|((a, s), len)| Case::new(len, s, a))
+    // The narrow code is slow: it has the same paths in small. And several rows are several rows with any share.
+    let most = |(algorithm, share)| match algorithm {
+        Algorithm::Wide if share == 0.05 => usize::MAX,
+        Algorithm::Narrow if share != 0.05 => 400_000,
+        _ => 1_600_000,
+    };
+    all.filter(move |(kind, len)| *len < most(*kind)).map(|((a, s), len)| Case::new(len, s, a))
 }
 
 #[test]
@@ -262,7 +267,7 @@ fn a_search_finds_groups_by_either_end_and_no_copies() {
     let body = case.body();
     let find = |bytes: &[u8], id| scan(&Memory::new(bytes.to_vec()), 0, id, &on).unwrap();
     let known = find(&case.whole, Some(ID));
-    assert_eq!(known.iter().map(Group::body).collect::<Vec<_>>(), [body.clone()]);
+    assert_eq!(known.iter().map(Group::body).collect::<Vec<_>>(), std::slice::from_ref(&body));
     for spoiled in [body.start, body.end - DESCRIPTOR_LEN] {
         let mut bytes = case.whole.clone();
         bytes[spoiled as usize + 60] ^= 1;

@@ -246,7 +246,7 @@ mod tests {
 
     #[test]
     fn a_side_file_of_several_groups_is_opened_whichever_of_its_descriptors_are_left() {
-        let text: Vec<u8> = (0..100_000u32).map(|n| (n * n / 7) as u8).collect();
+        let text: Vec<u8> = (0..100_000u64).map(|n| (n * n / 7) as u8).collect();
         let (data, side) = (Arc::new(Memory::new(text.clone())), Memory::default());
         let plans = plans(100_000, 30_000, 0.1, Algorithm::Wide).unwrap();
         let len = Side::create_groups(&*data, &plans, &|at, bytes| side.write_at(at, bytes), &|_| true).unwrap();
