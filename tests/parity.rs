@@ -139,6 +139,21 @@ fn cases() -> impl Iterator<Item = Case> {
     all.filter(move |(kind, len)| *len < most(*kind)).map(|((a, s), len)| Case::new(len, s, a))
 }
 
+/// The example of the specification: byte `i` is `(31 i + i² div 7) mod 256`.
+#[test]
+fn the_body_of_the_specification_comes_out() {
+    let data: Vec<u8> = (0..1000u64).map(|i| (31 * i + i * i / 7) as u8).collect();
+    for (algorithm, want) in [
+        (Algorithm::Wide, "9864459db6987dcdfd76d77176c79648cfb250c472ce4ab45a00246fda181cb0"),
+        (Algorithm::Narrow, "a66cf1aafa84a6e44ac9c75bf4f0ada125bda692f16e6ad157421786c9605c0b"),
+    ] {
+        let plan = Plan::of(0..1000, 0.2, algorithm).unwrap();
+        assert_eq!((plan.cell(), plan.columns(), plan.parity(), plan.rows()), (64, 16, 4, 1));
+        let body = body(&Memory::new(data.clone()), &plan, 1024);
+        assert_eq!((body.len(), blake3::hash(&body).to_hex().as_str()), (1024, want));
+    }
+}
+
 #[test]
 fn what_is_whole_is_left_alone() {
     for case in cases() {

@@ -25,7 +25,8 @@ const KEPT: u64 = 64 << 20;
 /// So many bytes are compared at once.
 const STEP: u64 = 1 << 20;
 
-/// Reads through the parity of some groups. See the head of the module.
+/// Reads through the parity of some groups: a read that begins or ends inside a cell reads all of it, and the hash of each.
+/// At most 64 MiB of rebuilt cells are kept, and some 50 MiB for each thread that is rebuilding.
 pub struct Mender {
     pub(super) files: Files,
     /// In the order of their ranges.

@@ -11,12 +11,15 @@ use super::layout::{HASH_LEN, Place, Plan};
 use super::{Group, hash, salvage};
 use crate::codec::parity::Code;
 use crate::error::Result;
+use crate::pool;
 use crate::source::ReadAt;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Bytes of a slab, unless one row has more.
+/// Bytes of a slab, unless one row has more,
 const SLAB: u64 = 16 << 20;
+/// and of the slabs of all threads together. A decoder needs twice as much again.
+const SLABS: u64 = 64 << 20;
 
 /// Where cells are read from.
 #[derive(Clone)]
@@ -74,7 +77,8 @@ pub(super) struct Slab {
 
 /// How many rows a slab takes.
 pub(super) fn batch(plan: &Plan) -> u64 {
-    (SLAB / plan.width() / plan.cell()).max(1)
+    let each = (SLABS / pool::threads() as u64).min(SLAB);
+    (each / plan.width() / plan.cell()).max(1)
 }
 
 impl Slab {

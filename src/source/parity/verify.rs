@@ -216,7 +216,7 @@ impl Mender {
             Ok(())
         };
         let threads = pool::threads();
-        pool::ordered(threads, threads * 4, feed, |(column, rows)| self.see(group, column, rows), drain)
+        pool::ordered(threads, threads * 2, feed, |(column, rows)| self.see(group, column, rows), drain)
     }
 
     /// Reads cells of one column.
