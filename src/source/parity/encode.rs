@@ -28,7 +28,7 @@ const SLICE: usize = 16 * GRAIN;
 
 /// Computes the body of a group and hands all its bytes to `put`, each once, the two descriptors last. `body_at` is where
 /// the body is going to be in its file, `prev` where the body of the group before is, or [`super::NO_GROUP`]; `identity` is
-/// that of the protected file. The watch is told how many bytes of the range are done. It takes about 80 MiB of memory.
+/// that of the protected file. The watch is told how many bytes of the range are done. It takes about 100 MiB of memory.
 ///
 /// # Errors
 /// Those of the source and of `put`; `Damaged` when the source ends before the range; `Interrupted`.
@@ -65,7 +65,7 @@ pub fn encode(
 
 fn batches(plan: &Plan) -> impl Iterator<Item = Range<u64>> + use<> {
     let rows = plan.rows();
-    let step = (BATCH / plan.columns() / plan.cell()).max(1);
+    let step = (BATCH / plan.width() / plan.cell()).max(1);
     (0..rows).step_by(step as usize).map(move |row| row..(row + step).min(rows))
 }
 

@@ -110,6 +110,15 @@ pub const MOST_SHARE: f64 = 1.0;
 
 /// A codeword of the wide code, with the parity filled up to a power of two, has at most so many cells. It must be a power
 /// of two, so that a decoder has no more to transform than there is.
+///
+/// Measured on two cores with 1 GiB in the page cache and a share of 5 %. With more columns a single cell costs more to
+/// rebuild; with fewer, scattered damage fills a row sooner:
+///
+/// | cells | encode | burst of the promised length | one cell | cells lost at random, of which all are rebuilt |
+/// |---:|---:|---:|---:|---:|
+/// | 256 | 560 MB/s | 470 MB/s | 2.1 ms | 1.1 % |
+/// | 512 | 550 MB/s | 500 MB/s | 4.7 ms | 1.9 % |
+/// | 1024 | 620 MB/s | 530 MB/s | 10 ms | 2.6 % |
 const WIDE_TOTAL: u64 = 512;
 /// Most columns of the narrow code.
 const NARROW_COLUMNS: u64 = 200;
@@ -317,6 +326,11 @@ impl Plan {
     /// Where it is in the second one.
     pub(super) fn hash_b(&self, column: u64, row: u64) -> u64 {
         self.list_b() + (column * self.rows + row) * HASH_LEN
+    }
+
+    /// Whether all of a cell is behind the end of the range: it is zeros, whatever happens to the file.
+    pub(super) fn is_behind(&self, column: u64, row: u64) -> bool {
+        matches!(self.place(column, row..row + 1), Place::Data(at) if at.is_empty())
     }
 
     /// Where so many cells of a column are: in the range, cut off at its end, or in the body.

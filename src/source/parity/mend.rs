@@ -25,7 +25,8 @@ const KEPT: u64 = 64 << 20;
 /// So many bytes are compared at once.
 const STEP: u64 = 1 << 20;
 
-/// Reads through the parity of some groups. See the head of the module.
+/// Reads through the parity of some groups: a read that begins or ends inside a cell reads all of it, and the hash of each.
+/// At most 64 MiB of rebuilt cells are kept, and some 50 MiB for each thread that is rebuilding.
 pub struct Mender {
     pub(super) files: Files,
     /// In the order of their ranges.
@@ -193,7 +194,7 @@ impl Mender {
         let plan = self.groups[n].plan();
         let start = plan.range().start + at * plan.cell();
         let there = (plan.range().end - start).min(plan.cell());
-        match self.from_others(n, start..start + there) {
+        match self.ask_others(n, start..start + there) {
             Some(known) => into[..known.len()].copy_from_slice(&known),
             None => drop(self.lost.fetch_add(1, Ordering::Relaxed)),
         }
@@ -220,12 +221,12 @@ impl Mender {
     }
 
     /// What groups other than this one say of a range; all of it or nothing.
-    pub(super) fn from_others(&self, n: usize, range: Range<u64>) -> Option<Vec<u8>> {
+    pub(super) fn ask_others(&self, n: usize, range: Range<u64>) -> Option<Vec<u8>> {
         let mut known = Vec::new();
         while (known.len() as u64) < range.end - range.start {
             let at = range.start + known.len() as u64;
             let others = self.covering(at).filter(|other| *other != n);
-            let cell = others.into_iter().find_map(|other| self.known_from(other, at))?;
+            let cell = others.into_iter().find_map(|other| self.ask(other, at))?;
             let rest = (range.end - at) as usize;
             known.extend_from_slice(&cell[..rest.min(cell.len())]);
         }
@@ -233,7 +234,7 @@ impl Mender {
     }
 
     /// What a group says of the bytes from here to the end of their cell, if it is certain.
-    fn known_from(&self, n: usize, at: u64) -> Option<Vec<u8>> {
+    fn ask(&self, n: usize, at: u64) -> Option<Vec<u8>> {
         let plan = self.groups[n].plan();
         let from = at - plan.range().start;
         let (column, row) = place_of(plan, from / plan.cell());

@@ -24,7 +24,7 @@ pub use crate::codec::parity::Algorithm;
 pub use encode::encode;
 pub use layout::{DESCRIPTOR_LEN, Descriptor, LEAST_SHARE, MOST_SHARE, NO_GROUP, Plan, SIDE_HEADER_LEN};
 pub use mend::Mender;
-pub use repair::Piece;
+pub use repair::{Give, Piece};
 pub use sidecar::{GROUP_LEN, Side, side_len};
 pub use verify::Report;
 

@@ -8,8 +8,8 @@
 use super::layout::{HASH_LEN, Place, Plan};
 use super::mend::Mender;
 use super::slab::{Slab, State, batch};
-use super::verify::Report;
-use super::{Group, Watch, go_on, hash};
+use super::verify::{Report, Survey};
+use super::{Group, Watch, go_on};
 use crate::error::Result;
 use crate::pool;
 use std::ops::Range;
@@ -57,7 +57,7 @@ impl Mender {
             Ok(())
         };
         let drain = |pieces: Result<Vec<Piece>>| pieces?.into_iter().try_for_each(&mut *give);
-        pool::ordered(pool::threads(), 1, feed, |rows| self.repair_rows(n, rows), drain)?;
+        pool::ordered(pool::threads(), 1, feed, |rows| self.repair_rows(n, rows, &survey), drain)?;
         for at in &survey.bad_descriptors {
             let bytes = group.descriptor().as_bytes().to_vec();
             give(Piece { to_parity: true, at: group.body_at() + at, bytes })?;
@@ -66,17 +66,21 @@ impl Mender {
     }
 
     /// The pieces of some rows.
-    fn repair_rows(&self, n: usize, rows: Range<u64>) -> Result<Vec<Piece>> {
+    fn repair_rows(&self, n: usize, rows: Range<u64>, survey: &Survey) -> Result<Vec<Piece>> {
         let group = &self.groups[n];
+        let mut pieces = Pieces(Vec::new());
+        if survey.is_plain(group.plan(), rows.clone()) {
+            let is_bad = |column, row| survey.is_wrong(column * group.plan().rows() + row);
+            let load = |code: &mut _| Slab::load_known(&self.files, group, rows.clone(), is_bad, code);
+            if let Some(slab) = self.with_code(group.plan(), load)? {
+                pieces.cells(group, &slab);
+                return Ok(pieces.0);
+            }
+        }
         let mut slab = Slab::load(&self.files, group, rows);
         self.borrow_lost(n, &mut slab);
         self.with_code(group.plan(), |code| slab.rebuild(code, true))?;
-        let mut pieces = Pieces(Vec::new());
-        for column in 0..group.plan().width() {
-            for row in slab.rows().filter(|row| is_to_write(&slab, column, *row)) {
-                pieces.cell(group, column, row, slab.cell(column, row));
-            }
-        }
+        pieces.cells(group, &slab);
         self.repair_hashes(group, &slab, &mut pieces);
         Ok(pieces.0)
     }
@@ -87,7 +91,7 @@ impl Mender {
         for row in slab.rows().filter(|row| slab.is_lost(*row)).collect::<Vec<_>>() {
             for column in slab.bad(row).filter(|c| *c < plan.columns()).collect::<Vec<_>>() {
                 let Place::Data(at) = plan.place(column, row..row + 1) else { continue };
-                if let Some(known) = self.from_others(n, at) {
+                if let Some(known) = self.ask_others(n, at) {
                     slab.set(column, row, &known);
                 }
             }
@@ -145,6 +149,14 @@ fn is_to_write(slab: &Slab, column: u64, row: u64) -> bool {
 struct Pieces(Vec<Piece>);
 
 impl Pieces {
+    fn cells(&mut self, group: &Group, slab: &Slab) {
+        for column in 0..group.plan().width() {
+            for row in slab.rows().filter(|row| is_to_write(slab, column, *row)) {
+                self.cell(group, column, row, slab.cell(column, row));
+            }
+        }
+    }
+
     fn cell(&mut self, group: &Group, column: u64, row: u64, cell: &[u8]) {
         match group.plan().place(column, row..row + 1) {
             Place::Data(at) => self.push(false, at.start, &cell[..(at.end - at.start) as usize]),
@@ -160,8 +172,7 @@ impl Pieces {
         old: &[u8],
         place: impl Fn(&Plan, u64, u64) -> u64,
     ) {
-        let right = hash(slab.cell(column, row));
-        if slab.state(column, row) != State::Bad && old != right {
+        if let Some(right) = slab.hash(column, row).filter(|right| old != right) {
             self.push(true, group.body_at() + place(group.plan(), column, row), &right);
         }
     }

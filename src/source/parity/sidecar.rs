@@ -10,7 +10,9 @@
 
 use super::layout::{SIDE_MAGIC, SideHeader, VERSION};
 use super::repair::Give;
-use super::{Algorithm, Group, Mender, NO_GROUP, Piece, Plan, Put, Report, SIDE_HEADER_LEN, Watch, encode};
+use super::{
+    Algorithm, Group, MOST_GROUPS, Mender, NO_GROUP, Piece, Plan, Put, Report, SIDE_HEADER_LEN, Watch, encode,
+};
 use super::{fill, go_on, none_here, salvage, scan};
 use crate::codec::id::Id;
 use crate::error::{Error, Kind, Result};
@@ -40,13 +42,17 @@ pub struct Side {
 /// # Errors
 /// As of [`Plan::of`].
 pub fn side_len(len: u64, share: f64, algorithm: Algorithm) -> Result<u64> {
-    let bodies: u64 = plans(len, share, algorithm)?.iter().map(Plan::body_len).sum();
+    let bodies: u64 = plans(len, GROUP_LEN, share, algorithm)?.iter().map(Plan::body_len).sum();
     Ok(2 * SIDE_HEADER_LEN + bodies)
 }
 
-fn plans(len: u64, share: f64, algorithm: Algorithm) -> Result<Vec<Plan>> {
-    let starts = (0..len.max(1)).step_by(GROUP_LEN as usize);
-    starts.map(|at| Plan::of(at..len.min(at + GROUP_LEN), share, algorithm).map(Plan::apart)).collect()
+/// The groups of a file; it has at least one.
+fn plans(len: u64, group: u64, share: f64, algorithm: Algorithm) -> Result<Vec<Plan>> {
+    if len / group >= MOST_GROUPS as u64 {
+        return Err(Error::new(Kind::Limit, "the file is too long for a side file"));
+    }
+    let starts = (0..len.max(1)).step_by(group as usize);
+    starts.map(|at| Plan::of(at..len.min(at + group), share, algorithm).map(Plan::apart)).collect()
 }
 
 impl Side {
@@ -56,11 +62,15 @@ impl Side {
     /// # Errors
     /// As of [`Plan::of`] and [`encode`].
     pub fn create(data: &dyn ReadAt, share: f64, algorithm: Algorithm, put: Put, watch: Watch) -> Result<u64> {
-        let len = data.len()?;
-        let plans = plans(len, share, algorithm)?;
+        let plans = plans(data.len()?, GROUP_LEN, share, algorithm)?;
+        Self::create_groups(data, &plans, put, watch)
+    }
+
+    fn create_groups(data: &dyn ReadAt, plans: &[Plan], put: Put, watch: Watch) -> Result<u64> {
+        let len = plans.last().map_or(0, |plan| plan.range().end);
         let identity = identity(data, len)?;
         let (mut at, mut prev, mut hash) = (SIDE_HEADER_LEN, NO_GROUP, [0; 32]);
-        for plan in &plans {
+        for plan in plans {
             let (here, start) = (at, plan.range().start);
             let inside = |offset, bytes: &[u8]| put(here + offset, bytes);
             hash = encode(data, plan, identity, here, prev, &inside, &|done| watch(start + done))?.data_hash;
@@ -187,7 +197,7 @@ fn read_header(side: &dyn ReadAt) -> Result<Option<SideHeader>> {
 /// Whether the numbers of a header go together.
 fn is_sound(header: &SideHeader) -> bool {
     let least = super::DESCRIPTOR_LEN.saturating_mul(header.groups.get()).saturating_add(2 * SIDE_HEADER_LEN);
-    header.side_len.get() >= least && header.groups.get() == header.len.get().div_ceil(GROUP_LEN).max(1)
+    header.side_len.get() >= least && (1..=MOST_GROUPS as u64).contains(&header.groups.get())
 }
 
 /// The groups one behind the other: from the front as far as their first descriptors are whole, then from the end.
@@ -227,4 +237,43 @@ fn hash_of(data: &dyn ReadAt, len: u64, watch: Watch) -> Result<[u8; 32]> {
         hasher.update(&bytes[..some]);
     }
     Ok(hasher.finalize().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::{Memory, Store};
+
+    #[test]
+    fn a_side_file_of_several_groups_is_opened_whichever_of_its_descriptors_are_left() {
+        let text: Vec<u8> = (0..100_000u64).map(|n| (n * n / 7) as u8).collect();
+        let (data, side) = (Arc::new(Memory::new(text.clone())), Memory::default());
+        let plans = plans(100_000, 30_000, 0.1, Algorithm::Wide).unwrap();
+        let len = Side::create_groups(&*data, &plans, &|at, bytes| side.write_at(at, bytes), &|_| true).unwrap();
+        let mut whole = vec![0; len as usize];
+        side.read_exact_at(0, &mut whole).unwrap();
+
+        let known = Side::open(Arc::new(Memory::new(whole.clone())), &|_| true).unwrap();
+        assert_eq!((known.groups.len(), known.side_len()), (4, len));
+        assert_eq!(known.hash(), Some(Id::of(&text).0));
+        let fronts: Vec<usize> = known.groups.iter().map(|group| group.body_at() as usize).collect();
+        let backs: Vec<usize> = known.groups.iter().map(|group| group.body().end as usize - 100).collect();
+        for spoiled in [vec![], vec![fronts[0]], vec![fronts[2], backs[3]], vec![backs[1], fronts[2], backs[3], 0]] {
+            let mut bad = whole.clone();
+            spoiled.iter().for_each(|at| bad[*at] ^= 1);
+            let bad = Arc::new(Memory::new(bad));
+            let opened = Side::open(bad.clone(), &|_| true).unwrap();
+            assert_eq!(opened.groups, known.groups);
+            let mut pieces = 0;
+            let mut give = |piece: Piece| {
+                pieces += 1;
+                bad.write_at(piece.at, &piece.bytes)
+            };
+            opened.repairs(&opened.mender(data.clone()), &|_| true, &mut give).unwrap();
+            assert_eq!(pieces, spoiled.len());
+            let mut repaired = vec![0; whole.len()];
+            bad.read_exact_at(0, &mut repaired).unwrap();
+            assert!(repaired == whole);
+        }
+    }
 }

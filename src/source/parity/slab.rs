@@ -11,12 +11,15 @@ use super::layout::{HASH_LEN, Place, Plan};
 use super::{Group, hash, salvage};
 use crate::codec::parity::Code;
 use crate::error::Result;
+use crate::pool;
 use crate::source::ReadAt;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Bytes of a slab, unless one row has more.
+/// Bytes of a slab, unless one row has more,
 const SLAB: u64 = 16 << 20;
+/// and of the slabs of all threads together. A decoder needs twice as much again.
+const SLABS: u64 = 64 << 20;
 
 /// Where cells are read from.
 #[derive(Clone)]
@@ -68,43 +71,87 @@ pub(super) struct Slab {
     rows: Range<u64>,
     bytes: Vec<u8>,
     state: Vec<State>,
+    hashes: Vec<[u8; 8]>,
     absent: Vec<bool>,
 }
 
 /// How many rows a slab takes.
 pub(super) fn batch(plan: &Plan) -> u64 {
-    (SLAB / plan.width() / plan.cell()).max(1)
+    let each = (SLABS / pool::threads() as u64).min(SLAB);
+    (each / plan.width() / plan.cell()).max(1)
 }
 
 impl Slab {
+    fn new(plan: Plan, rows: Range<u64>) -> Self {
+        let cells = (rows.end - rows.start) as usize * plan.width() as usize;
+        let bytes = vec![0; cells * plan.cell() as usize];
+        let (state, hashes) = (vec![State::Bad; cells], vec![[0; 8]; cells]);
+        Self { plan, rows, bytes, state, hashes, absent: vec![false; cells] }
+    }
+
     /// Reads all cells of some rows, no more than [`batch`] says, and compares them with their hashes.
     pub fn load(files: &Files, group: &Group, rows: Range<u64>) -> Self {
-        let plan = *group.plan();
-        let count = (rows.end - rows.start) as usize;
-        let (cells, cell) = (count * plan.width() as usize, plan.cell() as usize);
-        let (bytes, state, absent) = (vec![0; cells * cell], vec![State::Bad; cells], vec![false; cells]);
-        let mut slab = Self { plan, rows, bytes, state, absent };
-        let mut list = vec![0; cells * HASH_LEN as usize];
-        files.body(group, plan.hash_a(0, slab.rows.start), &mut list);
-        for column in 0..plan.width() {
-            slab.load_column(files, group, column, &list);
+        let mut slab = Self::new(*group.plan(), rows);
+        let list = slab.list(files, group);
+        for column in 0..slab.plan.width() {
+            slab.load_column(files, group, column);
+            for row in slab.rows() {
+                let found = hash(slab.cell(column, row));
+                let place = slab.plan.hash_b(column, row);
+                let sure = list[slab.in_list(column, row)] == found || slab.plan.is_behind(column, row);
+                let good = sure || files.entry(group, place) == found;
+                let at = slab.index(column, row);
+                slab.hashes[at] = found;
+                slab.state[at] = if good { State::Good } else { State::Bad };
+            }
         }
         slab
     }
 
-    fn load_column(&mut self, files: &Files, group: &Group, column: u64, list: &[u8]) {
+    /// Reads the same cells when it is known which are bad, rebuilds these, and compares nothing but them. `None` when one
+    /// of them does not come out as its hash says: then something is otherwise than was known.
+    pub fn load_known(
+        files: &Files,
+        group: &Group,
+        rows: Range<u64>,
+        is_bad: impl Fn(u64, u64) -> bool,
+        code: &mut Code,
+    ) -> Result<Option<Self>> {
+        let mut slab = Self::new(*group.plan(), rows);
+        for column in 0..slab.plan.width() {
+            slab.load_column(files, group, column);
+            for row in slab.rows() {
+                let at = slab.index(column, row);
+                slab.state[at] = if is_bad(column, row) { State::Bad } else { State::Good };
+            }
+        }
+        slab.rebuild(code, true)?;
+        let list = slab.list(files, group);
+        let right = |(at, state): (usize, &State)| {
+            let (column, row) = ((at / slab.count()) as u64, slab.rows.start + (at % slab.count()) as u64);
+            *state == State::Good || list[slab.in_list(column, row)] == slab.hashes[at]
+        };
+        let is_right = slab.state.iter().enumerate().all(right);
+        Ok(is_right.then_some(slab))
+    }
+
+    /// The first list of hashes of these rows.
+    fn list(&self, files: &Files, group: &Group) -> Vec<[u8; 8]> {
+        let mut list = vec![0; self.state.len() * HASH_LEN as usize];
+        files.body(group, self.plan.hash_a(0, self.rows.start), &mut list);
+        list.as_chunks().0.to_vec()
+    }
+
+    fn in_list(&self, column: u64, row: u64) -> usize {
+        ((row - self.rows.start) * self.plan.width() + column) as usize
+    }
+
+    fn load_column(&mut self, files: &Files, group: &Group, column: u64) {
         let (cell, count) = (self.plan.cell() as usize, self.count());
         let first = column as usize * count;
         let into = &mut self.bytes[first * cell..(first + count) * cell];
         for gap in files.cells(group, column, self.rows.clone(), into) {
             self.absent[first + gap.start / cell..first + gap.end.div_ceil(cell)].fill(true);
-        }
-        for n in 0..count {
-            let row = self.rows.start + n as u64;
-            let found = hash(&self.bytes[(first + n) * cell..][..cell]);
-            let at = (n * self.plan.width() as usize + column as usize) * HASH_LEN as usize;
-            let good = list[at..].starts_with(&found) || files.entry(group, self.plan.hash_b(column, row)) == found;
-            self.state[first + n] = if good { State::Good } else { State::Bad };
         }
     }
 
@@ -125,6 +172,12 @@ impl Slab {
         &self.bytes[self.index(column, row) * cell..][..cell]
     }
 
+    /// The hash of a cell, unless it is bad.
+    pub fn hash(&self, column: u64, row: u64) -> Option<[u8; 8]> {
+        let at = self.index(column, row);
+        (self.state[at] != State::Bad).then(|| self.hashes[at])
+    }
+
     pub fn state(&self, column: u64, row: u64) -> State {
         self.state[self.index(column, row)]
     }
@@ -136,10 +189,9 @@ impl Slab {
 
     /// Puts a cell in its place that somebody else knows.
     pub fn set(&mut self, column: u64, row: u64, bytes: &[u8]) {
-        let (at, cell) = (self.index(column, row), self.plan.cell() as usize);
-        self.bytes[at * cell..][..bytes.len()].copy_from_slice(bytes);
-        self.bytes[at * cell + bytes.len()..(at + 1) * cell].fill(0);
-        self.state[at] = State::Made;
+        let mut cell = bytes.to_vec();
+        cell.resize(self.plan.cell() as usize, 0);
+        self.put(column, row..row + 1, &cell);
     }
 
     /// The bad cells of a row.
@@ -208,6 +260,9 @@ impl Slab {
     fn put(&mut self, column: u64, rows: Range<u64>, bytes: &[u8]) {
         let (at, cell) = (self.index(column, rows.start), self.plan.cell() as usize);
         self.bytes[at * cell..][..bytes.len()].copy_from_slice(bytes);
-        self.state[at..at + (rows.end - rows.start) as usize].fill(State::Made);
+        for (at, cell) in (at..).zip(bytes.chunks_exact(cell)) {
+            self.state[at] = State::Made;
+            self.hashes[at] = hash(cell);
+        }
     }
 }

@@ -6,7 +6,7 @@
 //!   the two lists of hashes, rows by rows ──► rows where they differ
 //! ```
 
-use super::layout::{HASH_LEN, Place};
+use super::layout::{HASH_LEN, Place, Plan};
 use super::mend::Mender;
 use super::{Group, Watch, go_on, hash};
 use crate::error::Result;
@@ -95,13 +95,63 @@ pub(super) struct Survey {
     bad_hashes: u64,
     /// Where in the body.
     pub bad_descriptors: Vec<u64>,
-    /// How many cells of each row are not what they were.
+    /// How many cells of each row are not what they were, and which: a bit for each, column after column. The lists of
+    /// hashes, which the file has, are 64 times as long.
     counts: Vec<u16>,
+    wrong: Vec<u64>,
+    /// Rows in which the lists of hashes differ.
+    differ: Vec<bool>,
     /// Rows that have anything to be repaired.
     touched: Vec<bool>,
 }
 
 impl Survey {
+    fn new(plan: &Plan, bad_descriptors: Vec<u64>) -> Self {
+        let rows = plan.rows() as usize;
+        Self {
+            bad: Runs::default(),
+            lost: Runs::default(),
+            bad_parity: 0,
+            bad_hashes: 0,
+            bad_descriptors,
+            counts: vec![0; rows],
+            wrong: vec![0; plan.cells().div_ceil(64) as usize],
+            differ: vec![false; rows],
+            touched: vec![false; rows],
+        }
+    }
+
+    /// Notes a cell that is not as it was.
+    fn note(&mut self, plan: &Plan, column: u64, row: u64, is_wrong: bool) {
+        let cell = column * plan.rows() + row;
+        self.touched[row as usize] = true;
+        if plan.is_behind(column, row) {
+            // The cell cannot be bad: both of its hashes are.
+            self.bad_hashes += u64::from(!self.differ[row as usize]);
+            self.differ[row as usize] = true;
+            return;
+        }
+        self.counts[row as usize] += u16::from(is_wrong);
+        self.wrong[(cell / 64) as usize] |= u64::from(is_wrong) << (cell % 64);
+        if column < plan.columns() {
+            self.bad.push(cell);
+        } else {
+            self.bad_parity += 1;
+        }
+    }
+
+    /// Whether a cell, counted through all columns, has not the hash that it should have.
+    pub fn is_wrong(&self, cell: u64) -> bool {
+        self.wrong[(cell / 64) as usize] >> (cell % 64) & 1 == 1
+    }
+
+    /// Whether all that is bad in these rows is cells, and few enough.
+    pub fn is_plain(&self, plan: &Plan, rows: Range<u64>) -> bool {
+        let rows = rows.start as usize..rows.end as usize;
+        let few = |count: &u16| u64::from(*count) <= plan.parity();
+        self.counts[rows.clone()].iter().all(few) && !self.differ[rows].contains(&true)
+    }
+
     /// The rows that have anything to be repaired, as ranges of at most so many.
     pub fn rows(&self, most: u64) -> impl Iterator<Item = Range<u64>> + '_ {
         let mut at = 0;
@@ -139,27 +189,17 @@ impl Mender {
     /// The same of one group.
     pub(super) fn survey(&self, n: usize, watch: Watch) -> Result<Survey> {
         let group = &self.groups[n];
-        let rows = group.plan().rows() as usize;
-        let mut survey = Survey {
-            bad: Runs::default(),
-            lost: Runs::default(),
-            bad_parity: 0,
-            bad_hashes: 0,
-            bad_descriptors: self.bad_descriptors(group),
-            counts: vec![0; rows],
-            touched: vec![false; rows],
-        };
-        let wrong = self.survey_cells(group, &mut survey, watch)?;
+        let mut survey = Survey::new(group.plan(), self.bad_descriptors(group));
+        self.survey_cells(group, &mut survey, watch)?;
         self.survey_hashes(group, &mut survey, watch)?;
-        self.find_lost(n, &wrong, &mut survey);
+        self.find_lost(n, &mut survey);
         Ok(survey)
     }
 
-    /// Reads all cells. Gives those of data that have a wrong hash.
-    fn survey_cells(&self, group: &Group, survey: &mut Survey, watch: Watch) -> Result<Runs> {
+    /// Reads all cells.
+    fn survey_cells(&self, group: &Group, survey: &mut Survey, watch: Watch) -> Result<()> {
         let plan = group.plan();
         let step = (STEP / plan.cell()).min(plan.rows());
-        let mut wrong = Runs::default();
         let feed = |feed: &pool::Feed<(u64, Range<u64>), Seen>| {
             for column in 0..plan.width() {
                 for row in (0..plan.rows()).step_by(step as usize) {
@@ -171,13 +211,12 @@ impl Mender {
         };
         let drain = |seen: Seen| {
             for (row, is_wrong) in seen.faults {
-                note(group, survey, &mut wrong, seen.column, row, is_wrong);
+                survey.note(plan, seen.column, row, is_wrong);
             }
             Ok(())
         };
         let threads = pool::threads();
-        pool::ordered(threads, threads * 4, feed, |(column, rows)| self.see(group, column, rows), drain)?;
-        Ok(wrong)
+        pool::ordered(threads, threads * 2, feed, |(column, rows)| self.see(group, column, rows), drain)
     }
 
     /// Reads cells of one column.
@@ -216,13 +255,12 @@ impl Mender {
                 let of_a = a.chunks_exact(each).skip(column).step_by(width);
                 for (row, _) in of_a.zip(b.chunks_exact(each)).enumerate().filter(|(_, (a, b))| a != b) {
                     let row = first as usize + row;
-                    survey.bad_hashes += u64::from(survey.counts[row] & HASHES == 0);
-                    survey.counts[row] |= HASHES;
+                    survey.bad_hashes += u64::from(!survey.differ[row]);
+                    survey.differ[row] = true;
                     survey.touched[row] = true;
                 }
             }
         }
-        survey.counts.iter_mut().for_each(|count| *count &= !HASHES);
         Ok(())
     }
 
@@ -237,37 +275,18 @@ impl Mender {
     }
 
     /// Of the wrong cells, those that neither their row nor another group makes good.
-    fn find_lost(&self, n: usize, wrong: &Runs, survey: &mut Survey) {
+    fn find_lost(&self, n: usize, survey: &mut Survey) {
         let plan = self.groups[n].plan();
-        for cell in wrong.ranges.iter().cloned().flatten() {
-            let row = cell % plan.rows();
-            if u64::from(survey.counts[row as usize]) <= plan.parity() {
-                continue;
-            }
-            let Place::Data(at) = plan.place(cell / plan.rows(), row..row + 1) else { continue };
-            if self.from_others(n, at).is_none() {
-                survey.lost.push(cell);
+        let too_many = |row: u64| u64::from(survey.counts[row as usize]) > plan.parity();
+        let rows: Vec<u64> = (0..plan.rows()).filter(|row| too_many(*row)).collect();
+        for column in 0..plan.columns() {
+            for row in &rows {
+                let cell = column * plan.rows() + row;
+                let Place::Data(at) = plan.place(column, *row..row + 1) else { continue };
+                if survey.is_wrong(cell) && self.ask_others(n, at).is_none() {
+                    survey.lost.push(cell);
+                }
             }
         }
-        survey.lost.is_cut |= wrong.is_cut;
-    }
-}
-
-/// Marks rows whose hashes differ, beside the count, which is never so high.
-const HASHES: u16 = 1 << 15;
-
-/// Notes a cell that is not as it was.
-fn note(group: &Group, survey: &mut Survey, wrong: &mut Runs, column: u64, row: u64, is_wrong: bool) {
-    let plan = group.plan();
-    let cell = column * plan.rows() + row;
-    survey.touched[row as usize] = true;
-    survey.counts[row as usize] += u16::from(is_wrong);
-    if column >= plan.columns() {
-        survey.bad_parity += 1;
-        return;
-    }
-    survey.bad.push(cell);
-    if is_wrong {
-        wrong.push(cell);
     }
 }
