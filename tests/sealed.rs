@@ -95,7 +95,7 @@ fn two_packs_of_the_same_have_nothing_in_common() {
 fn an_empty_container_is_sealed_as_well() {
     for seal in seals() {
         let mut bytes = Vec::new();
-        st::create(&mut bytes, (0, 0), Some(&seal)).unwrap();
+        st::create(&mut bytes, (0, 0), Some(&seal), None).unwrap();
         assert!(Container::open(access(&bytes, "open sesame")).is_ok());
         assert_eq!(Container::open(access(&bytes, "")).err().unwrap().kind(), Kind::WrongPassword);
     }

@@ -8,6 +8,7 @@ use crate::mount::session::absolute;
 use crate::mount::{self, Options};
 use crate::open::How;
 use crate::open::overlay::Overlaying;
+use crate::source::parity::{Algorithm, LEAST_SHARE, MOST_SHARE};
 use crate::tree::Filter;
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -217,6 +218,20 @@ pub fn source_and_path(operand: &OsStr) -> (PathBuf, Vec<u8>) {
 
 pub fn filter(globs: &args::Globs) -> Result<Filter> {
     Filter::new(&globs.include, &globs.exclude)
+}
+
+/// How much parity is wanted: `5%`.
+pub fn parity(given: &args::Parity) -> Result<Option<st::Policy>> {
+    let Some(text) = &given.share else { return Ok(None) };
+    let number = text.strip_suffix('%').unwrap_or(text).trim().parse::<f64>().ok();
+    let share = number.map(|percent| percent / 100.0).filter(|share| (LEAST_SHARE..=MOST_SHARE).contains(share));
+    let share =
+        share.ok_or_else(|| Error::new(Kind::Usage, format!("--parity: {text:?} is not between 0.5% and 100%")))?;
+    let algorithm = match given.parity_code.unwrap_or_default() {
+        args::Code::Simd => Algorithm::Wide,
+        args::Code::Erasure => Algorithm::Narrow,
+    };
+    Ok(Some(st::Policy { share, algorithm }))
 }
 
 /// `--segment`: a size, or each chunk alone (`None` is the default of the format).

@@ -11,9 +11,10 @@ use super::args::{Ciphers, Sealing};
 use super::ask;
 use crate::codec::seal::{AES_256_GCM_SIV, XCHACHA20_POLY1305};
 use crate::error::{Error, Kind, Result, Within};
-use crate::formats::st::NewSlot;
+use crate::formats::st::{NewSlot, Seal};
 use crate::key::{Cost, Keyfile, Recipient, Secret, recipients_of_file};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What a guess at a passphrase takes on this machine.
@@ -29,6 +30,20 @@ impl Sealing {
             Ciphers::Aes => &[AES_256_GCM_SIV],
             Ciphers::Cascade => &[AES_256_GCM_SIV, XCHACHA20_POLY1305],
         }
+    }
+
+    /// The seal of a new container that opens in the ways that are given.
+    ///
+    /// # Errors
+    /// As [`new_slots`].
+    pub fn seal(&self, encrypt: Encrypt<'_>) -> Result<Arc<Seal>> {
+        Seal::fresh(self.ciphers(), self.pad, new_slots(self, encrypt, cost)?).map(Arc::new)
+    }
+
+    /// Whether something is asked for that only a container of this project has.
+    pub fn is_beyond_a_password(&self) -> bool {
+        let ways = !self.recipient.is_empty() || !self.recipients_file.is_empty() || self.new_keyfile.is_some();
+        ways || self.pad || self.cipher.is_some()
     }
 
     /// Whether the container is to be sealed.

@@ -81,8 +81,15 @@ impl Packing {
     pub fn packer(&self, given: &Writing) -> Result<Box<dyn Pack>> {
         let (format, level, threads, filter) = (self.format, self.level, self.threads, self.filter.clone());
         let is_lockable = matches!(format, Format::Zip | Format::SevenZ);
-        if given.encrypt.is_some() && !is_lockable {
-            return Err(Error::new(Kind::Usage, "--encrypt is for zip and 7z"));
+        let (encrypt, parity) = (given.encrypt.as_ref(), plan::parity(&given.parity)?);
+        let is_sealed = given.sealing.is_wanted(encrypt)?;
+        if format != Format::St && (parity.is_some() || (is_sealed && !is_lockable)) {
+            let hint = "convert it to a .st, or `stmount parity add` a file beside it";
+            let what = "--encrypt is for .st, zip and 7z, --parity for .st";
+            return Err(Error::new(Kind::Usage, what).hint(hint));
+        }
+        if is_lockable && given.sealing.is_beyond_a_password() {
+            return Err(Error::new(Kind::Usage, "a zip or a 7z is encrypted with a password and nothing else"));
         }
         if given.method.is_some() && format != Format::Zip {
             return Err(Error::new(Kind::Usage, "--method is for zip"));
@@ -90,7 +97,8 @@ impl Packing {
         if self.segmentation.is_some() && format != Format::St {
             return Err(Error::new(Kind::Usage, "--segment is for .st"));
         }
-        let password = given.encrypt.as_ref().map(|file| new_passphrase(file.as_deref())).transpose()?;
+        let seal = if is_sealed && format == Format::St { Some(given.sealing.seal(encrypt)?) } else { None };
+        let password = encrypt.filter(|_| is_lockable).map(|file| new_passphrase(file.as_deref())).transpose()?;
         let tar = |codec| Box::new(TarPacker { codec, level, threads, filter: self.filter.clone() });
         Ok(match format {
             Format::St => Box::new(st::Packer {
@@ -98,7 +106,9 @@ impl Packing {
                 segmentation: self.segmentation,
                 threads,
                 filter,
-                ..st::Packer::default()
+                seal,
+                parity,
+                again: None,
             }),
             Format::Zip => {
                 let method = given.method.map_or(zip::pack::Method::Deflate, method);

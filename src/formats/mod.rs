@@ -44,7 +44,7 @@ use crate::key::{Keys, NoKeys, Secret, Vault};
 use crate::source::{Held, ReadAt, Stamp, Store};
 use crate::tree::{Changes, Difference, Merged, Node, Owner, Renumbered, Time, Tree};
 use std::collections::BTreeMap;
-use std::io::{Seek, Write};
+use std::io::{Read, Seek, Write};
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -557,9 +557,9 @@ pub trait Pack {
 }
 
 /// A file that is written, at any place.
-pub trait Seekable: Write + Seek + Send {}
+pub trait Seekable: Read + Write + Seek + Send {}
 
-impl<T: Write + Seek + Send> Seekable for T {}
+impl<T: Read + Write + Seek + Send> Seekable for T {}
 
 /// What was packed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

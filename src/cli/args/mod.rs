@@ -1,11 +1,13 @@
 //! The command line as clap sees it. Nothing is done here; `plan` makes plain options of it.
 
 mod overlay;
+mod parity;
 mod reading;
 mod sealing;
 mod writing;
 
 pub use overlay::{Of, Overlay, OverlayVerb};
+pub use parity::{Code, Parity};
 pub use reading::{Opening, Passwords, Reading};
 pub use sealing::{Ciphers, Sealing};
 pub use writing::{Convert, Find, Format, Index, Kind, Method, Writing};
@@ -399,7 +401,9 @@ pub struct Run {
 #[derive(Args, Debug)]
 #[command(after_help = "EXAMPLES\n  \
     stmount create disk.st && stmount disk.st /mnt/disk\n  \
-    stmount create -f disk.st             replace one that exists\n\n\
+    stmount create -f disk.st             replace one that exists\n  \
+    stmount create --encrypt safe.st      a passphrase is asked for, now and at each mount\n  \
+    stmount create --recipient age1... --parity 5% safe.st\n\n\
     It is a directory with the mode 0755 that belongs to you. The container appears under its name when it is complete.")]
 pub struct Create {
     /// The container to make
@@ -408,6 +412,13 @@ pub struct Create {
     /// Replace FILE if it exists
     #[arg(short, long)]
     pub force: bool,
+    /// Seal it with the passphrase in the first line of PASSFILE; without a file it is asked for
+    #[arg(long, value_name = "PASSFILE", num_args = 0..=1, require_equals = true, value_hint = ValueHint::FilePath)]
+    pub encrypt: Option<Option<PathBuf>>,
+    #[command(flatten)]
+    pub sealing: Sealing,
+    #[command(flatten)]
+    pub parity: Parity,
 }
 
 #[derive(Args, Debug)]
@@ -415,7 +426,9 @@ pub struct Create {
     stmount pack Game game.st\n  \
     stmount pack -9 Game game.st          smaller, slower\n  \
     stmount pack Game game.zip            by the ending: .st .zip .7z .tar .tar.gz .tar.bz2 .tar.xz .tar.zst .tar.lz4\n  \
-    stmount pack --encrypt Game game.7z   the password is asked for\n  \
+    stmount pack --encrypt Game game.st   the password is asked for; also of a .zip and a .7z\n  \
+    stmount pack --recipient age1... --cipher cascade Docs docs.st\n  \
+    stmount pack --parity 5% Photos photos.st        what rots is made whole again\n  \
     stmount pack --split 700M Game game.zip         game.zip.001, game.zip.002 ...\n  \
     stmount pack --exclude '*.log' --exclude /saves Game game.st\n  \
     stmount pack Game - | ssh host 'cat > game.st'\n  \

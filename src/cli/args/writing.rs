@@ -1,6 +1,6 @@
 //! In what an archive is written: `pack` and `convert` know the same words.
 
-use super::{Globs, Level, Opening};
+use super::{Globs, Level, Opening, Parity, Sealing};
 use clap::{Args, ValueEnum, ValueHint};
 use std::path::PathBuf;
 
@@ -13,9 +13,13 @@ pub struct Writing {
     /// How files are compressed in a zip
     #[arg(long, value_enum, value_name = "METHOD")]
     pub method: Option<Method>,
-    /// Encrypt a zip or a 7z, with the password in the first line of FILE; without a file it is asked for
+    /// Encrypt a .st, a zip or a 7z, with the password in the first line of FILE; without a file it is asked for
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, value_hint = ValueHint::FilePath)]
     pub encrypt: Option<Option<PathBuf>>,
+    #[command(flatten)]
+    pub sealing: Sealing,
+    #[command(flatten)]
+    pub parity: Parity,
     /// Write parts of this size: OUT.001, OUT.002 ...
     #[arg(long, value_name = "SIZE")]
     pub split: Option<String>,

@@ -93,7 +93,7 @@ impl Keeper {
         let root = tree.attr(tree.root()).map_or((0, 0), |attr| (attr.uid, attr.gid));
         let mut empty = Vec::new();
         let heir = old.writer.heir()?;
-        create::create(&mut empty, root, heir.as_ref())?;
+        create::create(&mut empty, root, heir.as_ref(), None)?;
         held.write_at(0, &empty)?;
         let mut access = Access::to_write(held.clone(), self.cache.clone(), &*self.name);
         if let Some(heir) = heir {

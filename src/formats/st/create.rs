@@ -9,6 +9,7 @@ use super::commit::Commit;
 use super::layout::{CommitHead, HEADER_LEN, Header, RecordType, TAPE_START, TotalsItem};
 use super::locks;
 use super::pack::nanoseconds;
+use super::parity::{self, Policy};
 use super::records::Log;
 use super::rows::NodeRow;
 use super::seal::{Seal, Sealing};
@@ -23,17 +24,23 @@ use std::sync::Arc;
 use zerocopy::{FromZeros, IntoBytes};
 
 /// Writes an empty container: a root directory with the mode 0755 that belongs to `owner`, a user and a group by number.
-pub fn create(out: &mut (dyn Write + Send), (user, group): (u32, u32), seal: Option<&Arc<Seal>>) -> Result<()> {
+pub fn create(
+    out: &mut (dyn Write + Send),
+    (user, group): (u32, u32),
+    seal: Option<&Arc<Seal>>,
+    policy: Option<Policy>,
+) -> Result<()> {
     let sealing = seal.cloned().map(Sealing::of).unwrap_or_default();
     let (uid, now) = (sealing.uid().map_or_else(key::random, Ok)?, Time::now());
-    let (mut log, keys) = begin(out, uid, 1, &sealing)?;
-    let table = NewTable { nodes: vec![root(user, group, now)], ..NewTable::default() }.encode(3, &sealing)?;
+    let (mut log, keys) = begin(out, (uid, 1), &sealing, parity::compat(policy))?;
+    let table = NewTable { nodes: vec![root(user, group, now)], metas: parity::row(policy), ..NewTable::default() }
+        .encode(3, &sealing)?;
     let mut reference = table.reference;
     reference.record = log.append(RecordType::Table, &[&table.payload])?.record.into();
     let mut head = CommitHead::new_zeroed();
     head.uid = uid;
     head.keys = keys.into();
-    head.incompat = sealing.incompat().into();
+    (head.incompat, head.compat) = (sealing.incompat().into(), parity::compat(policy).into());
     head.seq = 1.into();
     head.time_ns = nanoseconds(now).into();
     // As of a pack: it is durable as a whole or not there at all.
@@ -51,11 +58,13 @@ pub fn create(out: &mut (dyn Write + Send), (user, group): (u32, u32), seal: Opt
 /// Begins a container: its header, and its keys where it is sealed. Returns where the keys are, 0 for none.
 pub(super) fn begin<'a>(
     out: &'a mut (dyn Write + Send),
-    uid: [u8; 16],
-    seq: u64,
+    (uid, seq): ([u8; 16], u64),
     sealing: &Sealing,
+    compat: u64,
 ) -> Result<(Log<'a>, u64)> {
     let mut header = Header::new(uid);
+    header.compat = compat.into();
+    header.check = header.expected_check();
     if let Some(seal) = sealing.seal() {
         header = seal.header(header, HEADER_LEN);
     }

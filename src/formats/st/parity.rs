@@ -13,10 +13,13 @@
 //! A new group covers what no other does, and takes in those before it that are not much larger: there are few, and what
 //! they covered is covered once more as often as the container doubles.
 
+use super::commit::read_front;
 use super::layout::{
-    FOOTER_LEN, FOOTER_MAGIC, Footer, HEADER_LEN, RECORD_HEADER_LEN, RECORD_MAGIC, RecordHeader, RecordType, record_len,
+    COMPAT_PARITY, FOOTER_LEN, FOOTER_MAGIC, Footer, HEADER_LEN, RECORD_HEADER_LEN, RECORD_MAGIC, RecordHeader,
+    RecordType, record_len,
 };
 use super::records::{self, Backward};
+use super::rows::MetaRow;
 use crate::codec::damaged;
 use crate::error::Result;
 use crate::source::parity::{self, Algorithm, Group, Mender, NO_GROUP, Plan, Watch};
@@ -49,6 +52,28 @@ impl Policy {
         let share = share.clamp(parity::LEAST_SHARE, parity::MOST_SHARE);
         Ok(Self { share, algorithm: Algorithm::of(*algorithm)? })
     }
+}
+
+/// The row in META that says so.
+pub fn row(policy: Option<Policy>) -> Vec<MetaRow> {
+    policy.map(|policy| MetaRow { name: POLICY.to_vec(), value: policy.encode() }).into_iter().collect()
+}
+
+/// The features that it brings.
+pub fn compat(policy: Option<Policy>) -> u64 {
+    if policy.is_some() { COMPAT_PARITY } else { 0 }
+}
+
+/// Covers a container that was just packed, all of it; how long it is then.
+pub fn cover(store: &dyn Store, policy: Policy, watch: Watch<'_>) -> Result<u64> {
+    let lost = || damaged("the container is not as it was packed");
+    let end = store.len()?;
+    let footer = records::read_footer(store, end)?.ok_or_else(lost)?;
+    let commit = records::read_header(store, footer.record.get())?;
+    let uid = read_front(store)?.ok_or_else(lost)?.uid;
+    let behind = Behind { uid, seq: commit.seq.get(), commit: commit.offset.get() };
+    let plan = Plan::of(0..end, policy.share, policy.algorithm)?;
+    write(store, (&plan, None), behind, end, watch).map(|(_, end)| end)
 }
 
 /// What a PARITY record belongs to.

@@ -269,7 +269,7 @@ mod tests {
     /// The writer of an empty container.
     fn writer() -> StWriter {
         let mut bytes = Vec::new();
-        create(&mut bytes, (0, 0), None).unwrap();
+        create(&mut bytes, (0, 0), None, None).unwrap();
         let access = Access::to_write(Arc::new(Memory::new(bytes)), Cache::new(8 << 20), "test.st");
         let Ok((_, opened)) = opened_to_write(access).unwrap() else { panic!("it can be written to") };
         StWriter::new(opened).unwrap()

@@ -7,7 +7,7 @@
 //! ```
 
 use super::super::parity::{self, Behind, Policy};
-use super::super::rows::{MetaRow, meta_key};
+use super::super::rows::meta_key;
 use super::{StWriter, State};
 use crate::codec::id::Id;
 use crate::error::{Kind, Result};
@@ -32,10 +32,7 @@ impl StWriter {
     /// Says how much parity the container is to have from now on, or that it is to have none.
     pub fn set_parity(&self, policy: Option<Policy>) -> Result<()> {
         match policy {
-            Some(policy) => {
-                let row = MetaRow { name: parity::POLICY.to_vec(), value: policy.encode() };
-                self.commit_names(vec![row], Vec::new())
-            }
+            Some(_) => self.commit_names(parity::row(policy), Vec::new()),
             None => self.commit_names(Vec::new(), vec![meta_key(parity::POLICY)]),
         }
     }

@@ -26,6 +26,7 @@ mod walk;
 
 use super::commit::Commit;
 use super::layout::{CommitHead, RecordType, TableRef, TotalsItem};
+use super::parity::{self, Policy};
 use super::plan::{self, Class, Preset};
 use super::records::Log;
 use super::rows::{MetaRow, NodeRow, SegmentRow};
@@ -34,15 +35,16 @@ use super::table::{Encoded, NewTable};
 use super::{create, extra, limits};
 use crate::codec::id::Id;
 use crate::error::{Error, Kind as ErrorKind, Result};
-use crate::formats::{Pack, Packed, Watch};
+use crate::formats::{Pack, Packed, Seekable, Watch};
 use crate::pool;
+use crate::source::Seeking;
 use crate::tree::{Filter, Kind, Time, Tree, device};
 pub(super) use content::{Content, Sink};
 use dict::{Dict, Samples};
 pub(super) use encode::{Raw, Segment, encode};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::sync::Arc;
 use walk::{Batch, Item, Walk};
 use zerocopy::FromZeros;
@@ -67,6 +69,8 @@ pub struct Packer {
     pub filter: Filter,
     /// What the new container is sealed with.
     pub seal: Option<Arc<Seal>>,
+    /// How much parity it gets. To a pipe none can be written.
+    pub parity: Option<Policy>,
     /// The tree is a container that is packed again.
     pub again: Option<Again>,
 }
@@ -90,6 +94,7 @@ impl Default for Packer {
             threads: pool::threads(),
             filter: Filter::default(),
             seal: None,
+            parity: None,
             again: None,
         }
     }
@@ -112,6 +117,28 @@ enum Done {
 
 impl Pack for Packer {
     fn pack(&self, tree: &dyn Tree, out: &mut (dyn Write + Send), watch: &dyn Watch) -> Result<Packed> {
+        match self.parity {
+            None => self.write(tree, out, watch),
+            Some(_) => {
+                Err(Error::new(ErrorKind::Usage, "parity is computed from what is written: a pipe cannot be read")
+                    .hint("write to a file, or `stmount parity add FILE` when it is one"))
+            }
+        }
+    }
+
+    fn pack_to_file(&self, tree: &dyn Tree, out: &mut dyn Seekable, watch: &dyn Watch) -> Result<Packed> {
+        let mut buffered = BufWriter::with_capacity(1 << 20, &mut *out);
+        let packed = self.write(tree, &mut buffered, watch)?;
+        buffered.flush().map_err(|e| Error::io(e, "cannot write the container"))?;
+        drop(buffered);
+        let Some(policy) = self.parity else { return Ok(packed) };
+        let stored = parity::cover(&Seeking::new(out), policy, &|_| !watch.is_cancelled())?;
+        Ok(Packed { stored, ..packed })
+    }
+}
+
+impl Packer {
+    fn write(&self, tree: &dyn Tree, out: &mut (dyn Write + Send), watch: &dyn Watch) -> Result<Packed> {
         self.check()?;
         let preset = Preset::of(self.level);
         let mut walk = Walk::new(tree, &self.filter, watch, self.again.is_some())?;
@@ -120,7 +147,7 @@ impl Pack for Packer {
         let again = self.again.map(|again| again.uid);
         let uid = sealing.uid().or(again).unwrap_or_else(|| self.identity(&first));
         let seq = self.again.map_or(1, |again| again.seq);
-        let (log, keys) = create::begin(out, uid, seq, &sealing)?;
+        let (log, keys) = create::begin(out, (uid, seq), &sealing, parity::compat(self.parity))?;
         let mut written = Written { log, keys, sealing, segments: Vec::new(), tables: Vec::new() };
         let mut run = Run::new(self, &preset, &written.sealing, tree, watch);
         let mut table = run.batch(first, &mut written)?;
@@ -130,12 +157,11 @@ impl Pack for Packer {
         }
         run.packed.skipped += walk.skipped;
         run.last_rows(&mut table);
+        table.metas.extend(parity::row(self.parity));
         written.table(table.encode(preset.index, &written.sealing)?)?;
         run.commit(written, uid, self.again.map_or(walk.next_ino(), |again| again.next_ino))
     }
-}
 
-impl Packer {
     fn check(&self) -> Result<()> {
         let usage = |what: String| Err(Error::new(ErrorKind::Usage, what));
         match self.segmentation {
@@ -476,7 +502,7 @@ impl<'a> Run<'a> {
         let mut head = CommitHead::new_zeroed();
         head.uid = uid;
         head.keys = written.keys.into();
-        head.incompat = written.sealing.incompat().into();
+        (head.incompat, head.compat) = (written.sealing.incompat().into(), parity::compat(self.packer.parity).into());
         let again = self.packer.again;
         head.seq = again.map_or(1, |again| again.seq).into();
         head.time_ns = again.map_or_else(|| nanoseconds(self.newest), |again| again.time_ns).into();
