@@ -31,6 +31,7 @@ mod logging;
 mod output;
 mod overlay;
 mod pack;
+mod parity;
 mod plan;
 mod progress;
 mod recover;
@@ -106,6 +107,7 @@ fn perform(cli: &Cli) -> Result<u8> {
         Verb::Info(given) => inspect::info(given),
         Verb::Check(given) => inspect::check(given, common),
         Verb::Recover(given) => recover::recover(given, common),
+        Verb::Parity(given) => parity::parity(given, common),
         Verb::Generate(given) => generate::generate(given),
     }
 }

@@ -7,7 +7,7 @@ mod sealing;
 mod writing;
 
 pub use overlay::{Of, Overlay, OverlayVerb};
-pub use parity::{Code, Parity};
+pub use parity::{Code, Parity, ParityAdd, ParityDrop, ParityVerb};
 pub use reading::{Opening, Passwords, Reading};
 pub use sealing::{Ciphers, Sealing};
 pub use writing::{Convert, Find, Format, Index, Kind, Method, Writing};
@@ -124,6 +124,9 @@ pub enum Verb {
     Check(Check),
     /// Make a damaged container open again
     Recover(Recover),
+    /// Give a file parity, which makes damage good
+    #[command(subcommand)]
+    Parity(ParityVerb),
     /// Write the manual or shell completions
     Generate(Generate),
 }
@@ -619,9 +622,11 @@ pub struct Info {
 
 #[derive(Args, Debug)]
 #[command(after_help = "EXAMPLES\n  \
-    stmount check game.st\n\n\
-    Every damaged file is named; exit code 50 if there is one. Of a container, names that lead to nothing and files\n\
-    without a name are named as well.")]
+    stmount check game.st\n  \
+    stmount check --repair game.st        make good what parity can\n  \
+    stmount check --repair photos.zip     by photos.zip.stpar: stmount parity add photos.zip\n\n\
+    Every damaged file is named; exit code 50 if there is one, 51 if all that was damaged is repaired, 3 if only bytes are\n\
+    damaged that nothing needs. Of a container, names that lead to nothing and files without a name are named as well.")]
 pub struct Check {
     /// The archive
     #[arg(value_name = "SRC", value_hint = ValueHint::FilePath)]
@@ -629,6 +634,9 @@ pub struct Check {
     /// JSON
     #[arg(long)]
     pub json: bool,
+    /// Write what is damaged as it was, first: needs parity, and no key
+    #[arg(long)]
+    pub repair: bool,
     /// Threads; all cores without it
     #[arg(short = 'j', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,

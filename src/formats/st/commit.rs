@@ -120,8 +120,6 @@ pub struct Found {
     pub medium: Medium,
     /// Where the commit ends, and the parity that follows it.
     pub end: u64,
-    /// The body of the newest parity group, 0 for none.
-    pub parity: u64,
     /// Its end or its beginning are damaged: it is read through its parity.
     pub mended: Option<Rescue>,
     /// Bytes behind it that belong to nothing.
@@ -219,7 +217,7 @@ impl<'a, T> Search<'a, T> {
         let (last, end) = parity::follow(&*medium, &uid, commit.record, commit_end)?;
         let parity = last.map_or(commit.parity, |record| record + RECORD_HEADER_LEN);
         medium.healing.found(parity, mended.as_ref().map(|rescue| rescue.mender.clone()));
-        Ok(Found { commit, medium, end, parity, mended, torn: len.saturating_sub(end), has_header })
+        Ok(Found { commit, medium, end, mended, torn: len.saturating_sub(end), has_header })
     }
 
     /// The commit that the footer at the end of the container names.

@@ -64,7 +64,7 @@ impl Healing {
         let mut mender = lock(&self.mender);
         let newest = self.newest();
         if mender.is_none() && newest != 0 {
-            let groups = parity::groups(&**source, *uid, newest);
+            let groups = parity::groups(source, *uid, newest);
             *mender = Some(Arc::new(Mender::new(source.clone(), source.clone(), groups)));
         }
         mender.clone().filter(|mender| !mender.groups().is_empty())

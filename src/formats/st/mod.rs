@@ -57,7 +57,7 @@ pub use info::Info;
 pub use keys::{KeySet, Label, NewSlot};
 pub use named::LostName;
 pub use pack::{Packer, Segmentation};
-pub use parity::Policy;
+pub use parity::{Policy, Repaired, add_parity, drop_parity, repair};
 pub use recover::{Recovered, recover};
 pub use seal::Seal;
 pub use strays::Strays;
@@ -194,8 +194,13 @@ type ToWrite = Result<(Container, append::Opened), (Container, Commit, &'static 
 /// A container and what its writer needs, or its newest commit and why it can have none.
 fn opened_to_write(access: Access) -> Result<ToWrite> {
     let source = without_stub(access.bytes.clone())?;
-    let (container, found) = open_source(&access, source.clone())?;
+    let (mut container, mut found) = open_source(&access, source.clone())?;
     let store = access.store.clone().filter(|_| Arc::ptr_eq(&source, &access.bytes));
+    if let (Some(store), Some(rescue)) = (&store, &found.mended) {
+        log::warn!("{}: its beginning or its end is damaged: it is made whole from parity", access.name);
+        rescue.repair(&**store, &|_| !access.watch.is_cancelled())?;
+        (container, found) = open_source(&access, source.clone())?;
+    }
     let why = match (&store, found.has_header) {
         (None, _) => Some("something stands before it in its file"),
         (_, false) => Some("its header is damaged: `stmount recover` makes a new one"),
@@ -235,6 +240,10 @@ fn open_source(access: &Access, source: Arc<dyn ReadAt>) -> Result<(Container, F
 }
 
 fn tell(name: &str, found: &Found) {
+    if found.mended.is_some() {
+        log::warn!("{name}: its beginning or its end is damaged; it is read through its parity");
+        return;
+    }
     if found.torn > 0 {
         log::warn!("{name}: the last {} bytes are not a complete commit; showing the state before them", found.torn);
     }
