@@ -73,9 +73,9 @@ impl Set {
         for (n, volume) in (1..).zip(&self.volumes) {
             assert!(fs::read(self.path(n)).unwrap() == *volume, "{what}: volume {n}");
         }
-        let others = fs::read_dir(self.desk.path("")).unwrap().filter(|entry| {
-            entry.as_ref().unwrap().file_name().into_string().unwrap().contains(".tmp")
-        });
+        let others = fs::read_dir(self.desk.path(""))
+            .unwrap()
+            .filter(|entry| entry.as_ref().unwrap().file_name().into_string().unwrap().contains(".tmp"));
         assert_eq!(others.count(), 0, "{what}");
     }
 

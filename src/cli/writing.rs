@@ -3,8 +3,8 @@
 use super::args::{self, Format, Method, Writing};
 use super::output::Output;
 use super::progress::Progress;
-use super::volumes;
 use super::sealing::new_passphrase;
+use super::volumes;
 use super::{pack, plan, say};
 use crate::codec::pieces::Codec;
 use crate::error::{Error, Kind, Result};
@@ -232,8 +232,9 @@ impl Parts {
     pub fn free(&self, len: u64) -> Result<()> {
         let names = (0..len.div_ceil(self.size) as usize).map(|number| self.name(number));
         match names.into_iter().find(|name| !self.force && name.symlink_metadata().is_ok()) {
-            Some(name) => Err(Error::new(Kind::Exists, format!("{} exists already", name.display()))
-                .hint("--force replaces it")),
+            Some(name) => {
+                Err(Error::new(Kind::Exists, format!("{} exists already", name.display())).hint("--force replaces it"))
+            }
             None => Ok(()),
         }
     }

@@ -32,7 +32,7 @@ pub use entries::{Found, Holds, as_text, collect};
 pub use journal::record::{Id, decode as decode_changes, encode as encode_changes};
 pub use links::target_in;
 pub use names::{Names, Undeclared, charset_called};
-pub use parts::{MOST_PARTS, Parts, is_piece, number_of, whole};
+pub use parts::{MOST_PARTS, Parts, is_piece, number_of};
 pub use rebuild::{First, Onto, Patched, Rebuild, Remake, stand_by, verified};
 pub use slips::Slips;
 pub use times::{of_dos, of_windows};
@@ -277,6 +277,16 @@ pub trait Format: Sync {
     }
 
     fn open(&self, access: Access) -> Result<Volume>;
+
+    /// The length of all volumes but the last, of an archive that may do without some of them; the last one is there.
+    fn volume_size(&self, _volumes: &[Option<Arc<dyn ReadAt>>]) -> Result<Option<u64>> {
+        Ok(None)
+    }
+
+    /// Whether an archive of this format is known to end where these bytes end.
+    fn ends_here(&self, _bytes: &dyn ReadAt) -> bool {
+        false
+    }
 
     /// Whether archives of it may have earlier states.
     fn keeps_states(&self) -> bool {
@@ -652,9 +662,17 @@ fn format_of(bytes: &dyn ReadAt, name: &str) -> Result<Option<&'static dyn Forma
     Ok(None)
 }
 
+/// The whole archive, where one of its pieces was opened; else what was opened.
+///
+/// # Errors
+/// `MissingVolume` when a piece is missing that nothing makes up for.
+pub fn whole(access: Access) -> Result<Access> {
+    parts::whole(access, &st::St)
+}
+
 /// Opens bytes with the format that recognises them.
 pub fn open(access: Access) -> Result<Volume> {
-    let access = parts::whole(access)?;
+    let access = whole(access)?;
     let (cache, parts) = (Some(access.cache.clone()), access.parts.clone());
     let opened = open_whole(access).map_err(|e| match &parts {
         Some(parts) => parts.blame(e),

@@ -6,7 +6,7 @@
 //!
 //! Nobody says how many there are: they end where the next number is not there.
 
-use super::{Access, Volumes, st};
+use super::{Access, Format, Volumes};
 use crate::error::{Error, Kind, Result};
 use crate::source::{Joined, ReadAt, VolumeSet};
 use std::ops::Range;
@@ -57,14 +57,15 @@ impl Parts {
 /// The whole archive, where one of its pieces was opened; else what was opened.
 ///
 /// # Errors
-/// `MissingVolume` when a piece before the one that was opened is not there, and nothing makes up for it.
-pub fn whole(access: Access) -> Result<Access> {
+/// `MissingVolume` when a piece before the one that was opened is not there, unless the archive is of the `format` that can do
+/// without some.
+pub fn whole(access: Access, format: &dyn Format) -> Result<Access> {
     let Some(beside) = access.volumes.clone() else { return Ok(access) };
     let Some((stem, digits)) = number_of(beside.name()) else { return Ok(access) };
     let width = digits.len();
     let at = |number: usize| format!("{stem}.{number:0width$}");
     let front = pieces(&*beside, at)?;
-    if let Some(set) = with_holes(&*beside, stem, &at, &front)? {
+    if let Some(set) = with_holes(&*beside, format, (stem, &at), &front)? {
         return Ok(joined(access.clone(), digits, set.0, set.1));
     }
     let opened = digits.parse().unwrap_or(usize::MAX);
@@ -86,8 +87,8 @@ fn joined(access: Access, digits: &str, bytes: Arc<dyn ReadAt>, parts: Parts) ->
 /// or where the pieces at the `front` are all of it.
 fn with_holes(
     beside: &dyn Volumes,
-    stem: &str,
-    at: &impl Fn(usize) -> String,
+    format: &dyn Format,
+    (stem, at): (&str, &impl Fn(usize) -> String),
     front: &[Arc<dyn ReadAt>],
 ) -> Result<Option<(Arc<dyn ReadAt>, Parts)>> {
     let is_numbered = |name: &String| number_of(name).is_some_and(|(of, _)| of == stem);
@@ -97,22 +98,20 @@ fn with_holes(
     });
     let last = numbers.filter(|number| *number <= MOST_PARTS).max().unwrap_or(0);
     let is_even = front.windows(3).all(|three| three[0].len().ok() == three[1].len().ok());
-    if (last <= front.len() && is_even) || st::ends_here(&Joined::new(front.to_vec())?) {
+    if (last <= front.len() && is_even) || format.ends_here(&Joined::new(front.to_vec())?) {
         return Ok(None);
     }
     let names = (1..=last).map(at);
     let volumes = names.map(|name| Ok((beside.open(&name)?, name))).collect::<Result<Vec<_>>>()?;
     let there: Vec<_> = volumes.iter().map(|(volume, _)| volume.clone()).collect();
-    let is_st = stem.ends_with(".st") || there.iter().flatten().any(|piece| is_container(&**piece));
-    let Some(size) = st::volume_size(&there)?.filter(|_| is_st) else { return Ok(None) };
+    let is_known = |piece: &Arc<dyn ReadAt>| super::recognise(&**piece, "").is_ok_and(|of| of == Some(format.name()));
+    let is_one = stem.rsplit_once('.').is_some_and(|(_, ending)| ending == format.name());
+    let is_one = is_one || there.iter().flatten().any(is_known);
+    let Some(size) = format.volume_size(&there)?.filter(|_| is_one) else { return Ok(None) };
     let gone = volumes.iter().filter(|(volume, _)| volume.is_none()).map(|(_, name)| name.clone()).collect();
     let set = VolumeSet::new(size, volumes.into_iter().map(|(volume, name)| (name, volume)).collect(), None)?;
     let parts = Parts { count: last, next: at(last + 1), gone, holes: set.holes() };
     Ok(Some((Arc::new(set), parts)))
-}
-
-fn is_container(piece: &dyn ReadAt) -> bool {
-    super::recognise(piece, "").is_ok_and(|format| format == Some("st"))
 }
 
 fn pieces(beside: &dyn Volumes, at: impl Fn(usize) -> String) -> Result<Vec<Arc<dyn ReadAt>>> {
@@ -178,7 +177,7 @@ mod tests {
     fn opened(files: Files) -> Result<Access> {
         let bytes = files.open(files.0).unwrap().unwrap();
         let access = Access::to_read(bytes, Cache::new(1 << 20), format!("dir/{}", files.0));
-        whole(Access { volumes: Some(Arc::new(files)), ..access })
+        crate::formats::whole(Access { volumes: Some(Arc::new(files)), ..access })
     }
 
     #[test]

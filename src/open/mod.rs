@@ -235,8 +235,11 @@ pub fn access_to_write(path: &Path, how: &How) -> Result<Access> {
 
 fn claimed(path: &Path, how: &How, claim: &Claim) -> Result<Access> {
     if is_piece(path) {
-        return Err(Error::new(Kind::ReadOnly, format!("{}: an archive in several files is only read", path.display()))
-            .hint("stmount join, which makes one file of them"));
+        return Err(Error::new(
+            Kind::ReadOnly,
+            format!("{}: an archive in several files is only read", path.display()),
+        )
+        .hint("stmount join, which makes one file of them"));
     }
     let held = Held::open(path).map_err(|e| record::named(path, e)).within(|| path.display())?;
     record::claim(&held, claim).within(|| path.display())?;

@@ -62,12 +62,13 @@ impl<T: ReadAt + ?Sized> VolumeSet<T> {
         let size = self.size;
         let first = range.start / size;
         let touched = (first..).take_while(move |n| n * size < range.end);
-        touched.map(move |n| (n as usize, range.start.max(n * size) - n * size..range.end.min((n + 1) * size) - n * size))
+        touched
+            .map(move |n| (n as usize, range.start.max(n * size) - n * size..range.end.min((n + 1) * size) - n * size))
     }
 
     fn there(&self, n: usize) -> Result<&Arc<T>> {
-        let (name, volume) = &self.volumes[n];
-        volume.as_ref().ok_or_else(|| Error::new(Kind::MissingVolume, format!("the volume {name} is missing")))
+        let (name, volume) = self.volumes.get(n).map_or(("behind the last", None), |(name, v)| (name, v.as_ref()));
+        volume.ok_or_else(|| Error::new(Kind::MissingVolume, format!("the volume {name} is missing")))
     }
 
     fn to_write(&self, n: usize) -> Result<Arc<T>> {
@@ -96,7 +97,10 @@ impl<T: ReadAt + ?Sized> ReadAt for VolumeSet<T> {
     }
 
     fn read_at(&self, at: u64, into: &mut [u8]) -> Result<usize> {
-        let end = self.len()?.min(at.saturating_add(into.len() as u64)).max(at);
+        let end = self.len()?.min(at.saturating_add(into.len() as u64));
+        if at >= end {
+            return Ok(0);
+        }
         let mut done = 0;
         for (n, range) in self.pieces(at..end) {
             let part = &mut into[done..done + (range.end - range.start) as usize];
@@ -116,7 +120,10 @@ impl<T: ReadAt + ?Sized> ReadAt for VolumeSet<T> {
 
     fn will_read(&self, range: Range<u64>) {
         let end = self.len().unwrap_or(0).min(range.end).max(range.start);
-        let there = self.pieces(range.start..end).filter_map(|(n, range)| Some((self.there(n).ok()?, range)));
+        let there = self
+            .pieces(range.start..end)
+            .filter(|(_, range)| !range.is_empty())
+            .filter_map(|(n, range)| Some((self.there(n).ok()?, range)));
         there.for_each(|(volume, range)| volume.will_read(range));
     }
 }

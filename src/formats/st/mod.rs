@@ -108,6 +108,14 @@ impl Format for St {
         open_to_read(access, self.name()).within(|| name)
     }
 
+    fn volume_size(&self, volumes: &[Option<Arc<dyn ReadAt>>]) -> Result<Option<u64>> {
+        volumes::volume_size(volumes)
+    }
+
+    fn ends_here(&self, bytes: &dyn ReadAt) -> bool {
+        volumes::ends_here(bytes)
+    }
+
     fn keeps_states(&self) -> bool {
         true
     }
