@@ -199,6 +199,11 @@ backup, backup=N: an archive that is written anew is kept as it was, or the last
 overlay=DIR, overlay=tmp: changes go to this directory, where they lie in clear, and the source stays as it is, whatever it is;
 tmp is a directory that goes with the mount; see stmount overlay
 
+allow-damaged: what is damaged of a file reads as zeros instead of an error, and is told in the log
+
+scrub, scrub=TIME, scrub-rate=SIZE, noscrub: look for damage in all of a container every week, or every so often (7d, 12h), in
+the background, at so many bytes a second, 20M without it; what parity makes good is written
+
 commit=SECONDS: how long a change waits at most before it is stored; 5 without it
 
 slack=SIZE: so many bytes that nothing needs any more may lie in a container, or as many as are needed when that is

@@ -204,7 +204,8 @@ fn is_no_commit(e: &Error) -> bool {
 impl<'a, T> Search<'a, T> {
     fn new(source: &Arc<dyn ReadAt>, locks: &'a Locks<'a>, open: Open<'a, T>) -> Result<Self> {
         let header = read_front(&**source)?;
-        let medium = Medium::new(source.clone(), Sealing::default());
+        let forgives = locks.reading.allow_damaged;
+        let medium = Medium { forgives, ..Medium::new(source.clone(), Sealing::default()) };
         Ok(Self { medium, locks, header, open, below: u64::MAX, tries: 0 })
     }
 

@@ -42,6 +42,7 @@ mod plan;
 mod records;
 mod recover;
 mod rows;
+mod scrub;
 mod seal;
 mod segment;
 mod strays;
@@ -49,7 +50,7 @@ mod table;
 mod tape;
 mod tree;
 
-pub use check::{Checked, DamagedFile};
+pub use check::{Checked, DamagedFile, Hurt};
 pub use compact::{Compacted, Target, compact};
 pub use create::create;
 pub use generations::{count, generations, open_at, restore};
@@ -63,7 +64,7 @@ pub use seal::Seal;
 pub use strays::Strays;
 pub use tree::Container;
 
-use super::{Access, Format, Generation, Match, Probe, States, Volume, Writer};
+use super::{Access, Format, Generation, Heals, Match, Probe, States, Volume, Writer};
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result, Within};
 use crate::source::{ReadAt, Span};
@@ -153,8 +154,8 @@ fn open_to_read(access: Access, format: &'static str) -> Result<Volume> {
     let asked = access.state.as_ref().map(|which| history.named(&newest, which));
     let tree = asked.transpose()?.map(|commit| history.state(&access, commit.record)).transpose()?;
     let past = Past::new(access.name, history.newest().clone(), newest.shared_index(), newest.shared_tape());
-    let tree = Arc::new(tree.unwrap_or(newest));
-    Ok(Volume { states: Some(Arc::new(past)), ..Volume::read_only(tree, format) })
+    let (tree, past) = (Arc::new(tree.unwrap_or(newest)), Arc::new(past));
+    Ok(Volume { heals: Some(past.clone()), states: Some(past), ..Volume::read_only(tree, format) })
 }
 
 /// Opens a container to change it. One that cannot be changed is opened to be read, and said so.
@@ -165,17 +166,21 @@ fn open_to_write(access: Access, format: &'static str) -> Result<Volume> {
             let kept = held.map(|held| conflict::Kept::of(&opened, held));
             let writer = Arc::new(append::StWriter::new(opened)?);
             let tree = writer.tidy_up(Arc::new(container))?;
-            let states = Some(writer.past() as Arc<dyn States>);
+            let (states, heals) = (Some(writer.past() as Arc<dyn States>), Some(writer.past() as Arc<dyn Heals>));
             let writer: Arc<dyn Writer> = match kept {
                 Some(kept) => Arc::new(conflict::Keeper::new(kept, writer, tree.clone())),
                 None => writer,
             };
-            Ok(Volume { states, writer: Some(writer), ..Volume::read_only(tree, format) })
+            Ok(Volume { states, heals, writer: Some(writer), ..Volume::read_only(tree, format) })
         }
         Err((container, commit, why)) => {
             log::warn!("{name}: it is read-only: {why}");
-            let past = Past::new(name, commit, container.shared_index(), container.shared_tape());
-            Ok(Volume { states: Some(Arc::new(past)), ..Volume::read_only(Arc::new(container), format) })
+            let past = Arc::new(Past::new(name, commit, container.shared_index(), container.shared_tape()));
+            Ok(Volume {
+                heals: Some(past.clone()),
+                states: Some(past),
+                ..Volume::read_only(Arc::new(container), format)
+            })
         }
     }
 }
