@@ -6,6 +6,7 @@ mod common {
     pub mod dice;
     #[allow(dead_code)]
     pub mod disk;
+    pub mod dress;
     #[allow(dead_code)]
     pub mod fs;
 }

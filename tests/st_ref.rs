@@ -2,10 +2,12 @@
 //! the operating system shows the folder it was packed from.
 
 mod common {
+    pub mod dress;
     pub mod listing;
     pub mod metadata;
 }
 
+use common::dress;
 use common::{listing, metadata};
 use std::fs;
 use std::path::Path;
@@ -13,24 +15,20 @@ use std::sync::Arc;
 use stmount::cache::Cache;
 use stmount::formats::folder::Folder;
 use stmount::formats::st::{Container, Packer, Segmentation};
-use stmount::formats::{Access, Pack, Unwatched};
 use stmount::source::Memory;
 use stmount::tree::Filter;
 use tempfile::TempDir;
 
 fn pack(source: &Path, packer: &Packer) -> Vec<u8> {
-    let mut out = Vec::new();
-    let packed = packer.pack(&Folder::open(source).unwrap(), &mut out, &Unwatched).unwrap();
-    assert_eq!(packed.skipped, 0);
-    out
+    dress::pack(packer, &Folder::open(source).unwrap())
 }
 
 fn open(bytes: Vec<u8>) -> Container {
-    Container::open(Access::to_read(Arc::new(Memory::new(bytes)), Cache::new(64 << 20), "test.st")).unwrap()
+    Container::open(dress::read(Arc::new(Memory::new(bytes)), Cache::new(64 << 20), "test.st")).unwrap()
 }
 
 fn packers() -> Vec<Packer> {
-    let of = |level, segmentation, threads| Packer { level, segmentation, threads, ..Packer::default() };
+    let of = |level, segmentation, threads| Packer { level, segmentation, threads, ..dress::packer() };
     vec![
         of(1, None, 2),
         of(6, None, 1),
@@ -130,7 +128,7 @@ fn a_tree_of_several_tables_is_read_back() {
     }
     fs::create_dir(dir.path().join("z")).unwrap();
     fs::write(dir.path().join("z/last"), b"in the second table").unwrap();
-    let bytes = pack(dir.path(), &Packer { level: 1, ..Packer::default() });
+    let bytes = pack(dir.path(), &Packer { level: 1, ..dress::packer() });
     let file = dir.path().join("packed.st");
     fs::write(&file, &bytes).unwrap();
     let check = listing::say("st_ref.py", &["check".as_ref(), &file]);
@@ -147,7 +145,7 @@ fn link_counts_of_directories_are_those_of_what_was_packed() {
     let dir = TempDir::new().unwrap();
     ["a", "b", "c"].iter().for_each(|name| fs::create_dir(dir.path().join(name)).unwrap());
     let filter = Filter::new(&[], &["b".to_owned()]).unwrap();
-    let tree = open(pack(dir.path(), &Packer { filter, ..Packer::default() }));
+    let tree = open(pack(dir.path(), &Packer { filter, ..dress::packer() }));
     let listed = listing::of(&tree).unwrap();
     let root = listed.lines().next().unwrap();
     assert!(root.contains("\"nlink\": 4"), "{root}");
@@ -159,7 +157,7 @@ fn one_file_is_printed() {
     fs::create_dir(dir.path().join("below")).unwrap();
     fs::write(dir.path().join("below/file"), b"its contents\n").unwrap();
     let file = dir.path().join("x.st");
-    let bytes = pack(dir.path(), &Packer::default());
+    let bytes = pack(dir.path(), &dress::packer());
     fs::write(&file, bytes).unwrap();
     assert_eq!(listing::say("st_ref.py", &["cat".as_ref(), &file, "below/file".as_ref()]), "its contents\n");
 }

@@ -70,7 +70,8 @@ impl Passwords {
         if let Some(fd) = given.password_fd {
             known.extend(from_descriptor(fd)?);
         }
-        let identities = identities(&given.identity)?;
+        let file = var("STMOUNT_IDENTITY").map(PathBuf::from);
+        let identities = identities(&[&given.identity[..], file.as_slice()].concat())?;
         let keyfiles = given.keyfile.iter().map(|file| keyfile(file)).collect::<Result<Vec<_>>>()?;
         within("identities", identities.len())?;
         within("keyfiles", keyfiles.len())?;

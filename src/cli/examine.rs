@@ -149,10 +149,15 @@ pub fn check(source: &Path, how: &How, threads: usize, watch: &dyn Watch) -> Res
 
 /// A container knows its hashes; damage that belongs to no file is told under the name of the container.
 fn of_check(found: st::Checked) -> Checked {
-    let lost = |file: st::DamagedFile| (file.path, format!("{} cannot be read", say::size(file.lost)));
-    let names = found.names.into_iter().map(|name| (name.path, name.what.to_owned()));
-    let damaged = found.files.into_iter().map(lost).chain(names).collect();
-    let strays = found.strays.lines();
+    let names = found.names.iter().map(|name| (name.path.clone(), name.what.to_owned()));
+    let (lost, healed): (Vec<_>, Vec<_>) = found.files.iter().partition(|file| file.hurt.lost > 0);
+    let damaged = lost.iter().map(|file| (file.path.clone(), hurt(&file.hurt))).chain(names).collect();
+    let mut strays = found.strays.lines();
+    if found.healed > 0 {
+        let pieces = say::counted(found.healed, "piece is", "pieces are");
+        strays.push(format!("{pieces} damaged and can be read by parity: check --repair writes them as they were"));
+    }
+    strays.extend(healed.iter().map(|file| format!("{}: {}", path_display(&file.path), hurt(&file.hurt))));
     Checked {
         files: found.entries,
         segments: found.segments,
@@ -160,6 +165,17 @@ fn of_check(found: st::Checked) -> Checked {
         damaged,
         damage: found.damage,
         strays,
+    }
+}
+
+/// `768 KiB in 3 segments cannot be read, 14 are read by parity`
+pub(super) fn hurt(hurt: &st::Hurt) -> String {
+    let lost =
+        format!("{} in {} cannot be read", say::size(hurt.lost), say::counted(hurt.segments, "segment", "segments"));
+    match (hurt.lost, hurt.healed) {
+        (0, healed) => format!("{} read by parity", say::counted(healed, "segment is", "segments are")),
+        (_, 0) => lost,
+        (_, healed) => format!("{lost}, {healed} are read by parity"),
     }
 }
 

@@ -22,6 +22,7 @@ pub const UNSUPPORTED: u8 = 33;
 pub const MISSING_VOLUME: u8 = 34;
 pub const CHANGED: u8 = 44;
 pub const DAMAGED: u8 = 50;
+pub const REPAIRED: u8 = 51;
 pub const BUSY: u8 = 60;
 pub const PARTIAL: u8 = 64;
 /// Plus the number of the signal.
@@ -49,6 +50,7 @@ pub const TABLE: &[(u8, &str)] = &[
     (MISSING_VOLUME, "a file of a source of several files is missing; it is named"),
     (CHANGED, "the source was changed while it was in use"),
     (DAMAGED, "data are damaged and cannot be repaired; the files are named"),
+    (REPAIRED, "data were damaged, and all of them are repaired"),
     (BUSY, "the mount is in use and was not unmounted; the processes are named"),
     (PARTIAL, "of several mounts, some failed"),
     (SIGNAL, "plus N: ended by the signal N"),

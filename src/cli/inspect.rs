@@ -1,8 +1,9 @@
 //! `ls`, `cat`, `info` and `check`: what is inside, without a mount.
 
 use super::args::{self, Common};
+use super::parity::Repair;
 use super::progress::Progress;
-use super::{cannot_print, examine, exit, plan, say, text_out};
+use super::{cannot_print, examine, exit, parity, plan, say, text_out};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::formats::{Unwatched, Volume};
 use crate::open::How;
@@ -255,8 +256,17 @@ pub fn info(given: &args::Info) -> Result<u8> {
 pub fn check(given: &args::Check, common: &Common) -> Result<u8> {
     let progress = Progress::new("check", common);
     let how = plan::how(&given.opening, progress.clone())?;
-    let report =
-        progress.guard(|| (), || examine::check(&given.source, &how, plan::threads(given.threads), &*progress));
+    let repairs = |report: &mut Option<Repair>| -> Result<examine::Checked> {
+        if given.repair {
+            *report = parity::repair(&given.source, &how, given.opening.force, &*progress)?;
+        }
+        examine::check(&given.source, &how, plan::threads(given.threads), &*progress)
+    };
+    let mut repaired = None;
+    let report = progress.guard(|| (), || repairs(&mut repaired));
+    if let Some(lines) = repaired.as_ref().map(repair_lines).filter(|_| !given.json) {
+        text_out(&lines)?;
+    }
     let report = match report {
         Ok(report) => report,
         Err(e) => {
@@ -267,6 +277,7 @@ pub fn check(given: &args::Check, common: &Common) -> Result<u8> {
         }
     };
     let code = match report.is_whole() {
+        true if report.strays.is_empty() && repaired.as_ref().is_some_and(|done| done.written) => exit::REPAIRED,
         true if report.strays.is_empty() => exit::OK,
         true => exit::WARNINGS,
         false => exit::DAMAGED,
@@ -282,6 +293,21 @@ pub fn check(given: &args::Check, common: &Common) -> Result<u8> {
         text_out(&say::for_terminal(&damage.chain(files).collect::<String>(), io::stdout().is_terminal()))?;
     }
     Ok(code)
+}
+
+fn repair_lines(done: &Repair) -> String {
+    let report = &done.report;
+    let cells = |n: u64| say::counted(n, "cell", "cells");
+    let rest = report.bad_parity + report.bad_hashes + report.bad_descriptors;
+    match (report.bad_cells, report.lost_cells) {
+        (0, _) if rest == 0 && !done.written => String::new(),
+        (0, _) => "the parity was damaged: it is as it was\n".to_owned(),
+        (bad, 0) => format!("{} were damaged: all are as they were\n", cells(bad)),
+        (bad, lost) if done.written => {
+            format!("{} were damaged: {} are lost, the others are as they were\n", cells(bad), cells(lost))
+        }
+        (bad, lost) => format!("{} differ, and {} cannot be made good: nothing was written\n", cells(bad), cells(lost)),
+    }
 }
 
 fn check_words(report: &examine::Checked, progress: &Progress) -> String {

@@ -33,6 +33,7 @@ mod logging;
 mod output;
 mod overlay;
 mod pack;
+mod parity;
 mod plan;
 mod progress;
 mod recover;
@@ -110,6 +111,7 @@ fn perform(cli: &Cli) -> Result<u8> {
         Verb::Info(given) => inspect::info(given),
         Verb::Check(given) => inspect::check(given, common),
         Verb::Recover(given) => recover::recover(given, common),
+        Verb::Parity(given) => parity::parity(given, common),
         Verb::Generate(given) => generate::generate(given),
     }
 }

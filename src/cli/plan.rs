@@ -83,6 +83,7 @@ pub fn mount_options(given: &args::MountOptions) -> Result<Options> {
 pub fn how(given: &args::Opening, watch: Arc<dyn Watch>) -> Result<How> {
     let mut options = given.reading.options();
     options.extend(given.force.then(|| "force".to_owned()));
+    options.extend(given.allow_damaged.then(|| "allow-damaged".to_owned()));
     let options = Options::parse(&options.iter().map(String::as_str).collect::<Vec<_>>())?;
     let keys = Arc::new(Passwords::new(&given.reading.passwords)?);
     Ok(options.archive.how(CACHE, keys, watch))
@@ -91,7 +92,7 @@ pub fn how(given: &args::Opening, watch: Arc<dyn Watch>) -> Result<How> {
 /// The same for one that changes it.
 pub fn how_to_change(passwords: &args::Passwords, watch: Arc<dyn Watch>) -> Result<How> {
     let reading = args::Reading { passwords: passwords.clone(), ..args::Reading::default() };
-    how(&args::Opening { reading, force: false }, watch)
+    how(&args::Opening { reading, ..args::Opening::default() }, watch)
 }
 
 /// The same for one that only needs passwords for it.

@@ -2,7 +2,7 @@
 
 use super::args::{self, Common};
 use super::progress::Progress;
-use super::{exit, heap, plan, say, text_out};
+use super::{examine, exit, heap, plan, say, text_out};
 use crate::error::{Error, Kind, Result};
 use crate::formats::Watch;
 use crate::formats::st::{self, Recovered};
@@ -134,7 +134,7 @@ fn missing_lines(found: &Recovered) -> Vec<String> {
 fn damage_lines(found: &Recovered) -> Vec<String> {
     let damage = found.checked.damage.iter().map(|what| format!("{what}\n"));
     let files = found.checked.files.iter();
-    let files = files.map(|file| format!("{}: {} cannot be read\n", path_display(&file.path), say::size(file.lost)));
+    let files = files.map(|file| format!("{}: {}\n", path_display(&file.path), examine::hurt(&file.hurt)));
     let names = found.checked.names.iter().map(|name| format!("{}: {}\n", path_display(&name.path), name.what));
     damage.chain(files).chain(names).collect()
 }

@@ -8,6 +8,7 @@ pub mod compressed;
 pub mod cpio;
 mod entries;
 pub mod folder;
+mod health;
 pub mod iso9660;
 pub mod journal;
 mod links;
@@ -29,6 +30,7 @@ pub use cbc::{CIPHER_BLOCK, Cbc, Chained};
 pub use chain::Chain;
 pub use compressed::inside;
 pub use entries::{Found, Holds, as_text, collect};
+pub use health::{Heals, Health, Scrubbed};
 pub use journal::record::{Id, decode as decode_changes, encode as encode_changes};
 pub use links::target_in;
 pub use names::{Names, Undeclared, charset_called};
@@ -126,6 +128,8 @@ pub struct Reading {
     pub asks_late: bool,
     /// Open it though a password is missing or wrong, or the list of its entries is damaged.
     pub force: bool,
+    /// What is damaged of a file reads as zeros, and is told in the log.
+    pub allow_damaged: bool,
     /// More entries than this are refused.
     pub max_entries: usize,
 }
@@ -135,7 +139,7 @@ pub const MAX_ENTRIES: usize = 10_000_000;
 
 impl Default for Reading {
     fn default() -> Self {
-        let (asks_late, strict, force) = (false, false, false);
+        let (asks_late, strict, force, allow_damaged) = (false, false, false, false);
         Self {
             keys: Arc::new(NoKeys),
             vault: Arc::default(),
@@ -143,6 +147,7 @@ impl Default for Reading {
             strict,
             asks_late,
             force,
+            allow_damaged,
             max_entries: MAX_ENTRIES,
         }
     }
@@ -175,6 +180,8 @@ pub struct Volume {
     pub writer: Option<Arc<dyn Writer>>,
     /// The states that the tree had, where the format keeps any.
     pub states: Option<Arc<dyn States>>,
+    /// What looks for damage in it, where it can.
+    pub heals: Option<Arc<dyn Heals>>,
     /// What it is read through.
     pub cache: Option<Arc<Cache>>,
     /// The name of the format.
@@ -187,7 +194,16 @@ pub struct Volume {
 
 impl Volume {
     pub fn read_only(tree: Arc<dyn Tree>, format: &'static str) -> Self {
-        Self { tree, writer: None, states: None, cache: None, format, notes: Vec::new(), facts: Vec::new() }
+        Self {
+            tree,
+            writer: None,
+            states: None,
+            heals: None,
+            cache: None,
+            format,
+            notes: Vec::new(),
+            facts: Vec::new(),
+        }
     }
 }
 

@@ -38,6 +38,9 @@ pub struct Options {
     pub commit: Option<Duration>,
     /// How space is given back, and which earlier states stay. As `cachesize`, for whoever opens the container.
     pub upkeep: Upkeep,
+    /// How often all is looked at for damage, in the background, and how many decoded bytes a second.
+    pub scrub: Option<Duration>,
+    pub scrub_rate: u64,
     pub allow_other: bool,
     pub allow_root: bool,
     /// Let the kernel check modes and owners. Only for mounts whose every user may see everything is it worth turning off.
@@ -83,6 +86,8 @@ impl Default for Options {
             break_lock: false,
             commit: None,
             upkeep: Upkeep::default(),
+            scrub: None,
+            scrub_rate: SCRUB_RATE,
             allow_other: false,
             allow_root: false,
             default_permissions: true,
@@ -140,7 +145,14 @@ const FLAGS: &[(&str, SetFlag)] = &[
     ("backup", |o| o.archive.backups = 1),
     ("recursive", |o| o.archive.depth = DEPTH),
     ("nocache", |o| o.archive.cache_max = Some(0)),
+    ("allow-damaged", |o| o.archive.allow_damaged = true),
+    ("scrub", |o| o.scrub = Some(WEEK)),
+    ("noscrub", |o| o.scrub = None),
 ];
+
+/// How often a container is looked at, and how fast, when nobody says so.
+const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
+const SCRUB_RATE: u64 = 20 << 20;
 
 /// Changes lie in clear in an overlay when nothing was changed for so long.
 const OVERLAY_SETTLES: Duration = Duration::from_secs(5);
@@ -168,6 +180,8 @@ const VALUES: &[(&str, SetValue)] = &[
     ("keyfile", |o, v| text(v).map(|v| o.keyfiles.push(v.into()))),
     ("overlay", |o, v| text(v).map(|v| o.overlay = Some(overlaying(v)))),
     ("commit", |o, v| seconds(v).map(|t| o.commit = Some(t))),
+    ("scrub", |o, v| seconds(v).map(|t| o.scrub = Some(t))),
+    ("scrub-rate", |o, v| size(v).map(|n| o.scrub_rate = n)),
     ("slack", |o, v| size(v).map(|n| o.upkeep.slack = n)),
     ("keep-last", |o, v| number(v, 10).map(|n| o.upkeep.last = n)),
     ("keep-hourly", |o, v| number(v, 10).map(|n| o.upkeep.hourly = n)),
@@ -365,6 +379,7 @@ fn seconds(text: &str) -> Result<Duration> {
         "" | "s" => 1000,
         "m" => 60_000,
         "h" => 3_600_000,
+        "d" => 86_400_000,
         _ => return Err(bad()),
     };
     let number: u64 = number.parse().map_err(|_| bad())?;

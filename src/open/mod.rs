@@ -55,6 +55,8 @@ pub struct Wishes {
     pub encoding: Option<String>,
     pub strict: bool,
     pub force: bool,
+    /// What is damaged of a file reads as zeros.
+    pub allow_damaged: bool,
     /// How deep archives inside of archives are shown as folders.
     pub depth: u32,
     pub max_entries: Option<usize>,
@@ -97,6 +99,7 @@ impl Wishes {
             encoding: self.encoding.clone(),
             strict: self.strict,
             force: self.force,
+            allow_damaged: self.allow_damaged,
             max_entries: self.max_entries.unwrap_or(formats::MAX_ENTRIES),
             ..Reading::default()
         };

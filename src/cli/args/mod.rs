@@ -9,7 +9,7 @@ mod writing;
 
 pub use keys::{Key, KeyVerb, NewWays, Rekey};
 pub use overlay::{Of, Overlay, OverlayVerb};
-pub use parity::{Code, Parity};
+pub use parity::{Code, Parity, ParityAdd, ParityDrop, ParityVerb};
 pub use reading::{Opening, Passwords, Reading};
 pub use sealing::{Ciphers, Sealing, Ways};
 pub use writing::{Convert, Find, Format, Index, Kind, Method, Writing};
@@ -130,6 +130,9 @@ pub enum Verb {
     Check(Check),
     /// Make a damaged container open again
     Recover(Recover),
+    /// Give a file parity, which makes damage good
+    #[command(subcommand)]
+    Parity(ParityVerb),
     /// Write the manual or shell completions
     Generate(Generate),
 }
@@ -201,6 +204,11 @@ backup, backup=N: an archive that is written anew is kept as it was, or the last
 
 overlay=DIR, overlay=tmp: changes go to this directory, where they lie in clear, and the source stays as it is, whatever it is;
 tmp is a directory that goes with the mount; see stmount overlay
+
+allow-damaged: what is damaged of a file reads as zeros instead of an error, and is told in the log
+
+scrub, scrub=TIME, scrub-rate=SIZE, noscrub: look for damage in all of a container every week, or every so often (7d, 12h), in
+the background, at so many bytes a second, 20M without it; what parity makes good is written
 
 commit=SECONDS: how long a change waits at most before it is stored; 5 without it
 
@@ -625,9 +633,11 @@ pub struct Info {
 
 #[derive(Args, Debug)]
 #[command(after_help = "EXAMPLES\n  \
-    stmount check game.st\n\n\
-    Every damaged file is named; exit code 50 if there is one. Of a container, names that lead to nothing and files\n\
-    without a name are named as well.")]
+    stmount check game.st\n  \
+    stmount check --repair game.st        make good what parity can\n  \
+    stmount check --repair photos.zip     by photos.zip.stpar: stmount parity add photos.zip\n\n\
+    Every damaged file is named; exit code 50 if there is one, 51 if all that was damaged is repaired, 3 if only bytes are\n\
+    damaged that nothing needs. Of a container, names that lead to nothing and files without a name are named as well.")]
 pub struct Check {
     /// The archive
     #[arg(value_name = "SRC", value_hint = ValueHint::FilePath)]
@@ -635,6 +645,9 @@ pub struct Check {
     /// JSON
     #[arg(long)]
     pub json: bool,
+    /// Write what is damaged as it was, first: needs parity, and no key
+    #[arg(long)]
+    pub repair: bool,
     /// Threads; all cores without it
     #[arg(short = 'j', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,

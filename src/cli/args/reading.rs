@@ -33,6 +33,9 @@ pub struct Opening {
     /// Open it though a password is missing or wrong, or the list of its entries is damaged
     #[arg(long = "force", help_heading = "Archives")]
     pub force: bool,
+    /// Let what is damaged of a file in a .st read as zeros, instead of an error; the log tells where
+    #[arg(long, help_heading = "Archives")]
+    pub allow_damaged: bool,
     #[command(flatten)]
     pub reading: Reading,
 }

@@ -120,8 +120,6 @@ pub struct Found {
     pub medium: Medium,
     /// Where the commit ends, and the parity that follows it.
     pub end: u64,
-    /// The body of the newest parity group, 0 for none.
-    pub parity: u64,
     /// Its end or its beginning are damaged: it is read through its parity.
     pub mended: Option<Rescue>,
     /// Bytes behind it that belong to nothing.
@@ -206,7 +204,8 @@ fn is_no_commit(e: &Error) -> bool {
 impl<'a, T> Search<'a, T> {
     fn new(source: &Arc<dyn ReadAt>, locks: &'a Locks<'a>, open: Open<'a, T>) -> Result<Self> {
         let header = read_front(&**source)?;
-        let medium = Medium::new(source.clone(), Sealing::default());
+        let forgives = locks.reading.allow_damaged;
+        let medium = Medium { forgives, ..Medium::new(source.clone(), Sealing::default()) };
         Ok(Self { medium, locks, header, open, below: u64::MAX, tries: 0 })
     }
 
@@ -219,7 +218,7 @@ impl<'a, T> Search<'a, T> {
         let (last, end) = parity::follow(&*medium, &uid, commit.record, commit_end)?;
         let parity = last.map_or(commit.parity, |record| record + RECORD_HEADER_LEN);
         medium.healing.found(parity, mended.as_ref().map(|rescue| rescue.mender.clone()));
-        Ok(Found { commit, medium, end, parity, mended, torn: len.saturating_sub(end), has_header })
+        Ok(Found { commit, medium, end, mended, torn: len.saturating_sub(end), has_header })
     }
 
     /// The commit that the footer at the end of the container names.

@@ -42,6 +42,7 @@ mod plan;
 mod records;
 mod recover;
 mod rows;
+mod scrub;
 mod seal;
 mod segment;
 mod strays;
@@ -49,7 +50,7 @@ mod table;
 mod tape;
 mod tree;
 
-pub use check::{Checked, DamagedFile};
+pub use check::{Checked, DamagedFile, Hurt};
 pub use compact::{Compacted, Resealing, Target, compact};
 pub use create::create;
 pub use generations::{count, generations, open_at, restore};
@@ -57,13 +58,13 @@ pub use info::Info;
 pub use keys::{KeySet, Label, NewSlot, SlotInfo};
 pub use named::LostName;
 pub use pack::{Packer, Segmentation};
-pub use parity::Policy;
+pub use parity::{Policy, Repaired, add_parity, drop_parity, repair};
 pub use recover::{Recovered, recover};
 pub use seal::Seal;
 pub use strays::Strays;
 pub use tree::Container;
 
-use super::{Access, Format, Generation, Match, Probe, States, Unwatched, Volume, Writer};
+use super::{Access, Format, Generation, Heals, Match, Probe, States, Unwatched, Volume, Writer};
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result, Within};
 use crate::source::{ReadAt, Span};
@@ -158,8 +159,8 @@ fn open_to_read(access: Access, format: &'static str) -> Result<Volume> {
     let asked = access.state.as_ref().map(|which| history.named(&newest, which));
     let tree = asked.transpose()?.map(|commit| history.state(&access, commit.record)).transpose()?;
     let past = Past::new(access.name, history.newest().clone(), newest.shared_index(), newest.shared_tape());
-    let tree = Arc::new(tree.unwrap_or(newest));
-    Ok(Volume { states: Some(Arc::new(past)), ..Volume::read_only(tree, format) })
+    let (tree, past) = (Arc::new(tree.unwrap_or(newest)), Arc::new(past));
+    Ok(Volume { heals: Some(past.clone()), states: Some(past), ..Volume::read_only(tree, format) })
 }
 
 /// Opens a container to change it. One that cannot be changed is opened to be read, and said so.
@@ -170,17 +171,21 @@ fn open_to_write(access: Access, format: &'static str) -> Result<Volume> {
             let kept = held.map(|held| conflict::Kept::of(&opened, held));
             let writer = Arc::new(append::StWriter::new(opened)?);
             let tree = writer.tidy_up(Arc::new(container))?;
-            let states = Some(writer.past() as Arc<dyn States>);
+            let (states, heals) = (Some(writer.past() as Arc<dyn States>), Some(writer.past() as Arc<dyn Heals>));
             let writer: Arc<dyn Writer> = match kept {
                 Some(kept) => Arc::new(conflict::Keeper::new(kept, writer, tree.clone())),
                 None => writer,
             };
-            Ok(Volume { states, writer: Some(writer), ..Volume::read_only(tree, format) })
+            Ok(Volume { states, heals, writer: Some(writer), ..Volume::read_only(tree, format) })
         }
         Err((container, commit, why)) => {
             log::warn!("{name}: it is read-only: {why}");
-            let past = Past::new(name, commit, container.shared_index(), container.shared_tape());
-            Ok(Volume { states: Some(Arc::new(past)), ..Volume::read_only(Arc::new(container), format) })
+            let past = Arc::new(Past::new(name, commit, container.shared_index(), container.shared_tape()));
+            Ok(Volume {
+                heals: Some(past.clone()),
+                states: Some(past),
+                ..Volume::read_only(Arc::new(container), format)
+            })
         }
     }
 }
@@ -219,8 +224,13 @@ type ToWrite = Result<(Container, append::Opened), (Container, Commit, &'static 
 /// A container and what its writer needs, or its newest commit and why it can have none.
 fn opened_to_write(access: Access) -> Result<ToWrite> {
     let source = without_stub(access.bytes.clone())?;
-    let (container, found) = open_source(&access, source.clone())?;
+    let (mut container, mut found) = open_source(&access, source.clone())?;
     let store = access.store.clone().filter(|_| Arc::ptr_eq(&source, &access.bytes));
+    if let (Some(store), Some(rescue)) = (&store, &found.mended) {
+        log::warn!("{}: its beginning or its end is damaged: it is made whole from parity", access.name);
+        rescue.repair(&**store, &|_| !access.watch.is_cancelled())?;
+        (container, found) = open_source(&access, source.clone())?;
+    }
     let why = match (&store, found.has_header) {
         (None, _) => Some("something stands before it in its file"),
         (_, false) => Some("its header is damaged: `stmount recover` makes a new one"),
@@ -260,6 +270,10 @@ fn open_source(access: &Access, source: Arc<dyn ReadAt>) -> Result<(Container, F
 }
 
 fn tell(name: &str, found: &Found) {
+    if found.mended.is_some() {
+        log::warn!("{name}: its beginning or its end is damaged; it is read through its parity");
+        return;
+    }
     if found.torn > 0 {
         log::warn!("{name}: the last {} bytes are not a complete commit; showing the state before them", found.torn);
     }

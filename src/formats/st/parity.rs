@@ -21,8 +21,9 @@ use super::layout::{
 use super::records::{self, Backward};
 use super::rows::MetaRow;
 use crate::codec::damaged;
-use crate::error::Result;
-use crate::source::parity::{self, Algorithm, Group, Mender, NO_GROUP, Plan, Watch};
+use crate::error::{Error, Kind, Result, Within};
+use crate::formats::Access;
+use crate::source::parity::{self, Algorithm, Group, Mender, NO_GROUP, Piece, Plan, Report, Watch};
 use crate::source::{ReadAt, Store};
 use std::sync::Arc;
 use zerocopy::{FromZeros, IntoBytes};
@@ -169,11 +170,16 @@ pub fn follow(source: &dyn ReadAt, uid: &[u8; 16], commit: u64, mut at: u64) -> 
 }
 
 /// A group and those before it, oldest first, as far as they lead back.
-pub fn chain(source: &dyn ReadAt, uid: Option<[u8; 16]>, newest: Group) -> Vec<Group> {
+pub fn chain(source: &Arc<dyn ReadAt>, uid: Option<[u8; 16]>, newest: Group) -> Vec<Group> {
     let mut chain = vec![newest];
     while let Some(before) = chain.last().and_then(Group::prev) {
         let last = chain.last().expect("it begins with one").body_at();
-        match Group::read(source, before, uid) {
+        // A group covers the record of the one before it.
+        let group = Group::read(&**source, before, uid).or_else(|_| {
+            let mender = Mender::new(source.clone(), source.clone(), chain.clone());
+            Group::read(&mender, before, uid)
+        });
+        match group {
             Ok(group) if before < last && chain.len() < parity::MOST_GROUPS => chain.push(group),
             _ => break,
         }
@@ -183,8 +189,8 @@ pub fn chain(source: &dyn ReadAt, uid: Option<[u8; 16]>, newest: Group) -> Vec<G
 }
 
 /// The groups whose newest body is at an offset.
-pub fn groups(source: &dyn ReadAt, uid: [u8; 16], body: u64) -> Vec<Group> {
-    match Group::read(source, body, Some(uid)) {
+pub fn groups(source: &Arc<dyn ReadAt>, uid: [u8; 16], body: u64) -> Vec<Group> {
+    match Group::read(&**source, body, Some(uid)) {
         Ok(newest) => chain(source, Some(uid), newest),
         Err(e) => {
             log::info!("the parity at {body}: {e}");
@@ -218,7 +224,7 @@ pub fn rescue(source: &Arc<dyn ReadAt>, uid: Option<[u8; 16]>, far: bool) -> Res
         found = parity::scan(&**source, HEADER_LEN, uid, &go_on)?;
     }
     let Some(newest) = found.pop() else { return Ok(None) };
-    let groups = chain(&**source, uid, newest.clone());
+    let groups = chain(source, uid, newest.clone());
     let mender = Arc::new(Mender::new(source.clone(), source.clone(), groups));
     let end = newest.plan().range().end;
     Ok(Some(Rescue { mender, newest, end }))
@@ -229,4 +235,77 @@ fn nearest(source: &dyn ReadAt, uid: Option<[u8; 16]>) -> Result<Option<Group>> 
     let last = Backward::new(source, source.len()?).next()?;
     let last = last.filter(|header| header.kind == RecordType::Parity as u8);
     Ok(last.and_then(|header| Group::read(source, header.offset.get() + RECORD_HEADER_LEN, uid).ok()))
+}
+
+/// What was done to a container that is damaged.
+#[derive(Clone, Debug, Default)]
+pub struct Repaired {
+    /// What was found, of all that parity covers.
+    pub report: Report,
+    /// Whether the frame of the last parity was written anew.
+    pub frame: bool,
+}
+
+impl Repaired {
+    /// Whether nothing was damaged.
+    pub fn was_whole(&self) -> bool {
+        self.report.is_whole() && !self.frame
+    }
+}
+
+impl Rescue {
+    /// Writes everything that is damaged as it was.
+    pub fn repair(&self, store: &dyn Store, watch: Watch<'_>) -> Result<Repaired> {
+        let mut write = |piece: Piece| store.write_at(piece.at, &piece.bytes);
+        let report = self.mender.repairs(watch, &mut write)?;
+        let frame = self.frame(store)?;
+        if !report.is_whole() || frame {
+            store.sync()?;
+        }
+        Ok(Repaired { report, frame })
+    }
+
+    /// What stands around the body of the newest group, which nothing covers. Whether it was to be written.
+    fn frame(&self, store: &dyn Store) -> Result<bool> {
+        let Some(footer) = records::read_footer(&*self.mender, self.end)? else { return Ok(false) };
+        let commit = records::read_header(&*self.mender, footer.record.get())?;
+        let (uid, body) = (self.newest.identity(), self.newest.body());
+        let (at, len) = (body.start - RECORD_HEADER_LEN, body.end - body.start);
+        let behind = Behind { uid, seq: commit.seq.get(), commit: commit.offset.get() };
+        let Some(end) = record_len(RecordType::Parity as u8, len).map(|len| at + len) else { return Ok(false) };
+        let header = header(store, behind, at, len)?;
+        let mut tail = vec![0; (end - FOOTER_LEN - body.end) as usize];
+        tail.extend_from_slice(self::footer(behind, end).as_bytes());
+        let mut written = false;
+        for (at, bytes) in [(at, header.as_bytes()), (body.end, &tail[..])] {
+            let mut there = vec![0; bytes.len()];
+            let got = store.read_at(at, &mut there).unwrap_or(0);
+            if got < bytes.len() || there != bytes {
+                store.write_at(at, bytes)?;
+                written = true;
+            }
+        }
+        Ok(written)
+    }
+}
+
+/// Makes every byte of a container what it was, as far as its parity can: no key is needed for that. `None` when it has no
+/// parity.
+pub fn repair(access: &Access, watch: &dyn crate::formats::Watch) -> Result<Option<Repaired>> {
+    let store = access.store.clone();
+    let store = store.ok_or_else(|| Error::new(Kind::ReadOnly, "a container is repaired where it can be written"))?;
+    let source = access.bytes.clone();
+    let uid = read_front(&*source)?.map(|header| header.uid);
+    let Some(rescue) = rescue(&source, uid, true).within(|| &access.name)? else { return Ok(None) };
+    rescue.repair(&*store, &|_| !watch.is_cancelled()).within(|| &access.name).map(Some)
+}
+
+/// Gives a container parity, or brings it up to date, so that all of it is covered.
+pub fn add_parity(access: Access, policy: Policy, watch: &dyn crate::formats::Watch) -> Result<()> {
+    super::writer(access, super::LIVE_LEVEL)?.add_parity(policy, watch)
+}
+
+/// Takes the parity of a container away.
+pub fn drop_parity(access: Access) -> Result<()> {
+    super::writer(access, super::LIVE_LEVEL)?.drop_parity()
 }

@@ -12,6 +12,7 @@
 use super::commit::Commit;
 use super::generations::{History, Tagged, time_of};
 use super::index::Index;
+use super::medium::Medium;
 use super::open_table;
 use super::table::{Left, Table};
 use super::tape::Tape;
@@ -106,6 +107,19 @@ impl Past {
         let now = Now { history: History::new(tape.medium().clone(), newest), index, tags: OnceLock::new() };
         let (places, opened) = (Mutex::default(), Mutex::default());
         Self { name, tape, now: Mutex::new(Arc::new(now)), places, opened }
+    }
+
+    pub fn medium(&self) -> &Medium {
+        self.tape.medium()
+    }
+
+    /// The newest state.
+    pub fn newest(&self) -> Container {
+        let (now, cache) = (self.now(), self.tape.shared_cache());
+        let owner = cache.new_owner();
+        let newest = now.history.newest();
+        let facts = (newest.totals, newest.record);
+        Container::new(self.name.clone(), now.index.clone(), self.tape.clone(), cache, owner, facts)
     }
 
     /// From now on this commit is the newest.

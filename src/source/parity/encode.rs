@@ -19,8 +19,8 @@ use std::ops::Range;
 use std::thread::{ScopedJoinHandle, scope};
 use zerocopy::IntoBytes;
 
-/// Bytes of data in a batch: a column gives 64 KiB to it, as 16 rows have.
-const BATCH: u64 = 32 << 20;
+/// Bytes of data and parity in a batch: a column of 512 gives 18 rows to it, or 72 KiB.
+const BATCH: u64 = 36 << 20;
 /// Hashes that wait for being written in the order of columns, in bytes.
 const WAITING: usize = 16 << 20;
 /// So many bytes of each cell are computed at once: what goes into them stays in the cache of a core.
@@ -43,16 +43,17 @@ pub fn encode(
 ) -> Result<Descriptor> {
     let mut work = Work::new(plan)?;
     let mut batches = batches(plan).peekable();
-    let mut now = read(source, plan, batches.peek().cloned().unwrap_or(0..0))?;
+    let mut now = read(source, plan, batches.peek().cloned().unwrap_or(0..0), Vec::new())?;
+    let mut spare = Vec::new();
     let range = plan.range();
     while let Some(rows) = batches.next() {
         let next = batches.peek().cloned();
         let (made, read) = scope(|scope| {
-            let ahead = scope.spawn(move || next.map(|rows| read(source, plan, rows)).transpose());
+            let ahead = scope.spawn(move || next.map_or(Ok(Vec::new()), |rows| read(source, plan, rows, spare)));
             (work.compute(&now, rows.clone()), join(ahead))
         });
         work.write(rows.clone(), made?, put)?;
-        now = read?.unwrap_or_default();
+        spare = std::mem::replace(&mut now, read?);
         go_on(watch, (rows.end * plan.columns() * plan.cell()).min(range.end - range.start))?;
     }
     work.write_waiting(put)?;
@@ -69,13 +70,16 @@ fn batches(plan: &Plan) -> impl Iterator<Item = Range<u64>> + use<> {
     (0..rows).step_by(step as usize).map(move |row| row..(row + step).min(rows))
 }
 
-/// Reads rows of all columns, column behind column.
-fn read(source: &dyn ReadAt, plan: &Plan, rows: Range<u64>) -> Result<Vec<u8>> {
+/// Reads rows of all columns, column behind column, into a buffer that is not needed any more: memory that comes and goes
+/// in such pieces is not given back by every allocator.
+fn read(source: &dyn ReadAt, plan: &Plan, rows: Range<u64>, mut bytes: Vec<u8>) -> Result<Vec<u8>> {
     let each = ((rows.end - rows.start) * plan.cell()) as usize;
-    let mut bytes = vec![0; each * plan.columns() as usize];
+    bytes.resize(each * plan.columns() as usize, 0);
     for (column, into) in (0..).zip(bytes.chunks_exact_mut(each.max(1))) {
         if let Place::Data(at) = plan.place(column, rows.clone()) {
-            source.read_exact_at(at.start, &mut into[..(at.end - at.start) as usize])?;
+            let (inside, behind) = into.split_at_mut((at.end - at.start) as usize);
+            source.read_exact_at(at.start, inside)?;
+            behind.fill(0);
         }
     }
     Ok(bytes)

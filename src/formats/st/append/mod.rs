@@ -149,7 +149,7 @@ impl StWriter {
         let contents = Contents::new(&preset, &medium.sealing, commit.head.next_address.get());
         let groups = match medium.healing.newest() {
             0 => Vec::new(),
-            newest => parity::groups(&*medium, commit.head.uid, newest),
+            newest => parity::groups(medium.source(), commit.head.uid, newest),
         };
         let sealing = medium.sealing.clone();
         let past = Arc::new(Past::new(name.clone(), commit.clone(), index.clone(), tape.clone()));

@@ -6,6 +6,7 @@
 //!   … COMMIT │ PARITY │ SEG TABLE COMMIT │ SEG TABLE COMMIT │ PARITY     when nothing was written for a while, at the end
 //! ```
 
+use super::super::commit;
 use super::super::parity::{self, Behind, Policy};
 use super::super::rows::meta_key;
 use super::{StWriter, State};
@@ -13,7 +14,7 @@ use crate::codec::id::Id;
 use crate::error::{Kind, Result};
 use crate::formats::Watch;
 use crate::source::ReadAt;
-use crate::source::parity::{Group, Plan};
+use crate::source::parity::{Group, Piece, Plan};
 use std::sync::atomic::Ordering::Relaxed;
 
 impl State {
@@ -29,26 +30,45 @@ impl State {
 }
 
 impl StWriter {
-    /// Says how much parity the container is to have from now on, or that it is to have none.
-    pub fn set_parity(&self, policy: Option<Policy>) -> Result<()> {
-        match policy {
-            Some(_) => self.commit_names(parity::row(policy), Vec::new()),
-            None => self.commit_names(Vec::new(), vec![meta_key(parity::POLICY)]),
+    /// Says how much parity the container is to have from now on, and covers all of it.
+    pub fn add_parity(&self, policy: Policy, watch: &dyn Watch) -> Result<()> {
+        let mut state = self.state();
+        if self.policy(&state)? != Some(policy) {
+            // What another amount covers is covered anew.
+            state.groups.clear();
+            drop(state);
+            self.commit_names(parity::row(Some(policy)), Vec::new())?;
         }
+        self.mend(watch)
     }
 
-    /// How much parity the container is to have.
-    pub fn parity(&self) -> Result<Option<Policy>> {
-        let value = self.state().index.meta(parity::POLICY)?;
-        value.map(|value| Policy::decode(&value)).transpose()
+    /// Takes all parity away. What of it is at the end of the file is given back.
+    pub fn drop_parity(&self) -> Result<()> {
+        let mut state = self.state();
+        let (end, commit_end) = (self.end.load(Relaxed), commit::end(&*self.medium, &state.commit)?);
+        state.groups.clear();
+        self.medium.healing.found(0, None);
+        if commit_end < end {
+            self.store.set_len(commit_end)?;
+            self.end.store(commit_end, Relaxed);
+        }
+        let known = self.policy(&state)?.is_some();
+        drop(state);
+        if known { self.commit_names(Vec::new(), vec![meta_key(parity::POLICY)]) } else { Ok(()) }
+    }
+
+    fn policy(&self, state: &State) -> Result<Option<Policy>> {
+        state.index.meta(parity::POLICY)?.map(|value| Policy::decode(&value)).transpose()
     }
 
     /// Writes what was found damaged, and what parity covers nothing yet; then all of it is covered.
     pub(super) fn mend(&self, watch: &dyn Watch) -> Result<()> {
         let mut state = self.state();
         self.write_healed()?;
-        let Some(value) = state.index.meta(parity::POLICY)? else { return Ok(()) };
-        self.cover(&mut state, Policy::decode(&value)?, watch)
+        match self.policy(&state)? {
+            Some(policy) => self.cover(&mut state, policy, watch),
+            None => Ok(()),
+        }
     }
 
     /// Puts right in the file what was made good in memory when it was read.
@@ -56,6 +76,17 @@ impl StWriter {
         let healing = &self.medium.healing;
         let (noted, mut written) = (healing.noted(), 0);
         let mender = if noted.is_empty() { None } else { healing.mender(self.medium.source(), &self.medium.uid) };
+        if healing.is_to_repair_all()
+            && let Some(mender) = healing.mender(self.medium.source(), &self.medium.uid)
+        {
+            let mut write = |piece: Piece| self.store.write_at(piece.at, &piece.bytes);
+            let report = mender.repairs(&|_| true, &mut write)?;
+            log::info!(
+                "{}: {} damaged cells were written as they were",
+                self.name,
+                report.bad_cells - report.lost_cells
+            );
+        }
         let Some(mender) = mender else { return Ok(()) };
         for (at, piece) in noted {
             let mut bytes = vec![0; piece.len as usize];
@@ -73,7 +104,7 @@ impl StWriter {
 
     fn cover(&self, state: &mut State, policy: Policy, watch: &dyn Watch) -> Result<()> {
         let at = self.end.load(Relaxed);
-        let commit_end = super::commit::end(&*self.medium, &state.commit)?;
+        let commit_end = commit::end(&*self.medium, &state.commit)?;
         let Some((kept, start)) = parity::next(&state.groups, commit_end) else { return Ok(()) };
         let plan = Plan::of(start..commit_end, policy.share, policy.algorithm)?;
         let prev = kept.checked_sub(1).map(|last| state.groups[last].body_at());
