@@ -25,9 +25,9 @@ use std::ops::Range;
 use std::sync::Arc;
 use stmount::cache::Cache;
 use stmount::error::{Kind, Result};
+use stmount::formats::Unwatched;
 use stmount::formats::folder::Folder;
 use stmount::formats::st::{self, Container, Packer, Recovered, Segmentation};
-use stmount::formats::Unwatched;
 use stmount::source::{Memory, ReadAt, Store};
 use stmount::vfs::Rename;
 

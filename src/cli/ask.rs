@@ -138,6 +138,7 @@ pub(super) fn from_file(path: &Path) -> Result<Vec<Secret>> {
         return read_all(io::stdin().lock(), "the standard input");
     }
     let what = path.display().to_string();
+    guard::no_core_dumps();
     let file = File::open(path).map_err(|e| Error::io(e, format!("cannot open the password file {what}")))?;
     read_all(file, &what)
 }
@@ -188,6 +189,7 @@ fn within(what: &str, number: usize) -> Result<()> {
 pub fn new_password() -> Result<Secret> {
     let refused = |e| Error::new(Kind::Usage, "there is no terminal to ask for the new password").caused_by(e);
     let typed = |prompt: &str| rpassword::prompt_password(prompt).map(Zeroizing::new).map_err(refused);
+    guard::no_core_dumps();
     let first = typed("new password: ").map_err(|e| e.hint("--encrypt=FILE"))?;
     if first.is_empty() {
         return Err(Error::new(Kind::Usage, "an empty password protects nothing"));

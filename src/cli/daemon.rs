@@ -199,6 +199,8 @@ fn command(plan: &Mounting, given: &args::Mount, channel: &OwnedFd) -> Result<Co
     command.args(plan.made.then_some(&plan.mountpoint));
     command.env(ROLE, if plan.made { "made" } else { "given" }).stdout(Stdio::piped());
     command.env(ask::CHANNEL, channel.as_raw_fd().to_string());
+    // What the parent has read already, the daemon hears from it. Others can read what its environment was.
+    given.options.reading.passwords.password_env.iter().for_each(|name| _ = command.env_remove(name));
     if std::env::var_os(LIFELINE).is_none() {
         command.stdin(Stdio::null());
     }

@@ -49,7 +49,9 @@ pub fn info(source: &Path, how: &How) -> Result<Facts> {
     facts.tell("source", source.display().to_string(), source.display().to_string());
     facts.tell("format", volume.format.to_owned(), volume.format);
     if volume.format == CONTAINER {
-        of_container(&container(source, how)?.info()?, &mut facts);
+        let container = container(source, how)?;
+        of_container(&container.info()?, &mut facts);
+        of_seal(container.seal().map(|seal| seal.keys()), &mut facts);
         let states = st::count(&open::access(source, how)?, COUNTED)?;
         let words = states.map_or_else(|| format!("more than {}", say::count(COUNTED as u64)), say::count);
         facts.tell("states", words, states);
@@ -93,6 +95,29 @@ fn of_container(info: &st::Info, facts: &mut Facts) {
     facts.json["random_read_us"] = (info.random_read.as_micros() as u64).into();
     facts.json["decode_rate"] = info.decode_rate.into();
     facts.rows.push(("reading".to_owned(), cost(info)));
+}
+
+/// What it is sealed with, and what opens it.
+fn of_seal(keys: Option<&st::KeySet>, facts: &mut Facts) {
+    facts.json["sealed"] = json!(keys.map(|keys| json!({"ciphers": keys.cipher_names(), "padded": keys.padded()})));
+    let Some(keys) = keys else { return };
+    let padded = if keys.padded() { "; lengths are padded" } else { "" };
+    facts.rows.push(("sealed with".to_owned(), format!("{}{padded}", keys.cipher_names().join(", then "))));
+    let slots = keys.slots();
+    let described: Vec<_> = slots.iter().map(slot_json).collect();
+    facts.json["sealed"]["slots"] = json!(described);
+    let words = slots.into_iter().map(|slot| slot.words).collect::<Vec<_>>().join("; ");
+    facts.rows.push(("opens with".to_owned(), words));
+}
+
+/// What everybody can see of a way to open it.
+pub(super) fn slot_json(slot: &st::SlotInfo) -> Value {
+    match slot.cost {
+        Some(cost) => {
+            json!({"kind": slot.kind, "memory_kib": cost.memory_kib, "passes": cost.passes, "lanes": cost.lanes})
+        }
+        None => json!({"kind": slot.kind}),
+    }
 }
 
 /// What reading will cost, from a few segments that were decoded just now.

@@ -2,8 +2,9 @@
 
 use super::output::Output;
 use super::progress::Progress;
-use super::{args, exit, plan, say, text_out};
+use super::{args, daemon, exit, plan, say, text_out};
 use crate::error::{Error, Kind, Result};
+use crate::formats::st::Resealing;
 use crate::formats::{self, Access, Upkeep, Watch, st};
 use crate::mount::session::Register;
 use crate::open;
@@ -89,18 +90,30 @@ pub fn compact(given: &args::Compact, common: &args::Common) -> Result<u8> {
         return compact_archive(&source, given, common);
     }
     let how = plan::how_with(&given.passwords)?;
-    let access = open::access_to_write(&source, &how)?;
+    let access = daemon::locking(&source, || open::access_to_write(&source, &how))?;
     let upkeep = if given.named { Upkeep::nothing(0) } else { Upkeep { last: 1, ..Upkeep::default() } };
     let access = Access { upkeep, ..access };
-    let output = Output::create(&source, true)?;
-    keep_owner(&source, &output)?;
+    let repacking = Repacking { verb: "compact", level: given.level.number(), resealing: Resealing::AsBefore };
+    repack(&source, &access, &repacking, common)
+}
+
+/// How a container is packed anew in its place.
+pub(super) struct Repacking {
+    pub verb: &'static str,
+    pub level: u8,
+    pub resealing: Resealing,
+}
+
+pub(super) fn repack(source: &Path, access: &Access, how: &Repacking, common: &args::Common) -> Result<u8> {
+    let output = Output::create(source, true)?;
+    keep_owner(source, &output)?;
     let target = Arc::new(output.store()?);
-    let packer = st::Packer { level: given.level.number(), ..st::Packer::default() };
-    let progress = Progress::new("compact", common);
+    let packer = st::Packer { level: how.level, ..st::Packer::default() };
+    let progress = Progress::new(how.verb, common);
     let draft = output.draft();
     let clean = move || drop(draft.as_ref().map(std::fs::remove_file));
     let done = progress.guard(clean, || {
-        let done = st::compact(&access, &packer, &target, &*progress)?;
+        let done = st::compact(access, &packer, &how.resealing, &target, &*progress)?;
         if progress.is_cancelled() {
             return Err(Error::new(Kind::Interrupted, "interrupted"));
         }

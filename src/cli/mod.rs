@@ -11,6 +11,7 @@
 //!  history   log, snapshot, restore, compact                       overlay overlay
 //!  create    create                  recover recover
 //!  ask       passwords, identities, keyfiles           sealing  for whom a new container is sealed
+//!  keys      key, rekey
 //!  generate  manual, completions                         logging  stderr, syslog, a file
 //! ```
 
@@ -27,6 +28,7 @@ mod heap;
 mod helper;
 mod history;
 mod inspect;
+mod keys;
 mod logging;
 mod output;
 mod overlay;
@@ -94,6 +96,8 @@ fn perform(cli: &Cli) -> Result<u8> {
         Verb::Snapshot(given) => history::snapshot(given),
         Verb::Restore(given) => history::restore(given),
         Verb::Compact(given) => history::compact(given, common),
+        Verb::Key(given) => keys::key(given),
+        Verb::Rekey(given) => keys::rekey(given, common),
         Verb::Run(given) => run::run(given),
         Verb::Overlay(given) => overlay::overlay(given, common),
         Verb::Create(given) => create::create(given),

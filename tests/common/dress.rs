@@ -17,7 +17,7 @@ use stmount::tree::Tree;
 
 /// A recipient for whom everything is sealed, and the identity that opens it.
 const RECIPIENT: &str = "age10xnrrmk7r0uunrcjqvkdatwsu7s8jwv0c7rt3rxggmkgntu955dq25yyzj";
-const IDENTITY: &str = "AGE-SECRET-KEY-1GPQ5YS6YG4RYWJZFFF95CN2WFAG9Z5JN2324V46CT9D9KHZATE0S5FAZ64";
+pub const IDENTITY: &str = "AGE-SECRET-KEY-1GPQ5YS6YG4RYWJZFFF95CN2WFAG9Z5JN2324V46CT9D9KHZATE0S5FAZ64";
 
 /// How containers are dressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,13 +57,17 @@ pub fn is_sealed() -> bool {
 }
 
 fn seal() -> Option<Arc<Seal>> {
-    let (ciphers, padded): (&[u16], bool) = match wanted() {
-        As::Plain | As::Parity => return None,
-        As::Sealed => (&[AES_256_GCM_SIV], false),
-        As::Cascade | As::All => (&[AES_256_GCM_SIV, XCHACHA20_POLY1305], true),
-    };
+    match wanted() {
+        As::Plain | As::Parity => None,
+        As::Sealed => Some(sealed_with(&[AES_256_GCM_SIV], false)),
+        As::Cascade | As::All => Some(sealed_with(&[AES_256_GCM_SIV, XCHACHA20_POLY1305], true)),
+    }
+}
+
+/// A seal that [`IDENTITY`] opens.
+pub fn sealed_with(ciphers: &[u16], padded: bool) -> Arc<Seal> {
     let way = NewSlot::Recipient(Recipient::parse(RECIPIENT).unwrap());
-    Some(Arc::new(Seal::fresh(ciphers, padded, vec![(way, "tests".into())]).unwrap()))
+    Arc::new(Seal::fresh(ciphers, padded, vec![(way, "tests".into())]).unwrap())
 }
 
 fn parity() -> Option<Policy> {

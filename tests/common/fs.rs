@@ -534,7 +534,7 @@ impl Fs for Real {
 
 pub struct Ours {
     pub vfs: Arc<Vfs>,
-    gives_back: bool,
+    pub gives_back: bool,
     held: BTreeMap<usize, (u64, u64)>,
 }
 

@@ -1,15 +1,17 @@
 //! The command line as clap sees it. Nothing is done here; `plan` makes plain options of it.
 
+mod keys;
 mod overlay;
 mod parity;
 mod reading;
 mod sealing;
 mod writing;
 
+pub use keys::{Key, KeyVerb, NewWays, Rekey};
 pub use overlay::{Of, Overlay, OverlayVerb};
 pub use parity::{Code, Parity, ParityAdd, ParityDrop, ParityVerb};
 pub use reading::{Opening, Passwords, Reading};
-pub use sealing::{Ciphers, Sealing};
+pub use sealing::{Ciphers, Sealing, Ways};
 pub use writing::{Convert, Find, Format, Index, Kind, Method, Writing};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
@@ -110,6 +112,10 @@ pub enum Verb {
     Restore(Restore),
     /// Pack a container anew, so that it holds only what its states need
     Compact(Compact),
+    /// List, add, take away or change what opens a sealed container
+    Key(Key),
+    /// Seal a container anew, for others or not at all any more
+    Rekey(Rekey),
     /// List what is inside, without mounting
     Ls(Ls),
     /// Write files from inside to the standard output, without mounting

@@ -97,7 +97,7 @@ impl Keeper {
         held.write_at(0, &empty)?;
         let mut access = Access::to_write(held.clone(), self.cache.clone(), &*self.name);
         if let Some(heir) = heir {
-            access.reading.vault.keep(heir.uid(), heir.master());
+            access.reading.vault.keep(heir.uid(), heir.master(), None);
         }
         access.owners.clone_from(&self.owners);
         let (_, opened) = super::opened_to_write(access)?

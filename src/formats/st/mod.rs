@@ -51,11 +51,11 @@ mod tape;
 mod tree;
 
 pub use check::{Checked, DamagedFile, Hurt};
-pub use compact::{Compacted, Target, compact};
+pub use compact::{Compacted, Resealing, Target, compact};
 pub use create::create;
 pub use generations::{count, generations, open_at, restore};
 pub use info::Info;
-pub use keys::{KeySet, Label, NewSlot};
+pub use keys::{KeySet, Label, NewSlot, SlotInfo};
 pub use named::LostName;
 pub use pack::{Packer, Segmentation};
 pub use parity::{Policy, Repaired, add_parity, drop_parity, repair};
@@ -64,7 +64,7 @@ pub use seal::Seal;
 pub use strays::Strays;
 pub use tree::Container;
 
-use super::{Access, Format, Generation, Heals, Match, Probe, States, Volume, Writer};
+use super::{Access, Format, Generation, Heals, Match, Probe, States, Unwatched, Volume, Writer};
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result, Within};
 use crate::source::{ReadAt, Span};
@@ -142,6 +142,11 @@ impl Container {
         Self::open_bytes(access).within(|| name)
     }
 
+    /// What it is sealed with, and who opens it; `None` for one in clear.
+    pub fn seal(&self) -> Option<&Arc<Seal>> {
+        self.index().sealing().seal()
+    }
+
     fn open_bytes(access: Access) -> Result<Self> {
         let source = without_stub(access.bytes.clone())?;
         Ok(open_source(&access, source)?.0)
@@ -183,6 +188,26 @@ fn open_to_write(access: Access, format: &'static str) -> Result<Volume> {
             })
         }
     }
+}
+
+/// Gives a sealed container other keys, which `change` makes of its seal, and returns the seal that it has then. They are
+/// written behind all that is there: who had a key before may have kept a copy of it.
+///
+/// # Errors
+/// `Usage` when it is not sealed; `ReadOnly` when it cannot be changed; those of `change`, and then nothing is written.
+pub fn change_keys(access: Access, change: &mut dyn FnMut(&Seal) -> Result<KeySet>) -> Result<()> {
+    let name = access.name.clone();
+    let writer = writer(access, LIVE_LEVEL)?;
+    let seal = writer.seal().ok_or_else(|| {
+        Error::new(Kind::Usage, format!("{name} is not sealed, and has no keys"))
+            .hint(format!("stmount rekey --encrypt {name}"))
+    })?;
+    writer.commit_keys(change(&seal)?)?;
+    // The keys count already. What covers them too is more than was asked for.
+    if let Err(e) = writer.protect(&Unwatched) {
+        log::warn!("{name}: no parity covers its new keys: {e}");
+    }
+    Ok(())
 }
 
 /// The writer of a container.

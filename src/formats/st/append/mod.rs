@@ -14,6 +14,7 @@
 mod clean;
 mod contents;
 mod entries;
+mod keys;
 mod protect;
 
 pub use entries::orphans;
@@ -27,7 +28,7 @@ use super::past::Past;
 use super::plan::Preset;
 use super::records::{self, Log};
 use super::rows::{MetaRow, meta_key};
-use super::seal::Seal;
+use super::seal::Sealing;
 use super::table::{Encoded, NewTable, Table};
 use super::tape::Tape;
 use super::tree::Container;
@@ -93,6 +94,8 @@ struct State {
     index: Arc<Index>,
     /// Of table blocks in the cache, as long as no place in the file is used again.
     blocks: u64,
+    /// The newest keys. All else that is sealed is so with those of the medium, which are the same but for who opens it.
+    sealing: Sealing,
     /// Parity that covers what was written, oldest first.
     groups: Vec<Group>,
     /// Indexes of before, that somebody may still read by.
@@ -148,6 +151,7 @@ impl StWriter {
             0 => Vec::new(),
             newest => parity::groups(medium.source(), commit.head.uid, newest),
         };
+        let sealing = medium.sealing.clone();
         let past = Arc::new(Past::new(name.clone(), commit.clone(), index.clone(), tape.clone()));
         let writer = Self {
             name,
@@ -174,6 +178,7 @@ impl StWriter {
                 tables: index.tables().to_vec(),
                 index,
                 blocks: owner,
+                sealing,
                 groups,
                 former: Vec::new(),
                 looked_full: 0,
@@ -268,11 +273,6 @@ impl StWriter {
     pub fn forget_reserved(&self) {
         self.reserved.store(self.end(), Relaxed);
         self.untidy.store(false, Relaxed);
-    }
-
-    /// What a new container is sealed with that holds the same: it opens with the same keys.
-    pub fn heir(&self) -> Result<Option<Arc<Seal>>> {
-        self.medium.sealing.seal().map(|seal| seal.heir().map(Arc::new)).transpose()
     }
 
     /// Where the last commit is.

@@ -138,7 +138,8 @@ impl Pack for Packer {
 }
 
 impl Packer {
-    fn write(&self, tree: &dyn Tree, out: &mut (dyn Write + Send), watch: &dyn Watch) -> Result<Packed> {
+    /// The container alone, without the parity that follows it.
+    pub(super) fn write(&self, tree: &dyn Tree, out: &mut (dyn Write + Send), watch: &dyn Watch) -> Result<Packed> {
         self.check()?;
         let preset = Preset::of(self.level);
         let mut walk = Walk::new(tree, &self.filter, watch, self.again.is_some())?;
