@@ -131,7 +131,7 @@ pub fn repair(file: &Path, how: &How, force: bool, watch: &dyn Watch) -> Result<
     // A container may be too damaged to be known as one.
     let access = daemon::locking(file, || open::access_to_write(file, how))?;
     let done = st::repair(&access, watch)?;
-    Ok(done.map(|done| Repair { written: !done.was_whole(), report: done.report }))
+    Ok(done.map(|done| Repair { written: done.written, report: done.report }))
 }
 
 /// All or nothing: a file that was changed on purpose must not become half of what it was.
