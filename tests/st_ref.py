@@ -3,7 +3,7 @@
 
     st_ref.py list FILE        JSON lines, one for each name, sorted
     st_ref.py cat FILE PATH    the contents of a file
-    st_ref.py check FILE       every table, segment and chunk; prints a summary
+    st_ref.py check FILE       every table, segment and chunk, and all parity; prints a summary
 
     --password-file F, --identity F, --keyfile F    for one that is sealed: a passphrase, a secret key of age, a keyfile
 
@@ -26,7 +26,8 @@ from blake3 import blake3
 
 MAGIC, RECORD_MAGIC, FOOTER_MAGIC = b"\x89STF\r\n\x1a\n", b"\xabSTR", b"STcf"
 RECORD, FOOTER = struct.Struct("<4sBBHQQQQ8s32s8s8x"), struct.Struct("<QQ96x4s4x8s")
-KEYS, SEG, TABLE, COMMIT, STATE, SEALED = 1, 2, 3, 4, 7, 2
+GROUP = struct.Struct("<8sBBBBHHQQQQQQ16s32s64x16s")
+KEYS, SEG, TABLE, COMMIT, PARITY, STATE, SEALED = 1, 2, 3, 4, 5, 7, 2
 KINDS = {1: "fifo", 2: "char", 4: "dir", 6: "block", 8: "file", 10: "symlink", 12: "socket"}
 MIB, TAPE_END, WORD = 1 << 20, 1 << 62, (1 << 64) - 1
 
@@ -140,6 +141,58 @@ def undo(codec, params, data, raw_len, bases=b""):
     return raw
 
 
+@functools.cache
+def wide_field():
+    """The logarithms of all numbers of GF(2^16), and the numbers of all logarithms."""
+    basis = [1, 0xACCA, 0x3C0E, 0x163E, 0xC582, 0xED2E, 0x914C, 0x4012, 0x6C98, 0x10D8, 0x6A72, 0xB900, 0xFDB8, 0xFB34]
+    basis += [0xFF38, 0x991E]
+    power, element = [0] * 65536, 1
+    for n in range(65535):
+        power[element] = n
+        element = element << 1 ^ (0x1002D if element >> 15 else 0)
+    elements = [0]
+    for base in basis:
+        elements += [element ^ base for element in elements]
+    logs, numbers = [power[element] for element in elements], [0] * 65535
+    for number in range(1, 65536):
+        numbers[logs[number]] = number
+    return logs, numbers
+
+
+def wide_parity(cells, m):
+    """The first 64 bytes of each cell of parity, by the formula."""
+    logs, numbers = wide_field()
+    size = 1 << (m - 1).bit_length()
+    symbols = [[low | high << 8 for low, high in zip(cell[:32], cell[32:64])] for cell in cells]
+    for i in range(m):
+        found = [0] * 32
+        for j, cell in enumerate(symbols):
+            block, own = size + j // size * size, size + j
+            others = [other for other in range(block, block + size) if other != own]
+            factor = sum(logs[i ^ other] - logs[own ^ other] for other in others)
+            found = [had ^ (numbers[(logs[n] + factor) % 65535] if n else 0) for had, n in zip(found, cell)]
+        yield bytes(n & 255 for n in found) + bytes(n >> 8 for n in found)
+
+
+def narrow_parity(cells, m):
+    """The same in GF(2^8): the matrix is made whole above by adding columns to each other."""
+    exp = list(accumulate(range(254), lambda n, _: n << 1 ^ (0x11D if n >> 7 else 0), initial=1))
+    log = {n: i for i, n in enumerate(exp)}
+    times = lambda a, b: exp[(log[a] + log[b]) % 255] if a and b else 0  # noqa: E731
+    k = len(cells)
+    matrix = [[exp[log[a] * b % 255] if a else int(b == 0) for b in range(k)] for a in range(k + m)]
+    for top in range(k):
+        swap = next(b for b in range(top, k) if matrix[top][b])
+        for row in matrix:
+            row[top], row[swap] = row[swap], row[top]
+        inverse, pivot = exp[-log[matrix[top][top]] % 255], list(matrix[top])
+        for row in matrix:
+            row[top] = times(row[top], inverse)
+            row[:] = [n ^ times(row[top], pivot[b]) if b != top else n for b, n in enumerate(row)]
+    for row in matrix[k:]:
+        yield bytes(functools.reduce(int.__xor__, map(times, row, column)) for column in zip(*(c[:64] for c in cells)))
+
+
 class Container:
     def __init__(self, path, secrets=()):
         self.secrets, self.seal = secrets, None
@@ -147,12 +200,13 @@ class Container:
         for at, said, check in self.witnesses():
             self.uid = self.header(self.start)
             with contextlib.suppress(*DAMAGED):
-                self.uid, features, self.before, self.places = self.commit(at)
+                self.uid, features, self.before, self.places, items = self.commit(at)
                 if blake3(self.uid + said).digest(8) == check:
                     break
         else:
             raise ValueError("no commit is whole")
         need(not features & ~1 and features & 1 == bool(self.seal), "made by a newer version")
+        self.newest_group = self.behind(at, int.from_bytes(items.get(2, b""), "little"))
         tables = [self.table(*place) for place in self.places]
         rows = sorted(functools.reduce(dict.__or__, tables, {}).items())  # the newest row of a key counts
         self.live = {family: [row for key, row in rows if key[0] == family and row.op == 0] for family in ROWS}
@@ -232,15 +286,49 @@ class Container:
         uid, *before, tail, tail_hash, features, count = front
         need(self.uid in (None, uid) and tail <= at, "a commit of another container, or of an impossible tail")
         self.verified(tail, at - tail, tail_hash)
-        item = 168 + 64 * count
+        item, items = 168 + 64 * count, {}
         tables = list(struct.iter_unpack("<QQQQ32s", payload[168:item]))
         for table, _, blocks_len, fence_len, fence_hash in tables:
             self.verified(table + 96 + blocks_len, fence_len, fence_hash)
         while item < len(payload):
             kind, _, length = struct.unpack_from("<HHI", payload, item)
-            features, item = features | kind & 0x8000, item + 8 + length  # critical
+            features, items[kind] = features | kind & 0x8000, payload[item + 8 : item + 8 + length]  # critical
+            item += 8 + length
         need(item == len(payload), "a commit is cut off")
-        return uid, features, before, tables
+        return uid, features, before, tables, items
+
+    def behind(self, commit, newest):
+        """Where the body of the newest parity group is: in the PARITY records behind a commit, or where that says."""
+        at = commit
+        with contextlib.suppress(*DAMAGED):
+            while True:
+                at += -(-(224 + struct.unpack_from("<Q", self.file, self.start + at + 16)[0]) // 64) * 64
+                self.record(at, (PARITY,))
+                need(struct.unpack_from("<Q", self.file, self.start + at + 32)[0] == commit, "of another commit")
+                newest = at + 96
+        return newest
+
+    def group(self, at):
+        """Verifies all of a parity group but the parity itself, of which it verifies the front of the first row."""
+        head = self.file[self.start + at :][:192]
+        magic, version, algorithm, log2, flags, k, m, rows, start, end, own, length, prev, uid, digest, check = (
+            GROUP.unpack(head)
+        )
+        right = (magic, version, flags, own, uid) == (b"\xabSTPAR\x1a\n", 1, 0, at, self.uid)
+        need(right and check == blake3(uid + head[:176]).digest(16), f"no parity at {at}")
+        cell, cells = 1 << log2, max(1, -(-(end - start) >> log2))
+        need((rows, k) == (-(-cells // k), -(-cells // rows)) and 6 <= log2 <= 12, "an impossible geometry")
+        data = self.verified(start, end - start, digest).ljust(k * rows * cell, b"\0")
+        listed = -(-8 * (k + m) * rows // 64) * 64
+        body = self.file[self.start + at :][:length]
+        _, a, parity, b, last = pieces(body, [192, listed, m * rows * cell, listed, 192])
+        columns = [(data + parity)[i : i + rows * cell] for i in range(0, (k + m) * rows * cell, rows * cell)]
+        hashes = [[blake3(column[i : i + cell]).digest(8) for i in range(0, rows * cell, cell)] for column in columns]
+        by_row, by_column = (b"".join(map(b"".join, each)).ljust(listed, b"\0") for each in (zip(*hashes), hashes))
+        need((a, b, last) == (by_row, by_column, head), f"the parity at {at} is damaged")
+        made = {1: wide_parity, 2: narrow_parity}[algorithm](columns[:k], m)
+        need(list(made) == [column[:64] for column in columns[k:]], f"the parity at {at} is another")
+        return prev
 
     def table(self, at, payload_len, blocks_len, fence_len, _):
         """The rows of a table, by their keys."""
@@ -361,8 +449,12 @@ class Container:
             need(found == row.id, f"the chunk at {row.address} has another id than its row")
         commits, before, names = 1, self.before, len(list(self.listing()))
         while before[0]:
-            commits, (_, _, before, _) = commits + 1, self.commit(*before)
-        return dict(names=names, commits=commits, tables=len(self.places), chunks=len(self.live[CHUNK]))
+            commits, (_, _, before, *_) = commits + 1, self.commit(*before)
+        at, groups = self.newest_group, 0
+        while at not in (0, WORD):
+            at, groups = self.group(at), groups + 1
+        found = dict(tables=len(self.places), chunks=len(self.live[CHUNK]), groups=groups)
+        return dict(names=names, commits=commits) | found
 
 
 def arguments(words):

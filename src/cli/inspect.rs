@@ -270,6 +270,10 @@ pub fn check(given: &args::Check, common: &Common) -> Result<u8> {
     let report = match report {
         Ok(report) => report,
         Err(e) => {
+            if let Some(code) = repaired.as_ref().and_then(|done| parity::unread(done, &e)) {
+                progress.finish("", json!({}), code);
+                return Ok(code);
+            }
             let code = progress.signal().map_or_else(|| exit::code(e.kind()), exit::of_signal);
             progress.tell_error(&e);
             progress.finish("", json!({}), code);
@@ -297,17 +301,18 @@ pub fn check(given: &args::Check, common: &Common) -> Result<u8> {
 
 fn repair_lines(done: &Repair) -> String {
     let report = &done.report;
-    let cells = |n: u64| say::counted(n, "cell", "cells");
+    let cells = |n: u64| say::counted(n, "damaged cell", "damaged cells");
     let rest = report.bad_parity + report.bad_hashes + report.bad_descriptors;
-    match (report.bad_cells, report.lost_cells) {
+    let made: String = done.made.iter().map(|name| format!("{name} was missing, and is made anew\n")).collect();
+    let cells = match (report.bad_cells, report.lost_cells) {
         (0, _) if rest == 0 && !done.written => String::new(),
-        (0, _) => "the parity was damaged: it is as it was\n".to_owned(),
-        (bad, 0) => format!("{} were damaged: all are as they were\n", cells(bad)),
-        (bad, lost) if done.written => {
-            format!("{} were damaged: {} are lost, the others are as they were\n", cells(bad), cells(lost))
-        }
-        (bad, lost) => format!("{} differ, and {} cannot be made good: nothing was written\n", cells(bad), cells(lost)),
-    }
+        (0, _) if !done.made.is_empty() => String::new(),
+        (0, _) => "the parity was damaged, and is as it was\n".to_owned(),
+        (bad, 0) => format!("{}: all is as it was\n", cells(bad)),
+        (bad, lost) if done.written => format!("{}: {} lost, all else is as it was\n", cells(bad), say::count(lost)),
+        (bad, lost) => format!("{}: {} cannot be made good, and nothing was written\n", cells(bad), say::count(lost)),
+    };
+    made + &cells
 }
 
 fn check_words(report: &examine::Checked, progress: &Progress) -> String {

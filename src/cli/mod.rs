@@ -9,7 +9,8 @@
 //!  writing   the formats that are written, convert, index         find  find
 //!  inspect   ls, cat, info, check    examine what info and check find out
 //!  history   log, snapshot, restore, compact                       overlay overlay
-//!  create    create                  recover recover
+//!  create    create                  recover recover           parity  parity, check --repair
+//!  volumes   split, join, and lost volumes made anew
 //!  ask       passwords, identities, keyfiles           sealing  for whom a new container is sealed
 //!  keys      key, rekey
 //!  generate  manual, completions                         logging  stderr, syslog, a file
@@ -41,6 +42,7 @@ mod run;
 mod say;
 pub mod sealing;
 mod unmount;
+mod volumes;
 mod writing;
 
 use crate::error::{Error, Result};
@@ -112,6 +114,8 @@ fn perform(cli: &Cli) -> Result<u8> {
         Verb::Check(given) => inspect::check(given, common),
         Verb::Recover(given) => recover::recover(given, common),
         Verb::Parity(given) => parity::parity(given, common),
+        Verb::Split(given) => volumes::split(given, common),
+        Verb::Join(given) => volumes::join(given, common),
         Verb::Generate(given) => generate::generate(given),
     }
 }

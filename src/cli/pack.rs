@@ -4,7 +4,7 @@ use super::append;
 use super::args::{self, Common};
 use super::output::{Output, unnamed_anywhere};
 use super::progress::Progress;
-use super::writing::{self, Packing};
+use super::writing::{self, Packing, Wrote};
 use super::{exit, heap, plan, say};
 use crate::error::{Error, Kind, Result};
 use crate::formats::folder::Folder;
@@ -42,9 +42,10 @@ pub fn pack(given: &args::Pack, common: &Common) -> Result<u8> {
     let tree = open_sources(&given.sources, given)?.tree;
     packing.tell_lost(&*tree)?;
     let progress = Progress::new("pack", common);
-    let to = (given.force, given.writing.split.as_deref());
+    let to = (given.force, given.writing.part()?);
     let done = writing::write(&*packer, &*tree, &given.out, to, &progress);
-    finish(done.map(|packed| (pack_words(&packed, &progress), pack_json(&packed), packed.skipped)), &progress)
+    let words = |wrote: &Wrote| format!("{}{}", pack_words(&wrote.packed, &progress), wrote.volumes);
+    finish(done.map(|wrote| (words(&wrote), pack_json(&wrote.packed), wrote.packed.skipped)), &progress)
 }
 
 /// What takes part. The output is not packed into itself, and neither is who writes to it.

@@ -8,7 +8,7 @@
 use super::args::{ParityAdd, ParityDrop, ParityVerb};
 use super::output::Output;
 use super::progress::Progress;
-use super::{args, daemon, exit, plan, say};
+use super::{args, daemon, exit, plan, say, volumes};
 use crate::error::{Error, Kind, Result, Within};
 use crate::formats::{Watch, st};
 use crate::open::{self, How};
@@ -35,21 +35,21 @@ pub fn side_of(file: &Path) -> PathBuf {
 }
 
 fn add(given: &ParityAdd, common: &args::Common) -> Result<u8> {
-    let parity = args::Parity { share: Some(given.share.clone()), parity_code: given.parity_code };
-    let policy = plan::parity(&parity)?.expect("a share is given");
+    let share = given.share.clone().or_else(|| given.parity_code.map(|_| "5%".to_owned()));
+    let policy = plan::parity(&args::Parity { share, parity_code: given.parity_code })?;
     let progress = Progress::new("parity", common);
     let file = &given.file;
     let done = if open::is_container(file) && !given.beside {
         let how = plan::how_to_change(&given.passwords, progress.clone())?;
         progress.guard(|| (), || in_container(file, &how, policy, &*progress))
     } else {
-        beside(file, policy, &progress)
+        beside(file, policy.unwrap_or_default(), &progress)
     };
     let words = |(len, words): (u64, String)| (format!("{}: {words}", file.display()), json!({"bytes": len}), 0);
     super::pack::finish(done.map(words), &progress)
 }
 
-fn in_container(file: &Path, how: &How, policy: st::Policy, watch: &dyn Watch) -> Result<(u64, String)> {
+fn in_container(file: &Path, how: &How, policy: Option<st::Policy>, watch: &dyn Watch) -> Result<(u64, String)> {
     let len = || std::fs::metadata(file).map(|meta| meta.len()).map_err(|e| Error::io(e, "cannot look at it"));
     let before = len()?;
     let access = daemon::locking(file, || open::access_to_write(file, how))?;
@@ -120,6 +120,8 @@ pub struct Repair {
     pub report: Report,
     /// Whether anything was written.
     pub written: bool,
+    /// Volumes that were missing.
+    pub made: Vec<String>,
 }
 
 /// Writes what is damaged of a file as it was, by its parity; `None` where it has none.
@@ -128,20 +130,38 @@ pub fn repair(file: &Path, how: &How, force: bool, watch: &dyn Watch) -> Result<
     if side.exists() {
         return by_side(file, &side, force, watch).map(Some);
     }
+    if let Some(done) = volumes::repair(file, watch)? {
+        return Ok(Some(done));
+    }
+    if open::is_piece(file) {
+        return Ok(None);
+    }
     // A container may be too damaged to be known as one.
     let access = daemon::locking(file, || open::access_to_write(file, how))?;
     let done = st::repair(&access, watch)?;
-    Ok(done.map(|done| Repair { written: done.written, report: done.report }))
+    Ok(done.map(|done| Repair { written: done.written, report: done.report, made: Vec::new() }))
+}
+
+/// The exit code of a repair whose file cannot be read then, since it is no archive, or for want of a key; `None` where that
+/// is no excuse.
+pub fn unread(done: &Repair, e: &Error) -> Option<u8> {
+    let keys = [Kind::NeedsPassword, Kind::MissingKeyfile, Kind::UnknownRecipient];
+    if keys.contains(&e.kind()) {
+        say::notice("stmount: it is sealed: what is in it was not looked at");
+    } else if e.kind() != Kind::NotRecognised {
+        return None;
+    }
+    Some(match done.report.lost_cells {
+        0 if done.written => exit::REPAIRED,
+        0 => exit::OK,
+        _ => exit::DAMAGED,
+    })
 }
 
 /// All or nothing: a file that was changed on purpose must not become half of what it was.
 fn by_side(file: &Path, side: &Path, force: bool, watch: &dyn Watch) -> Result<Repair> {
     let modified = |path: &Path| path.metadata().and_then(|meta| meta.modified()).ok();
-    if !force && modified(file) > modified(side) {
-        let what = format!("{} was written to after its parity was made", file.display());
-        return Err(Error::new(Kind::Changed, what)
-            .hint("stmount parity add, if that is how it is to be; check --repair --force, to make it what it was"));
-    }
+    let (before, is_newer) = (modified(file), modified(file) > modified(side));
     let (data, parity) = (FileSource::open_to_write(file)?, FileSource::open_to_write(side)?);
     data.lock()?;
     let (data, parity) = (Arc::new(data), Arc::new(parity));
@@ -150,8 +170,13 @@ fn by_side(file: &Path, side: &Path, force: bool, watch: &dyn Watch) -> Result<R
     let mender = known.mender(data.clone());
     let report = mender.verify(&go_on)?;
     let is_long = data.len()? > known.len();
+    if !force && is_newer && (report.bad_cells > 0 || is_long) {
+        let what = format!("{} was written to after its parity was made", file.display());
+        return Err(Error::new(Kind::Changed, what)
+            .hint("stmount parity add, if that is how it is to be; check --repair --force, to make it what it was"));
+    }
     if !report.lost.is_empty() {
-        return Ok(Repair { report, written: false });
+        return Ok(Repair { report, ..Repair::default() });
     }
     let mut write = |piece: Piece| match piece.to_parity {
         true => parity.write_at(piece.at, &piece.bytes),
@@ -161,7 +186,11 @@ fn by_side(file: &Path, side: &Path, force: bool, watch: &dyn Watch) -> Result<R
     if is_long {
         data.set_len(known.len())?;
     }
+    // It is what it was then.
+    if let Some(before) = before.filter(|_| is_long || report.bad_cells > 0) {
+        let _ = data.file().set_modified(before);
+    }
     data.sync()?;
     parity.sync()?;
-    Ok(Repair { written: is_long || !report.is_whole(), report })
+    Ok(Repair { written: is_long || !report.is_whole(), report, made: Vec::new() })
 }

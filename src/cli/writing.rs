@@ -3,6 +3,7 @@
 use super::args::{self, Format, Method, Writing};
 use super::output::Output;
 use super::progress::Progress;
+use super::volumes;
 use super::sealing::new_passphrase;
 use super::{pack, plan, say};
 use crate::codec::pieces::Codec;
@@ -94,6 +95,9 @@ impl Packing {
         if given.method.is_some() && format != Format::Zip {
             return Err(Error::new(Kind::Usage, "--method is for zip"));
         }
+        if given.volume_size.is_some() && format != Format::St {
+            return Err(Error::new(Kind::Usage, "--volume-size is for .st").hint("--split"));
+        }
         if self.segmentation.is_some() && format != Format::St {
             return Err(Error::new(Kind::Usage, "--segment is for .st"));
         }
@@ -108,6 +112,7 @@ impl Packing {
                 filter,
                 seal,
                 parity,
+                volume_size: given.part()?.unwrap_or(0),
                 again: None,
             }),
             Format::Zip => {
@@ -148,31 +153,52 @@ pub fn write(
     packer: &dyn Pack,
     tree: &dyn Tree,
     out: &Path,
-    (force, split): (bool, Option<&str>),
+    (force, part): (bool, Option<u64>),
     progress: &Progress,
-) -> Result<Packed> {
+) -> Result<Wrote> {
+    let alone = |packed| Wrote { packed, volumes: String::new() };
     if out == Path::new("-") {
-        return progress.guard(|| (), || pack::to_pipe(packer, tree, progress));
+        return progress.guard(|| (), || pack::to_pipe(packer, tree, progress)).map(alone);
     }
-    let Some(split) = split else { return pack::to_file(packer, tree, out, force, progress) };
-    let size = crate::mount::size(split).map_err(|e| e.within("--split"))?;
-    if size < 64 << 10 {
-        return Err(Error::new(Kind::Usage, format!("--split: {split} is less than 64K")));
-    }
+    let Some(size) = part else { return pack::to_file(packer, tree, out, force, progress).map(alone) };
     progress.guard(
         || (),
         || {
-            let mut parts = Parts { out: out.to_owned(), force, size, parts: Vec::new(), at: 0 };
+            let mut parts = Parts::new(out, force, size);
             let packed = packer.pack_to_file(tree, &mut parts, progress)?;
             pack::cancelled(progress)?;
-            parts.commit()?;
-            Ok(packed)
+            let names = parts.commit()?;
+            Ok(Wrote { packed, volumes: volumes::words(&names, size)? })
         },
     )
 }
 
+/// What was written.
+pub struct Wrote {
+    pub packed: Packed,
+    /// What is to be said of its volumes.
+    pub volumes: String,
+}
+
+impl Writing {
+    /// The length of the parts, where there are to be any.
+    pub fn part(&self) -> Result<Option<u64>> {
+        let given = self.volume_size.as_ref().map(|size| ("--volume-size", size));
+        let given = given.or(self.split.as_ref().map(|size| ("--split", size)));
+        given.map(|(option, size)| part_size(option, size)).transpose()
+    }
+}
+
+/// The length of parts as a person gives it.
+pub fn part_size(option: &str, text: &str) -> Result<u64> {
+    match crate::mount::size(text).map_err(|e| e.within(option))? {
+        size if size < 64 << 10 => Err(Error::new(Kind::Usage, format!("{option}: {text} is less than 64K"))),
+        size => Ok(size),
+    }
+}
+
 /// One file in parts. They appear one after the other when all are complete.
-struct Parts {
+pub struct Parts {
     out: PathBuf,
     force: bool,
     size: u64,
@@ -181,18 +207,48 @@ struct Parts {
 }
 
 impl Parts {
+    pub fn new(out: &Path, force: bool, size: u64) -> Self {
+        Self { out: out.to_owned(), force, size, parts: Vec::new(), at: 0 }
+    }
+
+    fn name(&self, number: usize) -> PathBuf {
+        let mut name = OsString::from(&self.out);
+        name.push(format!(".{:03}", number + 1));
+        name.into()
+    }
+
     fn part(&mut self, number: usize) -> io::Result<&File> {
         while self.parts.len() <= number {
-            let mut name = OsString::from(&self.out);
-            name.push(format!(".{:03}", self.parts.len() + 1));
-            let part = Output::create(Path::new(&name), self.force).map_err(io::Error::other)?;
+            if self.parts.len() >= formats::MOST_PARTS {
+                return Err(io::Error::other(format!("there are more than {} parts", formats::MOST_PARTS)));
+            }
+            let part = Output::create(&self.name(self.parts.len()), self.force).map_err(io::Error::other)?;
             self.parts.push(part);
         }
         Ok(&self.parts[number].file)
     }
 
-    fn commit(self) -> Result<()> {
-        self.parts.into_iter().try_for_each(Output::commit)
+    /// Whether the names of so many bytes are free.
+    pub fn free(&self, len: u64) -> Result<()> {
+        let names = (0..len.div_ceil(self.size) as usize).map(|number| self.name(number));
+        match names.into_iter().find(|name| !self.force && name.symlink_metadata().is_ok()) {
+            Some(name) => Err(Error::new(Kind::Exists, format!("{} exists already", name.display()))
+                .hint("--force replaces it")),
+            None => Ok(()),
+        }
+    }
+
+    /// Gives the parts their names, and tells them. What is left of more parts that are replaced would be taken for the end
+    /// of these.
+    pub fn commit(self) -> Result<Vec<PathBuf>> {
+        let names = (0..self.parts.len()).map(|number| self.name(number)).collect();
+        let behind = (self.parts.len()..).map(|number| self.name(number));
+        let old: Vec<PathBuf> = behind.take_while(|name| self.force && name.is_file()).collect();
+        self.parts.into_iter().try_for_each(Output::commit)?;
+        for name in old {
+            std::fs::remove_file(&name).map_err(|e| Error::io(e, format!("cannot remove {}", name.display())))?;
+        }
+        Ok(names)
     }
 }
 
@@ -258,9 +314,10 @@ pub fn convert(given: &args::Convert, common: &args::Common) -> Result<u8> {
     let volume = crate::open::open_as(&given.source, &how)?;
     say::notes(&given.source, &volume.notes);
     packing.tell_lost(&*volume.tree)?;
-    let to = (given.overwrite, given.writing.split.as_deref());
+    let to = (given.overwrite, given.writing.part()?);
     let done = write(&*packer, &*volume.tree, &given.out, to, &progress);
-    let told = done.map(|packed| (words(&packed, &progress), pack::pack_json(&packed), packed.skipped));
+    let words = |wrote: &Wrote| format!("{}{}", words(&wrote.packed, &progress), wrote.volumes);
+    let told = done.map(|wrote| (words(&wrote), pack::pack_json(&wrote.packed), wrote.packed.skipped));
     pack::finish(told, &progress)
 }
 
@@ -316,7 +373,7 @@ mod tests {
     fn parts_are_one_file() {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("x.7z");
-        let mut parts = Parts { out: out.clone(), force: false, size: 10, parts: Vec::new(), at: 0 };
+        let mut parts = Parts::new(&out, false, 10);
         parts.seek(SeekFrom::Start(4)).unwrap();
         parts.write_all(&[1; 25]).unwrap();
         parts.seek(SeekFrom::Start(0)).unwrap();

@@ -34,7 +34,7 @@ pub use health::{Heals, Health, Scrubbed};
 pub use journal::record::{Id, decode as decode_changes, encode as encode_changes};
 pub use links::target_in;
 pub use names::{Names, Undeclared, charset_called};
-pub use parts::Parts;
+pub use parts::{MOST_PARTS, Parts, is_piece, number_of, whole};
 pub use rebuild::{First, Onto, Patched, Rebuild, Remake, stand_by, verified};
 pub use slips::Slips;
 pub use times::{of_dos, of_windows};
@@ -160,6 +160,11 @@ pub trait Volumes: Send + Sync {
 
     /// Another file in the same place, if it is there.
     fn open(&self, name: &str) -> Result<Option<Arc<dyn ReadAt>>>;
+
+    /// The names of all files in the same place, where they can be listed.
+    fn names(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// What is kept of an archive from one opening to the next: it is found again only for the same unchanged bytes.
@@ -640,12 +645,18 @@ pub fn recognise(bytes: &dyn ReadAt, name: &str) -> Result<Option<&'static str>>
     Ok(format_of(bytes, name)?.map(Format::name))
 }
 
+/// A piece of the beginning or of the end; nothing where a volume is missing, of which another piece may tell enough.
+fn piece(bytes: &dyn ReadAt, at: u64, len: u64) -> Result<Vec<u8>> {
+    let mut piece = vec![0; HEAD.min(len as usize)];
+    match bytes.read_exact_at(at, &mut piece) {
+        Err(e) if e.kind() == Kind::MissingVolume => Ok(Vec::new()),
+        read => read.map(|()| piece),
+    }
+}
+
 fn format_of(bytes: &dyn ReadAt, name: &str) -> Result<Option<&'static dyn Format>> {
     let len = bytes.len()?;
-    let mut head = vec![0; HEAD.min(len as usize)];
-    bytes.read_exact_at(0, &mut head)?;
-    let mut tail = vec![0; HEAD.min(len as usize)];
-    bytes.read_exact_at(len - tail.len() as u64, &mut tail)?;
+    let (head, tail) = (piece(bytes, 0, len)?, piece(bytes, len.saturating_sub(HEAD as u64), len)?);
     if let Some(format) = recognised(&Probe { head: &head, tail: &tail, name }) {
         return Ok(Some(format));
     }

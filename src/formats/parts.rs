@@ -6,13 +6,14 @@
 //!
 //! Nobody says how many there are: they end where the next number is not there.
 
-use super::{Access, Volumes};
+use super::{Access, Volumes, st};
 use crate::error::{Error, Kind, Result};
-use crate::source::{Joined, ReadAt};
+use crate::source::{Joined, ReadAt, VolumeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Pieces that an archive may have: each is an open file.
-const MOST: usize = 10_000;
+pub const MOST_PARTS: usize = 10_000;
 
 /// Where the pieces of an archive end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,12 +21,28 @@ pub struct Parts {
     pub count: usize,
     /// The name of the piece that would follow: when the archive is cut off, this one is missing.
     pub next: String,
+    /// Pieces between the others that are missing, and what they would hold.
+    pub gone: Vec<String>,
+    pub holes: Vec<Range<u64>>,
 }
 
 impl Parts {
-    /// That an archive goes on where its last piece ends.
+    /// That an archive goes on where its last piece ends, or has a hole before.
     pub fn missing(&self) -> Error {
-        missing(&self.next)
+        match self.gone.as_slice() {
+            [] => missing(&self.next),
+            [one] => missing(one),
+            more => error(format!("the volumes {} are missing", more.join(", "))),
+        }
+    }
+
+    /// What is missing, in words.
+    pub fn words(&self) -> String {
+        match self.gone.as_slice() {
+            [] => "a volume is too short".to_owned(),
+            [one] => format!("the volume {one} is missing"),
+            more => format!("the volumes {} are missing", more.join(", ")),
+        }
     }
 
     /// An error of what is in the pieces, when it is likely to come from one that is not there.
@@ -40,49 +57,90 @@ impl Parts {
 /// The whole archive, where one of its pieces was opened; else what was opened.
 ///
 /// # Errors
-/// `MissingVolume` when a piece before the one that was opened is not there.
+/// `MissingVolume` when a piece before the one that was opened is not there, and nothing makes up for it.
 pub fn whole(access: Access) -> Result<Access> {
     let Some(beside) = access.volumes.clone() else { return Ok(access) };
     let Some((stem, digits)) = number_of(beside.name()) else { return Ok(access) };
     let width = digits.len();
     let at = |number: usize| format!("{stem}.{number:0width$}");
-    let pieces = pieces(&*beside, at)?;
-    let opened = digits.parse().unwrap_or(usize::MAX);
-    if pieces.len() < opened {
-        // A name may end in a number and mean something else by it.
-        return if is_part_of_archive(stem) { Err(missing(&at(pieces.len() + 1))) } else { Ok(access) };
+    let front = pieces(&*beside, at)?;
+    if let Some(set) = with_holes(&*beside, stem, &at, &front)? {
+        return Ok(joined(access.clone(), digits, set.0, set.1));
     }
-    let parts = Parts { count: pieces.len(), next: at(pieces.len() + 1) };
+    let opened = digits.parse().unwrap_or(usize::MAX);
+    if front.len() < opened {
+        // A name may end in a number and mean something else by it.
+        return if is_part_of_archive(stem) { Err(missing(&at(front.len() + 1))) } else { Ok(access) };
+    }
+    let parts = Parts { count: front.len(), next: at(front.len() + 1), gone: Vec::new(), holes: Vec::new() };
+    Ok(joined(access.clone(), digits, Arc::new(Joined::new(front)?), parts))
+}
+
+fn joined(access: Access, digits: &str, bytes: Arc<dyn ReadAt>, parts: Parts) -> Access {
     let name = access.name.strip_suffix(digits).and_then(|name| name.strip_suffix('.'));
     let name = name.map_or_else(|| access.name.clone(), str::to_owned);
-    Ok(Access {
-        bytes: Arc::new(Joined::new(pieces)?),
-        parts: Some(parts),
-        volumes: None,
-        memory: None,
-        name,
-        ..access
-    })
+    Access { bytes, parts: Some(parts), volumes: None, memory: None, name, ..access }
+}
+
+/// A container of which pieces between the others are missing: its parity may make up for them. Nothing where it is none,
+/// or where the pieces at the `front` are all of it.
+fn with_holes(
+    beside: &dyn Volumes,
+    stem: &str,
+    at: &impl Fn(usize) -> String,
+    front: &[Arc<dyn ReadAt>],
+) -> Result<Option<(Arc<dyn ReadAt>, Parts)>> {
+    let is_numbered = |name: &String| number_of(name).is_some_and(|(of, _)| of == stem);
+    let numbers = beside.names().into_iter().filter(is_numbered).filter_map(|name| {
+        let number = number_of(&name)?.1.parse().ok()?;
+        (at(number) == name).then_some(number)
+    });
+    let last = numbers.filter(|number| *number <= MOST_PARTS).max().unwrap_or(0);
+    let is_even = front.windows(3).all(|three| three[0].len().ok() == three[1].len().ok());
+    if (last <= front.len() && is_even) || st::ends_here(&Joined::new(front.to_vec())?) {
+        return Ok(None);
+    }
+    let names = (1..=last).map(at);
+    let volumes = names.map(|name| Ok((beside.open(&name)?, name))).collect::<Result<Vec<_>>>()?;
+    let there: Vec<_> = volumes.iter().map(|(volume, _)| volume.clone()).collect();
+    let is_st = stem.ends_with(".st") || there.iter().flatten().any(|piece| is_container(&**piece));
+    let Some(size) = st::volume_size(&there)?.filter(|_| is_st) else { return Ok(None) };
+    let gone = volumes.iter().filter(|(volume, _)| volume.is_none()).map(|(_, name)| name.clone()).collect();
+    let set = VolumeSet::new(size, volumes.into_iter().map(|(volume, name)| (name, volume)).collect(), None)?;
+    let parts = Parts { count: last, next: at(last + 1), gone, holes: set.holes() };
+    Ok(Some((Arc::new(set), parts)))
+}
+
+fn is_container(piece: &dyn ReadAt) -> bool {
+    super::recognise(piece, "").is_ok_and(|format| format == Some("st"))
 }
 
 fn pieces(beside: &dyn Volumes, at: impl Fn(usize) -> String) -> Result<Vec<Arc<dyn ReadAt>>> {
     let mut pieces = Vec::new();
     while let Some(piece) = beside.open(&at(pieces.len() + 1))? {
         pieces.push(piece);
-        if pieces.len() >= MOST {
-            return Err(Error::new(Kind::Limit, format!("{} has more than {MOST} volumes", beside.name())));
+        if pieces.len() >= MOST_PARTS {
+            return Err(Error::new(Kind::Limit, format!("{} has more than {MOST_PARTS} volumes", beside.name())));
         }
     }
     Ok(pieces)
 }
 
 fn missing(name: &str) -> Error {
-    Error::new(Kind::MissingVolume, format!("the volume {name} is missing"))
-        .hint("all files of the archive must be in one directory")
+    error(format!("the volume {name} is missing"))
+}
+
+fn error(what: String) -> Error {
+    Error::new(Kind::MissingVolume, what).hint("all files of the archive must be in one directory")
+}
+
+/// Whether a name is that of a piece of an archive.
+pub fn is_piece(name: &str) -> bool {
+    number_of(name).is_some_and(|(stem, _)| is_part_of_archive(stem))
 }
 
 /// Parts `x.002` at its dot.
-fn number_of(name: &str) -> Option<(&str, &str)> {
+pub fn number_of(name: &str) -> Option<(&str, &str)> {
     let (stem, digits) = name.rsplit_once('.')?;
     (digits.len() >= 3 && digits.bytes().all(|b| b.is_ascii_digit())).then_some((stem, digits))
 }
@@ -131,7 +189,7 @@ mod tests {
             let mut bytes = vec![0; 5];
             access.bytes.read_exact_at(0, &mut bytes).unwrap();
             assert_eq!((&bytes[..], access.name.as_str()), (&b"abcde"[..], "dir/x.7z"));
-            assert_eq!(access.parts, Some(Parts { count: 3, next: "x.7z.004".into() }));
+            assert_eq!(access.parts, Some(Parts { count: 3, next: "x.7z.004".into(), gone: vec![], holes: vec![] }));
         }
     }
 

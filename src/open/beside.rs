@@ -36,6 +36,13 @@ impl Volumes for Beside {
         file.lock_shared();
         Ok(Some(Arc::new(file)))
     }
+
+    fn names(&self) -> Vec<String> {
+        // A path without a directory is beside what is here.
+        let dir = if self.dir.as_os_str().is_empty() { Path::new(".") } else { &self.dir };
+        let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
+        entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect()
+    }
 }
 
 /// Bytes of all indexes together. When they become more, those that were not used for longest go.

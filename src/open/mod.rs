@@ -204,7 +204,8 @@ pub fn access(path: &Path, how: &How) -> Result<Access> {
     let memory = indexes.map(|indexes| Arc::new(indexes) as Arc<dyn Remembered>);
     let volumes = Beside::of(path).map(|beside| Arc::new(beside) as Arc<dyn Volumes>);
     let modified = path.metadata().and_then(|meta| meta.modified()).ok().map(Time::from);
-    Ok(Access { reading: how.reading.clone(), watch: how.watch.clone(), memory, volumes, modified, ..access })
+    let access = Access { reading: how.reading.clone(), watch: how.watch.clone(), memory, volumes, modified, ..access };
+    formats::whole(access)
 }
 
 /// Parts `A+B+C`, when there is no file that is called so as a whole, and each part is there.
@@ -236,6 +237,10 @@ pub fn access_to_write(path: &Path, how: &How) -> Result<Access> {
 }
 
 fn claimed(path: &Path, how: &How, claim: &Claim) -> Result<Access> {
+    if is_piece(path) {
+        return Err(Error::new(Kind::ReadOnly, format!("{}: an archive in several files is only read", path.display()))
+            .hint("stmount join, which makes one file of them"));
+    }
     let held = Held::open(path).map_err(|e| record::named(path, e)).within(|| path.display())?;
     record::claim(&held, claim).within(|| path.display())?;
     let held = Arc::new(held);
@@ -349,7 +354,13 @@ fn open_journaled(path: &Path, how: &How, claim: &Claim) -> Result<Volume> {
 pub fn is_container(path: &Path) -> bool {
     let name = path.display().to_string();
     let format = || formats::recognise(&FileSource::open(path)?, &name);
-    path.is_file() && with_state(path).is_none() && !matches!(format(), Ok(found) if found != Some("st"))
+    let is_one = path.is_file() && with_state(path).is_none() && !is_piece(path);
+    is_one && !matches!(format(), Ok(found) if found != Some("st"))
+}
+
+/// Whether a file is one of several that are an archive together, by its name.
+pub fn is_piece(path: &Path) -> bool {
+    path.file_name().and_then(|name| name.to_str()).is_some_and(formats::is_piece)
 }
 
 /// Why an archive takes no changes.

@@ -17,6 +17,7 @@ mod stamp;
 mod stream;
 pub mod streams;
 mod summed;
+mod volumes;
 
 pub use file::FileSource;
 pub use forward::{Forward, PAGE, POINTS_BUDGET};
@@ -30,6 +31,7 @@ pub use spill::Spill;
 pub use stamp::Stamp;
 pub use stream::{Decoder, Point, Stream};
 pub use summed::{Crc, NoSum, Sum, Summed};
+pub use volumes::{Make, VolumeSet};
 
 use crate::error::{Error, Kind, Result};
 use std::ops::Range;

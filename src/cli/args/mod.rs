@@ -5,6 +5,7 @@ mod overlay;
 mod parity;
 mod reading;
 mod sealing;
+mod volumes;
 mod writing;
 
 pub use keys::{Key, KeyVerb, NewWays, Rekey};
@@ -12,6 +13,7 @@ pub use overlay::{Of, Overlay, OverlayVerb};
 pub use parity::{Code, Parity, ParityAdd, ParityDrop, ParityVerb};
 pub use reading::{Opening, Passwords, Reading};
 pub use sealing::{Ciphers, Sealing, Ways};
+pub use volumes::{Join, Split};
 pub use writing::{Convert, Find, Format, Index, Kind, Method, Writing};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
@@ -133,6 +135,10 @@ pub enum Verb {
     /// Give a file parity, which makes damage good
     #[command(subcommand)]
     Parity(ParityVerb),
+    /// Cut a file in volumes
+    Split(Split),
+    /// Put a file together from its volumes
+    Join(Join),
     /// Write the manual or shell completions
     Generate(Generate),
 }
@@ -444,6 +450,7 @@ pub struct Create {
     stmount pack --recipient age1... --cipher cascade Docs docs.st\n  \
     stmount pack --parity 5% Photos photos.st        what rots is made whole again\n  \
     stmount pack --split 700M Game game.zip         game.zip.001, game.zip.002 ...\n  \
+    stmount pack --parity 12% --volume-size 4G Photos photos.st   tells whether any volume may be lost\n  \
     stmount pack --exclude '*.log' --exclude /saves Game game.st\n  \
     stmount pack Game - | ssh host 'cat > game.st'\n  \
     stmount pack --append Mods game.st    more into one that exists\n  \

@@ -43,9 +43,8 @@ pub struct ParityAdd {
     /// The container, or any other file
     #[arg(value_hint = ValueHint::FilePath)]
     pub file: PathBuf,
-    /// Room for parity, 0.5% to 100% of the file
-    #[arg(default_value = "5%")]
-    pub share: String,
+    /// Room for parity, 0.5% to 100% of the file; without it as much as the container has, or 5%
+    pub share: Option<String>,
     /// The code
     #[arg(long, value_enum, value_name = "CODE")]
     pub parity_code: Option<Code>,

@@ -23,6 +23,9 @@ pub struct Writing {
     /// Write parts of this size: OUT.001, OUT.002 ...
     #[arg(long, value_name = "SIZE")]
     pub split: Option<String>,
+    /// The same for a .st, whose header then tells the size: with enough --parity lost volumes are made anew
+    #[arg(long, value_name = "SIZE", conflicts_with = "split")]
+    pub volume_size: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

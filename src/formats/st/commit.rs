@@ -136,7 +136,11 @@ pub type Open<'a, T> = &'a dyn Fn(&Medium, &Commit) -> Result<T>;
 /// whole, it is found as it was.
 pub fn newest<T>(source: &Arc<dyn ReadAt>, locks: &Locks<'_>, open: Open<'_, T>) -> Result<(Found, T)> {
     let mut search = Search::new(source, locks, open)?;
-    let at_end = search.ending_at(source.len()?)?;
+    let at_end = match search.ending_at(source.len()?) {
+        // Parity may make up for it.
+        Err(e) if e.kind() == Kind::MissingVolume => None,
+        found => found?,
+    };
     if let Some((commit, opened)) = at_end.filter(|_| search.header.is_some()) {
         return Ok((search.found(commit, None)?, opened));
     }
@@ -224,7 +228,10 @@ fn is_no_commit(e: &Error) -> bool {
 
 impl<'a, T> Search<'a, T> {
     fn new(source: &Arc<dyn ReadAt>, locks: &'a Locks<'a>, open: Open<'a, T>) -> Result<Self> {
-        let header = read_front(&**source)?;
+        let header = match read_front(&**source) {
+            Err(e) if e.kind() == Kind::MissingVolume => None,
+            header => header?,
+        };
         let forgives = locks.reading.allow_damaged;
         let medium = Medium { forgives, ..Medium::new(source.clone(), Sealing::default()) };
         Ok(Self { medium, locks, header, open, below: u64::MAX, tries: 0 })

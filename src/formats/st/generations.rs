@@ -141,7 +141,7 @@ impl History {
     pub fn open(access: &Access) -> Result<(Self, Container)> {
         let source = without_stub(access.bytes.clone())?;
         let (found, tables) = commit::newest(&source, &locks(access), &open_tables)?;
-        tell(&access.name, &found);
+        tell(access, &found)?;
         let history = Self { medium: found.medium, newest: found.commit };
         let container = history.container(access, &history.newest, tables);
         Ok((history, container))

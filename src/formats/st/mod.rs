@@ -15,6 +15,7 @@
 //!  check     every hash, with  named    info     what there is, and what reading it costs
 //!  keys      who opens a sealed container
 //!  create    an empty container          recover  lost headers, ends and commits
+//!  parity    what makes damage good      volumes  what of several files may be lost
 //! ```
 
 mod append;
@@ -49,6 +50,7 @@ mod strays;
 mod table;
 mod tape;
 mod tree;
+mod volumes;
 
 pub use check::{Checked, DamagedFile, Hurt};
 pub use compact::{Compacted, Resealing, Target, compact};
@@ -63,6 +65,7 @@ pub use recover::{Recovered, recover};
 pub use seal::Seal;
 pub use strays::Strays;
 pub use tree::Container;
+pub use volumes::{Endurance, Lost, Rebuilt, ends_here, endurance, rebuild, volume_size};
 
 use super::{Access, Format, Generation, Heals, Match, Probe, States, Unwatched, Volume, Writer};
 use crate::cache::Cache;
@@ -124,8 +127,11 @@ fn footer_of(tail: &[u8]) -> Option<Footer> {
 fn without_stub(bytes: Arc<dyn ReadAt>) -> Result<Arc<dyn ReadAt>> {
     let len = bytes.len()?;
     let mut magic = [0; MAGIC.len()];
-    if bytes.read_at(0, &mut magic)? == magic.len() && magic == MAGIC {
-        return Ok(bytes);
+    match bytes.read_at(0, &mut magic) {
+        Ok(got) if got == magic.len() && magic == MAGIC => return Ok(bytes),
+        // What begins with a volume of a container begins with nothing else.
+        Err(e) if e.kind() == Kind::MissingVolume => return Ok(bytes),
+        read => drop(read?),
     }
     let Some(footer) = records::read_footer(&*bytes, len)? else { return Ok(bytes) };
     let Some(start) = len.checked_sub(footer.logical_end.get()).filter(|start| *start > 0) else { return Ok(bytes) };
@@ -255,7 +261,7 @@ const LIVE_LEVEL: u8 = 3;
 
 fn open_source(access: &Access, source: Arc<dyn ReadAt>) -> Result<(Container, Found)> {
     let (found, tables) = commit::newest(&source, &locks(access), &open_tables)?;
-    tell(&access.name, &found);
+    tell(access, &found)?;
     let owner = access.cache.new_owner();
     let cache: Arc<Cache> = access.cache.clone();
     let index = Arc::new(Index::new(tables, found.medium.clone(), cache.clone(), owner));
@@ -269,10 +275,12 @@ fn open_source(access: &Access, source: Arc<dyn ReadAt>) -> Result<(Container, F
     }
 }
 
-fn tell(name: &str, found: &Found) {
+fn tell(access: &Access, found: &Found) -> Result<()> {
+    let name = &access.name;
+    volumes::check_holes(access, found)?;
     if found.mended.is_some() {
-        log::warn!("{name}: its beginning or its end is damaged; it is read through its parity");
-        return;
+        log::warn!("{name}: its beginning or its end is damaged or missing; it is read through its parity");
+        return Ok(());
     }
     if found.torn > 0 {
         log::warn!("{name}: the last {} bytes are not a complete commit; showing the state before them", found.torn);
@@ -280,6 +288,7 @@ fn tell(name: &str, found: &Found) {
     if !found.has_header {
         log::warn!("{name}: the header of the file is damaged; the container is read without it");
     }
+    Ok(())
 }
 
 /// Who unlocks a container that is opened so.

@@ -39,6 +39,12 @@ pub struct Policy {
     pub algorithm: Algorithm,
 }
 
+impl Default for Policy {
+    fn default() -> Self {
+        Self { share: 0.05, algorithm: Algorithm::Wide }
+    }
+}
+
 impl Policy {
     /// As it stands in META: millionths, then the algorithm.
     pub fn encode(self) -> Vec<u8> {
@@ -218,7 +224,8 @@ pub fn rescue(source: &Arc<dyn ReadAt>, uid: Option<[u8; 16]>, far: bool) -> Res
     let go_on = |_| true;
     let mut found = parity::scan(&**source, len.saturating_sub(NEAR), uid, &go_on)?;
     if found.is_empty() {
-        found.extend(nearest(&**source, uid)?);
+        // What cannot be read may be made good by what is found elsewhere.
+        found.extend(nearest(&**source, uid).unwrap_or_default());
     }
     if found.is_empty() && far {
         found = parity::scan(&**source, HEADER_LEN, uid, &go_on)?;
@@ -311,8 +318,9 @@ pub fn repair(access: &Access, watch: &dyn crate::formats::Watch) -> Result<Opti
     rescue.repair(&*store, &|_| !watch.is_cancelled()).within(|| &access.name).map(Some)
 }
 
-/// Gives a container parity, or brings it up to date, so that all of it is covered.
-pub fn add_parity(access: Access, policy: Policy, watch: &dyn crate::formats::Watch) -> Result<()> {
+/// Gives a container parity, or brings it up to date, so that all of it is covered: as much as it is to have where nobody
+/// says how much.
+pub fn add_parity(access: Access, policy: Option<Policy>, watch: &dyn crate::formats::Watch) -> Result<()> {
     super::writer(access, super::LIVE_LEVEL)?.add_parity(policy, watch)
 }
 

@@ -13,6 +13,7 @@
 //! hashes are there twice. They find damage that happens, and no forgery.
 
 mod encode;
+mod holes;
 mod layout;
 mod mend;
 mod repair;
@@ -22,6 +23,7 @@ mod verify;
 
 pub use crate::codec::parity::Algorithm;
 pub use encode::encode;
+pub use holes::{Placed, makes_up};
 pub use layout::{DESCRIPTOR_LEN, Descriptor, LEAST_SHARE, MOST_SHARE, NO_GROUP, Plan, SIDE_HEADER_LEN};
 pub use mend::Mender;
 pub use repair::{Give, Piece};

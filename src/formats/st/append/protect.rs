@@ -30,10 +30,12 @@ impl State {
 }
 
 impl StWriter {
-    /// Says how much parity the container is to have from now on, and covers all of it.
-    pub fn add_parity(&self, policy: Policy, watch: &dyn Watch) -> Result<()> {
+    /// Says how much parity the container is to have from now on, where somebody says it, and covers all of it.
+    pub fn add_parity(&self, given: Option<Policy>, watch: &dyn Watch) -> Result<()> {
         let mut state = self.state();
-        if self.policy(&state)? != Some(policy) {
+        let known = self.policy(&state)?;
+        let policy = given.or(known).unwrap_or_default();
+        if known != Some(policy) {
             // What another amount covers is covered anew.
             state.groups.clear();
             drop(state);

@@ -71,6 +71,8 @@ pub struct Packer {
     pub seal: Option<Arc<Seal>>,
     /// How much parity it gets. To a pipe none can be written.
     pub parity: Option<Policy>,
+    /// It is going to be cut in volumes of this length, which its header tells; 0 for one file.
+    pub volume_size: u64,
     /// The tree is a container that is packed again.
     pub again: Option<Again>,
 }
@@ -95,6 +97,7 @@ impl Default for Packer {
             filter: Filter::default(),
             seal: None,
             parity: None,
+            volume_size: 0,
             again: None,
         }
     }
@@ -148,7 +151,7 @@ impl Packer {
         let again = self.again.map(|again| again.uid);
         let uid = sealing.uid().or(again).unwrap_or_else(|| self.identity(&first));
         let seq = self.again.map_or(1, |again| again.seq);
-        let (log, keys) = create::begin(out, (uid, seq), &sealing, parity::compat(self.parity))?;
+        let (log, keys) = create::begin(out, (uid, seq), &sealing, (parity::compat(self.parity), self.volume_size))?;
         let mut written = Written { log, keys, sealing, segments: Vec::new(), tables: Vec::new() };
         let mut run = Run::new(self, &preset, &written.sealing, tree, watch);
         let mut table = run.batch(first, &mut written)?;
