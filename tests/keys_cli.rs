@@ -232,9 +232,9 @@ fn every_verb_opens_what_is_sealed_and_leaves_it_sealed() {
         assert_eq!(with(&["ls", file]), "letter\n");
         with(&["-q", "compact", file]);
         assert_eq!(with(&["ls", &format!("{file}@first")]), "letter\n");
+        with(&["restore", &format!("{file}@first")]);
         is_sealed_and_whole(&desk, file, &ME);
         torn_and_recovered(&desk, file);
-        with(&["restore", &format!("{file}@first")]);
         is_sealed_and_whole(&desk, file, &ME);
     }
 }
@@ -249,10 +249,11 @@ fn contains(file: &Path, text: &[u8]) -> bool {
     fs::read(file).unwrap().windows(text.len()).any(|window| window == text)
 }
 
-/// Its header is gone.
+/// Its header is gone, and garbage stands behind it.
 fn torn_and_recovered(desk: &Desk, file: &str) {
     let mut bytes = fs::read(desk.path(file)).unwrap();
     bytes[..4096].fill(0);
+    bytes.extend([7; 1000]);
     fs::write(desk.path(file), bytes).unwrap();
     desk.ok(&[&["recover", "-q", file][..], &ME].concat());
 }
