@@ -173,6 +173,9 @@ fn whatever_is_packed_reads_back_anywhere_by_anyone() {
 
 #[test]
 fn the_same_tree_gives_the_same_bytes_whatever_the_threads() {
+    if dress::is_sealed() {
+        return println!("sealing draws nonces: the bytes differ each time");
+    }
     let mut dice = Dice(2);
     for _ in 0..8 {
         let dir = TempDir::new().unwrap();
@@ -187,6 +190,9 @@ fn the_same_tree_gives_the_same_bytes_whatever_the_threads() {
 /// The order in which a directory lists its names, and where it lies, are not in the container.
 #[test]
 fn a_copy_of_a_tree_gives_the_same_bytes() {
+    if dress::is_sealed() {
+        return println!("sealing draws nonces: the bytes differ each time");
+    }
     let (one, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let names: Vec<_> = (0..200).map(|i| format!("name {}", i * 7919 % 200)).collect();
     let time = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000);

@@ -64,7 +64,7 @@ fn records_follow_each_other(bytes: &[u8]) {
     let mut at = 4096;
     while at < bytes.len() {
         assert!(bytes[at..].starts_with(b"\xabSTR") && number(at + 8) == at, "no record begins at {at}");
-        let footer = if bytes[at + 4] == 4 { 128 } else { 0 };
+        let footer = if matches!(bytes[at + 4], 4 | 5) { 128 } else { 0 };
         let end = (at + 96 + number(at + 16) + footer).next_multiple_of(64);
         assert!(footer == 0 || bytes[end - 16..].starts_with(b"STcf"), "the commit at {at} has no footer");
         at = end;

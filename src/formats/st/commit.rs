@@ -22,6 +22,7 @@ use crate::codec::damaged;
 use crate::codec::id::Id;
 use crate::error::{Error, Kind, Result, Within};
 use crate::source::ReadAt;
+use std::cmp::Ordering;
 use std::sync::Arc;
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -140,20 +141,40 @@ pub fn newest<T>(source: &Arc<dyn ReadAt>, locks: &Locks<'_>, open: Open<'_, T>)
         return Ok((search.found(commit, None)?, opened));
     }
     let has_parity = search.header.is_some_and(|header| header.compat.get() & COMPAT_PARITY != 0);
-    if let Some(rescue) = parity::rescue(source, search.uid(), has_parity)? {
-        let mended = rescue.mender.clone() as Arc<dyn ReadAt>;
-        let mut search = Search::new(&mended, locks, open)?;
-        if let Some((commit, opened)) = search.ending_at(rescue.end)? {
-            return Ok((search.found(commit, Some(rescue))?, opened));
-        }
-    }
+    let rescue = parity::rescue(source, search.uid(), has_parity)?;
+    let mended = rescue.map(|rescue| mended(rescue, locks, open)).transpose()?.flatten();
     // Once more: what was tried stands in the way of what it is now.
-    let mut search = Search::new(source, locks, open)?;
-    let (commit, opened) = match search.ending_at(source.len()?)? {
-        Some(found) => found,
-        None => search.backward()?,
-    };
-    Ok((search.found(commit, None)?, opened))
+    let plain = Search::new(source, locks, open).and_then(|mut search| {
+        let (commit, opened) = match search.ending_at(source.len()?)? {
+            Some(found) => found,
+            None => search.backward()?,
+        };
+        Ok((search.found(commit, None)?, opened))
+    });
+    match (mended, plain) {
+        (Some(mended), Ok(plain)) => Ok(if is_more(&mended.0, &plain.0) { mended } else { plain }),
+        (Some(mended), Err(e)) if is_no_commit(&e) => Ok(mended),
+        (_, plain) => plain,
+    }
+}
+
+/// What is found through parity.
+fn mended<T>(rescue: Rescue, locks: &Locks<'_>, open: Open<'_, T>) -> Result<Option<(Found, T)>> {
+    let source = rescue.mender.clone() as Arc<dyn ReadAt>;
+    let mut search = Search::new(&source, locks, open)?;
+    let found = search.ending_at(rescue.end)?;
+    found.map(|(commit, opened)| Ok((search.found(commit, Some(rescue))?, opened))).transpose()
+}
+
+/// Whether parity shows more than there is without it: a newer state, the header, or itself, when it is what is damaged.
+/// What was committed after it was written is newer than what it shows.
+fn is_more(mended: &Found, plain: &Found) -> bool {
+    let seq = |found: &Found| found.commit.head.seq.get();
+    match seq(mended).cmp(&seq(plain)) {
+        Ordering::Greater => true,
+        Ordering::Less => false,
+        Ordering::Equal => !plain.has_header || mended.end > plain.end,
+    }
 }
 
 /// Reads the commit of a record, or of an earlier state, and nothing that it stands on.
@@ -216,6 +237,9 @@ impl<'a, T> Search<'a, T> {
         // The end of the record may be missing itself: its payload is all that a state needs.
         let commit_end = end(&*medium, &commit)?;
         let (last, end) = parity::follow(&*medium, &uid, commit.record, commit_end)?;
+        // What stands around the last parity is damaged where that is not followed.
+        let behind = mended.as_ref().filter(|rescue| rescue.end == commit_end).and_then(Rescue::record_end);
+        let end = behind.unwrap_or(end).max(end);
         let parity = last.map_or(commit.parity, |record| record + RECORD_HEADER_LEN);
         medium.healing.found(parity, mended.as_ref().map(|rescue| rescue.mender.clone()));
         Ok(Found { commit, medium, end, mended, torn: len.saturating_sub(end), has_header })

@@ -254,6 +254,13 @@ impl Repaired {
 }
 
 impl Rescue {
+    /// Where the record of the newest group ends.
+    pub fn record_end(&self) -> Option<u64> {
+        let body = self.newest.body();
+        let at = body.start.checked_sub(RECORD_HEADER_LEN)?;
+        at.checked_add(record_len(RecordType::Parity as u8, body.end - body.start)?)
+    }
+
     /// Writes everything that is damaged as it was.
     pub fn repair(&self, store: &dyn Store, watch: Watch<'_>) -> Result<Repaired> {
         let mut write = |piece: Piece| store.write_at(piece.at, &piece.bytes);
