@@ -13,6 +13,7 @@ pub const NO_SPACE: u8 = 13;
 pub const BAD_MOUNT_POINT: u8 = 14;
 pub const NEEDS_PASSWORD: u8 = 20;
 pub const UNKNOWN_CIPHER: u8 = 22;
+pub const UNTRUSTED: u8 = 24;
 pub const NOT_RECOGNISED: u8 = 30;
 pub const BAD_HEADER: u8 = 31;
 pub const MOUNT_FAILED: u8 = 32;
@@ -38,6 +39,7 @@ pub const TABLE: &[(u8, &str)] = &[
     (BAD_MOUNT_POINT, "the mount point is missing, not an empty directory, or inside the source"),
     (NEEDS_PASSWORD, "the source is encrypted, and no password was given"),
     (UNKNOWN_CIPHER, "the source is encrypted in a way that this program cannot undo"),
+    (UNTRUSTED, "the source is not signed by a key that is trusted, or it is older than it was when it was seen last"),
     (NOT_RECOGNISED, "the source is of no known format"),
     (BAD_HEADER, "the header or the index of the source is damaged"),
     (MOUNT_FAILED, "the kernel or fusermount3 refused the mount"),
@@ -68,6 +70,7 @@ pub fn code(kind: Kind) -> u8 {
         Kind::NeedsPassword => NEEDS_PASSWORD,
         Kind::WrongPassword => WRONG_PASSWORD,
         Kind::UnknownCipher => UNKNOWN_CIPHER,
+        Kind::Untrusted => UNTRUSTED,
         Kind::MissingVolume => MISSING_VOLUME,
         Kind::Changed => CHANGED,
         Kind::Damaged => DAMAGED,
@@ -97,7 +100,8 @@ mod tests {
     fn every_code_an_error_can_have_is_in_the_manual() {
         let kinds = [Kind::Usage, Kind::System, Kind::NotFound, Kind::Exists, Kind::NoSpace, Kind::Locked, Kind::Busy];
         let more = [Kind::BadMountPoint, Kind::MountFailed, Kind::NotRecognised, Kind::Unsupported, Kind::Header];
-        for kind in kinds.into_iter().chain(more).chain([Kind::Damaged, Kind::Changed, Kind::Warnings]) {
+        for kind in kinds.into_iter().chain(more).chain([Kind::Damaged, Kind::Changed, Kind::Warnings, Kind::Untrusted])
+        {
             assert!(TABLE.iter().any(|(c, _)| *c == code(kind)), "{kind:?}");
         }
         assert_eq!((of_signal(15), code(Kind::Interrupted)), (143, 130));

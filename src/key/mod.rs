@@ -1,4 +1,7 @@
-//! Secrets, and whoever is asked for them.
+//! Secrets, and whoever is asked for them; keys that sign.
+
+pub mod sign;
+mod ssh;
 
 use crate::error::{Error, Kind, Result};
 use zeroize::{Zeroize, Zeroizing};
