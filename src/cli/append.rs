@@ -7,7 +7,7 @@ use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
 use crate::formats::{self, Access};
 use crate::jobs::update::{self, Options, Report, Source, Take};
-use crate::open;
+use crate::open::{self, trust::Trust};
 use serde_json::json;
 use std::path::Path;
 use std::sync::Arc;
@@ -52,6 +52,8 @@ fn into(out: &Path, level: u8, source: &Arc<Source>, options: &Options) -> Resul
     let names = source.clone();
     let owners = Arc::new(move |uid, gid| names.owner(uid, gid));
     let volume = formats::open(Access { level: Some(level), owners: Some(owners), ..access })?;
+    let volume = Trust::of_user(None).judge(&out.display().to_string(), volume)?;
+    say::notes(out, &volume.notes);
     update::update(source, &volume, options)
 }
 

@@ -319,7 +319,7 @@ fn bring_up(plan: &Mounting, how: &How) -> Result<(Mounted, Entry, Ready, Option
         _ => None,
     };
     let mut volume = match plan.options.read_only {
-        true if plan.options.follow => crate::open::follow(&plan.source, how.cache.clone())?,
+        true if plan.options.follow => crate::open::follow(&plan.source, how)?,
         true => crate::open::open_as(&plan.source, how)?,
         false => open_to_write(plan, how, temporary.as_ref())?,
     };

@@ -7,7 +7,7 @@ use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
 use crate::formats::{self, Access, Unwatched, Upkeep, Watch, st};
 use crate::mount::session::Register;
-use crate::open;
+use crate::open::{self, How};
 use crate::vfs::{FORGET, SNAPSHOT};
 use serde_json::json;
 use std::path::Path;
@@ -46,7 +46,8 @@ pub fn snapshot(given: &args::Snapshot) -> Result<u8> {
     let Some(live) = live else {
         let source = given.named.canonicalize();
         let source = source.map_err(|e| Error::io(e, format!("cannot open {}", given.named.display())))?;
-        let volume = open::open_to_write(&source, Cache::new(plan::CACHE))?;
+        let volume = open::open_to_write(&source, &How::of_user(Cache::new(plan::CACHE)))?;
+        say::notes(&source, &volume.notes);
         let writer = volume
             .writer
             .ok_or_else(|| Error::new(Kind::ReadOnly, format!("{} cannot be written to", given.named.display())))?;

@@ -84,9 +84,12 @@ fn open_source(source: &Path, one_file_system: bool) -> Result<Arc<dyn Tree>> {
         return Ok(Arc::new(Folder::open(source)?.one_file_system(one_file_system)));
     }
     // Archives of other makers are files like any other here; to make them anew is what `convert` does.
-    let volume = crate::open::open(source, Cache::new(plan::CACHE))?;
+    let volume = crate::open::open_as(source, &How::of_user(Cache::new(plan::CACHE)))?;
     match volume.format {
-        "st" => Ok(volume.tree),
+        "st" => {
+            say::notes(source, &volume.notes);
+            Ok(volume.tree)
+        }
         _ => Err(Error::new(Kind::NotRecognised, "not a container")),
     }
 }

@@ -16,6 +16,7 @@ pub mod overlay;
 mod parts;
 pub mod rar;
 mod rebuild;
+mod root;
 pub mod sevenz;
 mod slips;
 pub mod squashfs;
@@ -34,6 +35,7 @@ pub use links::target_in;
 pub use names::{Names, Undeclared, charset_called};
 pub use parts::Parts;
 pub use rebuild::{First, Onto, Patched, Rebuild, Remake, stand_by, verified};
+pub use root::{Root, Signer};
 pub use slips::Slips;
 pub use times::{of_dos, of_windows};
 pub use upkeep::Upkeep;
@@ -167,6 +169,8 @@ pub struct Volume {
     pub states: Option<Arc<dyn States>>,
     /// What it is read through.
     pub cache: Option<Arc<Cache>>,
+    /// What it stands on, where the format knows.
+    pub root: Option<Root>,
     /// The name of the format.
     pub format: &'static str,
     /// What a person is to be told: what is slightly wrong, what is shown under another name.
@@ -177,7 +181,8 @@ pub struct Volume {
 
 impl Volume {
     pub fn read_only(tree: Arc<dyn Tree>, format: &'static str) -> Self {
-        Self { tree, writer: None, states: None, cache: None, format, notes: Vec::new(), facts: Vec::new() }
+        let (notes, facts) = (Vec::new(), Vec::new());
+        Self { tree, writer: None, states: None, cache: None, root: None, format, notes, facts }
     }
 }
 
@@ -271,6 +276,11 @@ pub trait Format: Sync {
     /// The states that it has and had, newest first. Nothing where a format keeps none.
     fn generations(&self, _access: &Access) -> Option<Result<Vec<Generation>>> {
         None
+    }
+
+    /// Which container it is, as [`Root::uid`], told without a password.
+    fn uid(&self, _access: &Access) -> Result<Option<[u8; 16]>> {
+        Ok(None)
     }
 
     /// Opens a file that is held, to change it. Nothing where this format, or this archive, can only be read.
@@ -644,6 +654,11 @@ pub fn open(access: Access) -> Result<Volume> {
 pub fn generations(access: &Access) -> Result<Vec<Generation>> {
     let format = format_of(&*access.bytes, &access.name)?;
     format.and_then(|format| format.generations(access)).unwrap_or_else(|| Err(no_states(&access.name)))
+}
+
+/// Which container it is, where its format tells one from another.
+pub fn uid(access: &Access) -> Result<Option<[u8; 16]>> {
+    format_of(&*access.bytes, &access.name)?.map_or(Ok(None), |format| format.uid(access))
 }
 
 fn no_states(name: &str) -> Error {

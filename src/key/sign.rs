@@ -23,7 +23,7 @@ use ed25519_dalek::{Signer as _, VerifyingKey};
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::str::FromStr;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 const PUBLIC: &str = "stpub";
 const SECRET: &str = "stmount-signing-key-";
@@ -40,7 +40,9 @@ pub type Signature = [u8; 64];
 /// have a fixed length.
 pub fn message(context: &str, parts: &[&[u8]]) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new_derive_key(context);
-    parts.iter().for_each(|part| drop(hasher.update(part)));
+    for part in parts {
+        hasher.update(part);
+    }
     hasher.finalize().into()
 }
 
@@ -86,11 +88,23 @@ impl SigningKey {
 
     /// What a file with this key holds; `date` says when it was made.
     pub fn to_file(&self, date: &str) -> Zeroizing<String> {
+        let head = format!("# created: {date}\n# public key: {}\n", self.public());
+        let mut file = growing(head.len() + TEXT);
+        file.push_str(&head);
         let hrp = Hrp::parse(SECRET).expect("it is a valid prefix");
-        let key = bech32::encode_upper::<Bech32>(hrp, self.0.as_bytes()).expect("32 bytes are not too long");
-        let key = Zeroizing::new(key);
-        Zeroizing::new(format!("# created: {date}\n# public key: {}\n{}\n", self.public(), *key))
+        bech32::encode_upper_to_fmt::<Bech32, _>(&mut *file, hrp, self.0.as_bytes())
+            .expect("32 bytes are not too long");
+        file.push('\n');
+        file
     }
+}
+
+/// A key as text is no longer than this.
+const TEXT: usize = 128;
+
+/// An empty text that has room from the beginning: one that grows leaves copies of what was in it behind.
+fn growing(len: usize) -> Zeroizing<String> {
+    Zeroizing::new(String::with_capacity(len))
 }
 
 /// A key that verifies. It is one that a signature can be valid under: a point of the curve, in the one right encoding,
@@ -164,10 +178,9 @@ fn decode(prefix: &str, text: &str) -> Option<Zeroizing<[u8; 32]>> {
     let mut key = Zeroizing::new([0; 32]);
     key.iter_mut().for_each(|into| *into = bytes.next().unwrap_or_default());
     // Bits of the last letter that belong to no byte are zero.
-    let mut again = bech32::encode_lower::<Bech32>(hrp, &*key).ok()?;
-    let is_same = again.eq_ignore_ascii_case(text);
-    again.zeroize();
-    is_same.then_some(key)
+    let mut again = growing(TEXT);
+    bech32::encode_lower_to_fmt::<Bech32, _>(&mut *again, hrp, &*key).ok()?;
+    again.eq_ignore_ascii_case(text).then_some(key)
 }
 
 /// Bytes in hexadecimal.

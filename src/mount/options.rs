@@ -158,6 +158,7 @@ const VALUES: &[(&str, SetValue)] = &[
     ("cache", |o, v| text(v).map(|v| o.archive.cache_dir = Some(v.into()))),
     ("cache-max", |o, v| size(v).map(|n| o.archive.cache_max = Some(n))),
     ("backup", |o, v| number(v, 10).map(|n| o.archive.backups = n)),
+    ("trust", |o, v| v.parse().map(|level| o.archive.trust = Some(level))),
     ("password-file", |o, v| text(v).map(|v| o.password_files.push(v.into()))),
     ("overlay", |o, v| text(v).map(|v| o.overlay = Some(overlaying(v)))),
     ("commit", |o, v| seconds(v).map(|t| o.commit = Some(t))),
@@ -403,6 +404,7 @@ fn distance(a: &str, b: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::open::trust::Level;
 
     fn parse(list: &str) -> Result<Options> {
         Options::parse(&[list])
@@ -478,6 +480,15 @@ mod tests {
         }
         for bad in ["", "k", "1.5G", "1X", "-1", "99999999999T", "1ib"] {
             assert!(size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn trust_has_three_levels() {
+        assert_eq!(parse("").unwrap().archive.trust, None);
+        assert_eq!(parse("trust=low,trust=high").unwrap().archive.trust, Some(Level::High));
+        for bad in ["trust", "trust=", "trust=High", "trust=none"] {
+            assert_eq!(parse(bad).unwrap_err().kind(), Kind::Usage, "{bad}");
         }
     }
 

@@ -8,7 +8,7 @@
 //! Who has a file open goes on reading what it opened. A container that cannot be opened just now, half copied or gone, is
 //! asked for again, and what was seen last is shown meanwhile.
 
-use crate::cache::Cache;
+use super::How;
 use crate::error::{Error, Result};
 use crate::formats::Volume;
 use crate::source::ReadAt;
@@ -23,14 +23,16 @@ use std::time::Duration;
 const EVERY: Duration = Duration::from_secs(1);
 
 /// Opens a container to be read, and moves on with each of its commits. A folder and an earlier state stay what they are.
-pub fn follow(path: &Path, cache: Arc<Cache>) -> Result<Volume> {
+pub fn follow(path: &Path, how: &How) -> Result<Volume> {
+    // Archives inside are not looked into: their folders would begin anew with each commit.
+    let how = How { depth: 0, ..how.clone() };
     if path.is_dir() || super::with_state(path).is_some() {
-        return super::open(path, cache);
+        return super::open_as(path, &how);
     }
     let seen = Seen::of(path);
-    let volume = super::open(path, cache.clone())?;
+    let volume = super::open_as(path, &how)?;
     let tree = Arc::new(Following { now: RwLock::new(volume.tree) });
-    let follower = Follower { tree: Arc::downgrade(&tree), path: path.to_owned(), cache, seen, failed: None };
+    let follower = Follower { tree: Arc::downgrade(&tree), path: path.to_owned(), how, seen, failed: None };
     std::thread::Builder::new()
         .name("stmount-follow".into())
         .spawn(move || follower.run())
@@ -56,7 +58,7 @@ impl Seen {
 struct Follower {
     tree: Weak<Following>,
     path: PathBuf,
-    cache: Arc<Cache>,
+    how: How,
     seen: Option<Seen>,
     /// What could not be opened, and was told to be so.
     failed: Option<Seen>,
@@ -76,8 +78,9 @@ impl Follower {
         if now.is_none() || now == self.seen {
             return;
         }
-        match super::open(&self.path, self.cache.clone()) {
+        match super::open_as(&self.path, &self.how) {
             Ok(volume) => {
+                volume.notes.iter().for_each(|note| log::warn!("{}: {note}", self.path.display()));
                 tree.move_on(volume.tree);
                 self.seen = now;
             }

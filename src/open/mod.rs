@@ -14,6 +14,7 @@ pub mod overlay;
 pub mod process;
 mod record;
 mod sidecar;
+pub mod trust;
 
 pub use follow::follow;
 pub use record::{Claim, record_of};
@@ -32,6 +33,7 @@ use beside::{Beside, Indexes};
 use sidecar::Sidecar;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use trust::Trust;
 
 /// How something is opened to be read.
 #[derive(Clone)]
@@ -47,6 +49,8 @@ pub struct How {
     pub depth: u32,
     /// So many archives that are written anew are kept as they were.
     pub backups: u32,
+    /// Whose signatures are trusted.
+    pub trust: Trust,
 }
 
 /// What a person wishes of opening archives.
@@ -65,6 +69,8 @@ pub struct Wishes {
     pub cache_max: Option<u64>,
     /// So many archives that are written anew are kept as they were.
     pub backups: u32,
+    /// How much trust is asked for; what the environment says without it.
+    pub trust: Option<trust::Level>,
 }
 
 /// Where indexes are kept.
@@ -108,6 +114,7 @@ impl Wishes {
             caches,
             depth: self.depth,
             backups: self.backups,
+            trust: Trust::of_user(self.trust),
         }
     }
 }
@@ -122,7 +129,12 @@ fn cache_dir() -> Option<PathBuf> {
 }
 
 impl How {
-    /// As plain as can be.
+    /// As plain as can be, but with what this user trusts.
+    pub fn of_user(cache: Arc<Cache>) -> Self {
+        Self { trust: Trust::of_user(None), ..Self::new(cache) }
+    }
+
+    /// As plain as can be: whoever signed it, it is opened.
     pub fn new(cache: Arc<Cache>) -> Self {
         Self {
             cache,
@@ -132,6 +144,7 @@ impl How {
             caches: None,
             depth: 0,
             backups: 0,
+            trust: Trust::nobody(),
         }
     }
 }
@@ -177,7 +190,8 @@ fn union(paths: &[PathBuf], how: &How) -> Result<Volume> {
 fn open_one(path: &Path, how: &How) -> Result<Volume> {
     if let Some((file, state)) = with_state(path) {
         let name = path.display().to_string();
-        return formats::open(Access { state: Some(state), name, ..access_as(&file, how)? });
+        let volume = formats::open(Access { state: Some(state), name, ..access_as(&file, how)? })?;
+        return how.trust.judge(&file.display().to_string(), volume);
     }
     let meta = std::fs::metadata(path).map_err(|e| {
         let e = Error::io(e, format!("cannot open {}", path.display()));
@@ -187,7 +201,7 @@ fn open_one(path: &Path, how: &How) -> Result<Volume> {
         return Ok(Volume::read_only(Arc::new(folder::Folder::open(path)?), "folder"));
     }
     let (access, note) = beside_journal(path, how, access_as(path, how)?);
-    let mut volume = formats::open(access)?;
+    let mut volume = how.trust.judge(&path.display().to_string(), formats::open(access)?)?;
     volume.notes.extend(note);
     Ok(volume)
 }
@@ -249,8 +263,8 @@ fn claimed(path: &Path, cache: Arc<Cache>, claim: &Claim) -> Result<Access> {
 ///
 /// # Errors
 /// `Locked` when somebody else has it open to change it.
-pub fn open_to_write(path: &Path, cache: Arc<Cache>) -> Result<Volume> {
-    open_claimed(path, &How::new(cache), &Claim::default(), Upkeep::default(), false)
+pub fn open_to_write(path: &Path, how: &How) -> Result<Volume> {
+    open_claimed(path, how, &Claim::default(), Upkeep::default(), false)
 }
 
 /// Opens an archive of any format to change it, with its journal.
@@ -284,7 +298,7 @@ pub fn open_claimed(path: &Path, how: &How, claim: &Claim, upkeep: Upkeep, wante
         return if wanted { open_journaled(path, how, claim) } else { open_as(path, how) };
     }
     match claimed(path, how.cache.clone(), claim) {
-        Ok(access) => formats::open(Access { upkeep, ..access }),
+        Ok(access) => how.trust.judge(&path.display().to_string(), formats::open(Access { upkeep, ..access })?),
         Err(e) if matches!(e.kind(), Kind::Denied | Kind::ReadOnly) => open_as(path, how),
         Err(e) => Err(e),
     }
@@ -334,6 +348,7 @@ fn open_journaled(path: &Path, how: &How, claim: &Claim) -> Result<Volume> {
     }
     let settling = formats::open_to_settle(access)?.ok_or_else(|| only_read(why_not(path)))?;
     let formats::Settling { volume, settle, first_new, password } = settling;
+    let volume = how.trust.judge(&path.display().to_string(), volume)?;
     let (writer, replayed) = Journaled::new(volume.tree, first_new, settle, Box::new(journals), password)?;
     let mut notes = volume.notes;
     if replayed.batches > 0 {
@@ -344,6 +359,12 @@ fn open_journaled(path: &Path, how: &How, claim: &Claim) -> Result<Volume> {
     }
     let tree = writer.tree();
     Ok(Volume { tree, notes, writer: Some(Arc::new(writer)), cache: Some(how.cache.clone()), ..volume })
+}
+
+/// Which container it is, where its format tells one from another: that of [`formats::Root`].
+pub fn uid_of(path: &Path) -> Result<Option<[u8; 16]>> {
+    let file = with_state(path).map_or_else(|| path.to_owned(), |(file, _)| file);
+    formats::uid(&access(&file, Cache::new(0))?)
 }
 
 /// Whether it is a container of this project, or cannot be read at all, which is told by whoever opens it.

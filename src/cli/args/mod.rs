@@ -178,7 +178,8 @@ cachesize=SIZE: memory for decoded data; 256M without it
 cache=DIR, cache-max=SIZE, nocache: where decoded data are kept that memory has no room for (in a file without a name,
 unreadable to others), at most how much, 10G without it, or none; a gigabyte of the disk is always left free
 
-recursive=DEPTH, encoding=CHARSET, strict, max-entries=N, index=WHERE, password-file=FILE: as the options of these names
+recursive=DEPTH, encoding=CHARSET, strict, max-entries=N, index=WHERE, trust=LEVEL, password-file=FILE: as the options of
+these names
 
 force: mount an archive though a password is missing or wrong, or its list is damaged; what cannot be read is an error of
 the one file

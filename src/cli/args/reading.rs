@@ -22,6 +22,9 @@ pub struct Reading {
     /// Where the index of what is slow to open is kept: auto, none, or a directory
     #[arg(long = "index", value_name = "WHERE", value_hint = ValueHint::DirPath)]
     pub index: Option<String>,
+    /// Refuse what no trusted key has signed (high), tell of it (standard), or do not look (low); see stmount trust
+    #[arg(long, value_name = "LEVEL", value_parser = ["high", "standard", "low"], hide_possible_values = true)]
+    pub trust: Option<String>,
     #[command(flatten)]
     pub passwords: Passwords,
 }
@@ -69,6 +72,7 @@ impl Reading {
         options.extend(self.strict.then(|| "strict".to_owned()));
         options.extend(self.max_entries.map(|most| format!("max-entries={most}")));
         options.extend(self.index.as_deref().map(|place| format!("index={}", escaped(place))));
+        options.extend(self.trust.as_deref().map(|level| format!("trust={level}")));
         options
     }
 }
