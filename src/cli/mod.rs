@@ -11,6 +11,7 @@
 //!  history   log, snapshot, restore, compact                       overlay overlay
 //!  create    create                  recover recover
 //!  ask       passwords
+//!  trust     keygen, trust
 //!  generate  manual, completions                         logging  stderr, syslog, a file
 //! ```
 
@@ -36,6 +37,7 @@ mod progress;
 mod recover;
 mod run;
 mod say;
+mod trust;
 mod unmount;
 mod writing;
 
@@ -105,6 +107,8 @@ fn perform(cli: &Cli) -> Result<u8> {
         Verb::Info(given) => inspect::info(given),
         Verb::Check(given) => inspect::check(given, common),
         Verb::Recover(given) => recover::recover(given, common),
+        Verb::Keygen(given) => trust::keygen(given, common),
+        Verb::Trust(given) => trust::trust(given, common),
         Verb::Generate(given) => generate::generate(given),
     }
 }

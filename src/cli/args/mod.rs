@@ -2,10 +2,12 @@
 
 mod overlay;
 mod reading;
+mod trust;
 mod writing;
 
 pub use overlay::{Of, Overlay, OverlayVerb};
 pub use reading::{Opening, Passwords, Reading};
+pub use trust::{Keygen, Trust, TrustVerb};
 pub use writing::{Convert, Find, Format, Index, Kind, Method, Writing};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
@@ -120,6 +122,10 @@ pub enum Verb {
     Check(Check),
     /// Make a damaged container open again
     Recover(Recover),
+    /// Make a key that signs
+    Keygen(Keygen),
+    /// Tell whose signatures are trusted
+    Trust(Trust),
     /// Write the manual or shell completions
     Generate(Generate),
 }

@@ -21,7 +21,7 @@ mod store;
 
 pub use places::{config_dir, homeless, state_dir};
 pub use seen::{Seen, Standing};
-pub use signing::{default_key, read_key, read_public_key, write_key};
+pub use signing::{default_key, read_key, read_public_key, write_default_key, write_key};
 pub use store::{FirstUse, NAME, Pinned, Removed, Store};
 
 use crate::error::{Error, Kind, Result, Within};

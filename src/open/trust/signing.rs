@@ -17,6 +17,13 @@ pub fn default_key() -> Result<PathBuf> {
     Ok(places::config_dir().ok_or_else(places::homeless)?.join("signing.key"))
 }
 
+/// Writes the secret key of this user, as [`write_key`].
+pub fn write_default_key(key: &SigningKey, date: &str) -> Result<PathBuf> {
+    let path = default_key()?;
+    places::make(path.parent().unwrap_or(Path::new("/")))?;
+    write_key(&path, key, date).map(|()| path)
+}
+
 /// Reads a secret key: one that `stmount keygen` wrote, or one of ssh without a passphrase.
 pub fn read_key(path: &Path) -> Result<SigningKey> {
     let (text, mode) = read(path)?;
