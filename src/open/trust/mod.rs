@@ -236,7 +236,7 @@ impl Judging<'_> {
     /// Whether something may be wrong with who signed it.
     fn signature(&self, notes: &mut Vec<String>) -> Result<bool> {
         let Some(dir) = &self.trust.config else {
-            return self.follow(decide(self.level, &Store::default(), &self.root, self.name).outcome, notes);
+            return follow(decide(self.level, &Store::default(), &self.root, self.name).outcome, notes);
         };
         let (store, is_whole) = match Store::load(dir) {
             Ok(store) => (store, true),
@@ -247,7 +247,7 @@ impl Judging<'_> {
             }
         };
         let Verdict { outcome, remember } = decide(self.level, &store, &self.root, self.name);
-        let is_doubtful = self.follow(outcome, notes)?;
+        let is_doubtful = follow(outcome, notes)?;
         let before = store.first(&self.root.uid);
         let remembered = remember.filter(|_| is_whole).map(|key| self.remember_key(dir, key, before));
         if let Some(Err(e)) = remembered {
@@ -279,7 +279,7 @@ impl Judging<'_> {
                 return Ok(());
             }
         };
-        self.follow(decide_age(self.level, standing, &self.root, self.name), notes)?;
+        follow(decide_age(self.level, standing, &self.root, self.name), notes)?;
         // A number that somebody unknown has signed must not make the true container look old.
         if !is_doubtful && matches!(standing, Standing::New | Standing::Newer) {
             let remembered = seen.remember(&self.root, Time::now().secs);
@@ -287,16 +287,18 @@ impl Judging<'_> {
         }
         Ok(())
     }
+}
 
-    /// Whether an outcome leaves doubts.
-    fn follow(&self, outcome: Outcome, notes: &mut Vec<String>) -> Result<bool> {
-        match outcome {
-            Outcome::Fine => Ok(false),
-            Outcome::Note(what) => Ok(notes.push(what)).map(|()| false),
-            Outcome::Warn(what) => Ok(notes.push(what)).map(|()| true),
-            Outcome::Refuse(e) => Err(e),
-        }
-    }
+/// Tells what is to be told. Whether an outcome leaves doubts.
+fn follow(outcome: Outcome, notes: &mut Vec<String>) -> Result<bool> {
+    let (what, is_doubtful) = match outcome {
+        Outcome::Fine => return Ok(false),
+        Outcome::Refuse(e) => return Err(e),
+        Outcome::Note(what) => (what, false),
+        Outcome::Warn(what) => (what, true),
+    };
+    notes.push(what);
+    Ok(is_doubtful)
 }
 
 /// Forgets all that is remembered of a container: who signed it first, and which state was seen last. False when that is
