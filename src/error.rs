@@ -56,6 +56,10 @@ pub enum Kind {
     NeedsPassword,
     /// It is encrypted, and no password that was given is right.
     WrongPassword,
+    /// It opens with a keyfile, and none was given, or another one.
+    MissingKeyfile,
+    /// It is sealed for recipients, and nobody gave an identity that is one of theirs.
+    UnknownRecipient,
     /// It is encrypted in a way this build cannot undo.
     UnknownCipher,
     /// It is not signed by a key that is trusted, or it is older than what was seen of it.

@@ -85,7 +85,8 @@ impl Desk {
     }
 
     fn tree(&self, name: &str) -> Container {
-        let access = stmount::open::access(&self.path(name), Cache::new(32 << 20)).unwrap();
+        let how = stmount::open::How::new(Cache::new(32 << 20));
+        let access = stmount::open::access(&self.path(name), &how).unwrap();
         Container::open(access).unwrap()
     }
 
@@ -476,7 +477,7 @@ fn opened(bytes: Vec<u8>) -> Container {
 
 fn empty() -> Arc<Disk> {
     let mut bytes = Vec::new();
-    st::create(&mut bytes, (0, 0)).unwrap();
+    st::create(&mut bytes, (0, 0), None).unwrap();
     Arc::new(Disk::new(bytes))
 }
 

@@ -364,7 +364,7 @@ fn a_zip_has_the_states_that_it_had() {
     }
     drop(ours_);
     let check = |states: &[Dump]| {
-        let all = formats::generations(&open::access(&path, Cache::new(8 << 20)).unwrap()).unwrap();
+        let all = formats::generations(&open::access(&path, &How::new(Cache::new(8 << 20))).unwrap()).unwrap();
         let numbers: Vec<_> = all.iter().rev().map(|generation| generation.sequence as usize).collect();
         assert_eq!(numbers, (1..=states.len()).collect::<Vec<_>>());
         states.iter().enumerate().for_each(|(n, state)| agree(at(n + 1), state, &format!("state {}", n + 1)));

@@ -7,7 +7,7 @@ use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
 use crate::formats::{self, Access};
 use crate::jobs::update::{self, Options, Report, Source, Take};
-use crate::open::{self, trust::Trust};
+use crate::open::{self, How};
 use serde_json::json;
 use std::path::Path;
 use std::sync::Arc;
@@ -38,21 +38,23 @@ pub fn append(given: &args::Pack, common: &args::Common) -> Result<u8> {
     if given.sources.iter().any(|source| source.canonicalize().is_ok_and(|source| source == out)) {
         return Err(Error::new(Kind::Usage, format!("{} cannot be added to itself", given.out.display())));
     }
-    let sources = pack::open_sources(&given.sources, given.one_file_system)?;
+    let sources = pack::open_sources(&given.sources, given)?;
     let take = if given.update { Take::Changed } else { Take::All };
     let options = Options { take, delete: given.delete, root: sources.has_root, filter: pack::filter(given)? };
     let progress = Progress::new(if given.update { "update" } else { "append" }, common);
     let source = Arc::new(Source::new(sources.tree, progress.clone()));
-    let done = progress.guard(|| (), || into(&out, given.level.number(), &source, &options));
+    let how = plan::how_to_change(&given.passwords, progress.clone())?;
+    let how = How { cache: Cache::new(plan::CACHE / 4), ..how };
+    let done = progress.guard(|| (), || into(&out, &how, given.level.number(), &source, &options));
     pack::finish(done.map(|report| told(&report, &progress)), &progress)
 }
 
-fn into(out: &Path, level: u8, source: &Arc<Source>, options: &Options) -> Result<Report> {
-    let access = daemon::locking(out, || open::access_to_write(out, Cache::new(plan::CACHE / 4)))?;
+fn into(out: &Path, how: &How, level: u8, source: &Arc<Source>, options: &Options) -> Result<Report> {
+    let access = daemon::locking(out, || open::access_to_write(out, how))?;
     let names = source.clone();
     let owners = Arc::new(move |uid, gid| names.owner(uid, gid));
     let volume = formats::open(Access { level: Some(level), owners: Some(owners), ..access })?;
-    let volume = Trust::of_user(None).judge(&out.display().to_string(), volume)?;
+    let volume = how.trust.judge(&out.display().to_string(), volume)?;
     say::notes(out, &volume.notes);
     update::update(source, &volume, options)
 }

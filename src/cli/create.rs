@@ -11,7 +11,7 @@ pub fn create(given: &args::Create) -> Result<u8> {
     let output = Output::create(&given.file, given.force)?;
     let mut out = BufWriter::new(&output.file);
     let owner = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    st::create(&mut out, owner).within(|| given.file.display())?;
+    st::create(&mut out, owner, None).within(|| given.file.display())?;
     drop(out);
     output.commit()?;
     Ok(exit::OK)

@@ -1,7 +1,6 @@
 //! What `info` and `check` find out. For any tree by reading all of it; a container knows more of itself.
 
-use super::{heap, plan, say};
-use crate::cache::Cache;
+use super::{heap, say};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::formats::{Found, Volume, Watch, collect, st};
 use crate::open::{self, How};
@@ -36,6 +35,8 @@ pub struct Checked {
     pub damaged: Vec<(Vec<u8>, String)>,
     /// What of the archive itself is damaged, in words.
     pub damage: Vec<String>,
+    /// What is not as it was written, and no file needs, in words.
+    pub strays: Vec<String>,
 }
 
 /// States that are counted. Each takes some microseconds.
@@ -48,8 +49,8 @@ pub fn info(source: &Path, how: &How) -> Result<Facts> {
     facts.tell("source", source.display().to_string(), source.display().to_string());
     facts.tell("format", volume.format.to_owned(), volume.format);
     if volume.format == CONTAINER {
-        of_container(&container(source)?.info()?, &mut facts);
-        let states = st::count(&open::access(source, Cache::new(plan::CACHE))?, COUNTED)?;
+        of_container(&container(source, how)?.info()?, &mut facts);
+        let states = st::count(&open::access(source, how)?, COUNTED)?;
         let words = states.map_or_else(|| format!("more than {}", say::count(COUNTED as u64)), say::count);
         facts.tell("states", words, states);
         return Ok(facts);
@@ -107,8 +108,8 @@ fn cost(info: &st::Info) -> String {
 /// The name of the container of this project.
 const CONTAINER: &str = "st";
 
-fn container(source: &Path) -> Result<st::Container> {
-    st::Container::open(open::access(source, Cache::new(plan::CACHE))?)
+fn container(source: &Path, how: &How) -> Result<st::Container> {
+    st::Container::open(open::access(source, how)?)
 }
 
 pub fn check(source: &Path, how: &How, threads: usize, watch: &dyn Watch) -> Result<Checked> {
@@ -116,7 +117,7 @@ pub fn check(source: &Path, how: &How, threads: usize, watch: &dyn Watch) -> Res
     let volume = crate::open::open_as(source, how)?;
     say::notes(source, &volume.notes);
     if volume.format == CONTAINER {
-        return Ok(of_check(container(source)?.check(threads, watch)?));
+        return Ok(of_check(container(source, how)?.check(threads, watch)?));
     }
     read_all(&volume, threads, watch)
 }
@@ -126,7 +127,15 @@ fn of_check(found: st::Checked) -> Checked {
     let lost = |file: st::DamagedFile| (file.path, format!("{} cannot be read", say::size(file.lost)));
     let names = found.names.into_iter().map(|name| (name.path, name.what.to_owned()));
     let damaged = found.files.into_iter().map(lost).chain(names).collect();
-    Checked { files: found.entries, segments: found.segments, bytes: found.bytes, damaged, damage: found.damage }
+    let strays = found.strays.lines();
+    Checked {
+        files: found.entries,
+        segments: found.segments,
+        bytes: found.bytes,
+        damaged,
+        damage: found.damage,
+        strays,
+    }
 }
 
 /// Reads every byte of every file once: whatever a format verifies when it reads is verified. Files are read in the order

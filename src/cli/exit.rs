@@ -12,7 +12,9 @@ pub const WRONG_PASSWORD: u8 = 12;
 pub const NO_SPACE: u8 = 13;
 pub const BAD_MOUNT_POINT: u8 = 14;
 pub const NEEDS_PASSWORD: u8 = 20;
+pub const MISSING_KEYFILE: u8 = 21;
 pub const UNKNOWN_CIPHER: u8 = 22;
+pub const UNKNOWN_RECIPIENT: u8 = 23;
 pub const UNTRUSTED: u8 = 24;
 pub const NOT_RECOGNISED: u8 = 30;
 pub const BAD_HEADER: u8 = 31;
@@ -38,7 +40,9 @@ pub const TABLE: &[(u8, &str)] = &[
     (NO_SPACE, "no space left where something had to be written"),
     (BAD_MOUNT_POINT, "the mount point is missing, not an empty directory, or inside the source"),
     (NEEDS_PASSWORD, "the source is encrypted, and no password was given"),
+    (MISSING_KEYFILE, "the source opens with a keyfile, and the right one was not given"),
     (UNKNOWN_CIPHER, "the source is encrypted in a way that this program cannot undo"),
+    (UNKNOWN_RECIPIENT, "the source is sealed for recipients, and no identity that was given is one of theirs"),
     (UNTRUSTED, "the source is not signed by a key that is trusted, or it is older than it was when it was seen last"),
     (NOT_RECOGNISED, "the source is of no known format"),
     (BAD_HEADER, "the header or the index of the source is damaged"),
@@ -69,6 +73,8 @@ pub fn code(kind: Kind) -> u8 {
         Kind::Unsupported => UNSUPPORTED,
         Kind::NeedsPassword => NEEDS_PASSWORD,
         Kind::WrongPassword => WRONG_PASSWORD,
+        Kind::MissingKeyfile => MISSING_KEYFILE,
+        Kind::UnknownRecipient => UNKNOWN_RECIPIENT,
         Kind::UnknownCipher => UNKNOWN_CIPHER,
         Kind::Untrusted => UNTRUSTED,
         Kind::MissingVolume => MISSING_VOLUME,
@@ -100,8 +106,9 @@ mod tests {
     fn every_code_an_error_can_have_is_in_the_manual() {
         let kinds = [Kind::Usage, Kind::System, Kind::NotFound, Kind::Exists, Kind::NoSpace, Kind::Locked, Kind::Busy];
         let more = [Kind::BadMountPoint, Kind::MountFailed, Kind::NotRecognised, Kind::Unsupported, Kind::Header];
-        for kind in kinds.into_iter().chain(more).chain([Kind::Damaged, Kind::Changed, Kind::Warnings, Kind::Untrusted])
-        {
+        let keys = [Kind::NeedsPassword, Kind::WrongPassword, Kind::MissingKeyfile, Kind::UnknownRecipient];
+        let last = [Kind::Damaged, Kind::Changed, Kind::Warnings, Kind::Untrusted];
+        for kind in kinds.into_iter().chain(more).chain(keys).chain(last) {
             assert!(TABLE.iter().any(|(c, _)| *c == code(kind)), "{kind:?}");
         }
         assert_eq!((of_signal(15), code(Kind::Interrupted)), (143, 130));

@@ -3,18 +3,18 @@
 use super::output::Output;
 use super::progress::Progress;
 use super::{args, exit, plan, say, text_out};
-use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
-use crate::formats::{self, Access, Unwatched, Upkeep, Watch, st};
+use crate::formats::{self, Access, Upkeep, Watch, st};
 use crate::mount::session::Register;
-use crate::open::{self, How};
+use crate::open;
 use crate::vfs::{FORGET, SNAPSHOT};
 use serde_json::json;
 use std::path::Path;
 use std::sync::Arc;
 
 pub fn log(given: &args::Log) -> Result<u8> {
-    let all = formats::generations(&open::access(&given.source, Cache::new(plan::CACHE))?)?;
+    let how = plan::how_with(&given.passwords)?;
+    let all = formats::generations(&open::access(&given.source, &how)?)?;
     if given.json {
         let states: Vec<_> = all
             .iter()
@@ -46,7 +46,7 @@ pub fn snapshot(given: &args::Snapshot) -> Result<u8> {
     let Some(live) = live else {
         let source = given.named.canonicalize();
         let source = source.map_err(|e| Error::io(e, format!("cannot open {}", given.named.display())))?;
-        let volume = open::open_to_write(&source, &How::of_user(Cache::new(plan::CACHE)))?;
+        let volume = open::open_to_write(&source, &plan::how_with(&given.passwords)?)?;
         say::notes(&source, &volume.notes);
         let writer = volume
             .writer
@@ -75,10 +75,10 @@ pub fn restore(given: &args::Restore) -> Result<u8> {
         Error::new(Kind::NotFound, format!("{} is no FILE@STATE", given.state.display()))
             .hint("stmount restore backup.st@before-update; stmount log backup.st lists the states")
     })?;
+    let how = plan::how_with(&given.passwords)?;
     match open::is_container(&file) {
-        true => st::restore(open::access_to_write(&file, Cache::new(plan::CACHE))?, &state)?,
-        false => open::open_to_change(&file, &plan::how_to_change(&given.passwords, Arc::new(Unwatched))?)?
-            .restore(&state)?,
+        true => st::restore(open::access_to_write(&file, &how)?, &state)?,
+        false => open::open_to_change(&file, &how)?.restore(&state)?,
     }
     Ok(exit::OK)
 }
@@ -89,7 +89,8 @@ pub fn compact(given: &args::Compact, common: &args::Common) -> Result<u8> {
     if !open::is_container(&source) {
         return compact_archive(&source, given, common);
     }
-    let access = open::access_to_write(&source, Cache::new(plan::CACHE))?;
+    let how = plan::how_with(&given.passwords)?;
+    let access = open::access_to_write(&source, &how)?;
     let upkeep = if given.named { Upkeep::nothing(0) } else { Upkeep { last: 1, ..Upkeep::default() } };
     let access = Access { upkeep, ..access };
     let output = Output::create(&source, true)?;

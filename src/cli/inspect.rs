@@ -266,14 +266,18 @@ pub fn check(given: &args::Check, common: &Common) -> Result<u8> {
             return if progress.is_json() || progress.signal().is_some() { Ok(code) } else { Err(e) };
         }
     };
-    let code = if report.is_whole() { exit::OK } else { exit::DAMAGED };
+    let code = match report.is_whole() {
+        true if report.strays.is_empty() => exit::OK,
+        true => exit::WARNINGS,
+        false => exit::DAMAGED,
+    };
     progress.finish(&check_words(&report, &progress), check_json(&report), code);
     if given.json {
         let mut value = check_json(&report);
         value["v"] = 1.into();
         text_out(&format!("{value}\n"))?;
     } else {
-        let damage = report.damage.iter().map(|what| format!("{what}\n"));
+        let damage = report.damage.iter().chain(&report.strays).map(|what| format!("{what}\n"));
         let files = report.damaged.iter().map(|(path, why)| format!("{}: {why}\n", path_display(path)));
         text_out(&say::for_terminal(&damage.chain(files).collect::<String>(), io::stdout().is_terminal()))?;
     }
@@ -284,7 +288,8 @@ fn check_words(report: &examine::Checked, progress: &Progress) -> String {
     let files = say::counted(report.files, "file", "files");
     let (size, took) = (say::size(report.bytes), say::time(progress.took()));
     match report.damaged.len() as u64 {
-        0 if report.is_whole() => format!("{size} in {files}: no damage ({took})"),
+        0 if report.is_whole() && report.strays.is_empty() => format!("{size} in {files}: no damage ({took})"),
+        0 if report.is_whole() => format!("{size} in {files}: every file is whole, the container is not ({took})"),
         n => format!("{size} in {files}: damaged, {} ({took})", say::counted(n, "file", "files")),
     }
 }
@@ -292,7 +297,8 @@ fn check_words(report: &examine::Checked, progress: &Progress) -> String {
 fn check_json(report: &examine::Checked) -> serde_json::Value {
     let damaged: Vec<_> =
         report.damaged.iter().map(|(path, why)| json!({"path": json_bytes(path), "reason": why})).collect();
-    json!({"files": report.files, "segments": report.segments, "bytes": report.bytes, "damage": report.damage, "damaged": damaged})
+    json!({"files": report.files, "segments": report.segments, "bytes": report.bytes, "damage": report.damage,
+        "strays": report.strays, "damaged": damaged})
 }
 
 #[cfg(test)]

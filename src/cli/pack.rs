@@ -6,7 +6,6 @@ use super::output::{Output, unnamed_anywhere};
 use super::progress::Progress;
 use super::writing::{self, Packing};
 use super::{exit, heap, plan, say};
-use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
 use crate::formats::folder::Folder;
 use crate::formats::{Pack, Packed, Volume, Watch};
@@ -40,7 +39,7 @@ pub fn pack(given: &args::Pack, common: &Common) -> Result<u8> {
         segmentation: plan::segment(given.segment.as_deref())?,
     };
     let packer = packing.packer(&given.writing)?;
-    let tree = open_sources(&given.sources, given.one_file_system)?.tree;
+    let tree = open_sources(&given.sources, given)?.tree;
     packing.tell_lost(&*tree)?;
     let progress = Progress::new("pack", common);
     let to = (given.force, given.writing.split.as_deref());
@@ -62,9 +61,10 @@ pub(super) fn filter(given: &args::Pack) -> Result<Filter> {
 }
 
 /// One folder gives its content, one container what is in it; several sources, or a plain file, are entries of a root.
-pub(super) fn open_sources(sources: &[PathBuf], one_file_system: bool) -> Result<Sources> {
+pub(super) fn open_sources(sources: &[PathBuf], given: &args::Pack) -> Result<Sources> {
+    let one_file_system = given.one_file_system;
     if let [source] = sources {
-        match open_source(source, one_file_system) {
+        match open_source(source, given) {
             Err(e) if e.kind() == Kind::NotRecognised => {}
             other => return Ok(Sources { tree: other?, has_root: true }),
         }
@@ -79,12 +79,13 @@ pub(super) struct Sources {
     pub has_root: bool,
 }
 
-fn open_source(source: &Path, one_file_system: bool) -> Result<Arc<dyn Tree>> {
+fn open_source(source: &Path, given: &args::Pack) -> Result<Arc<dyn Tree>> {
     if source.is_dir() {
-        return Ok(Arc::new(Folder::open(source)?.one_file_system(one_file_system)));
+        return Ok(Arc::new(Folder::open(source)?.one_file_system(given.one_file_system)));
     }
     // Archives of other makers are files like any other here; to make them anew is what `convert` does.
-    let volume = crate::open::open_as(source, &How::of_user(Cache::new(plan::CACHE)))?;
+    let how = plan::how_with(&given.passwords)?;
+    let volume = crate::open::open_as(source, &how)?;
     match volume.format {
         "st" => {
             say::notes(source, &volume.notes);

@@ -93,6 +93,11 @@ pub fn how_to_change(passwords: &args::Passwords, watch: Arc<dyn Watch>) -> Resu
     how(&args::Opening { reading, force: false }, watch)
 }
 
+/// The same for one that only needs passwords for it.
+pub fn how_with(passwords: &args::Passwords) -> Result<How> {
+    how_to_change(passwords, Arc::new(Unwatched))
+}
+
 /// The same for one that tells of an archive and reads nothing in it: no password is asked for unless there is nothing to
 /// tell without it.
 pub fn how_to_look(given: &args::Opening) -> Result<How> {

@@ -3,7 +3,6 @@
 use super::args::{self, Common};
 use super::progress::Progress;
 use super::{exit, heap, plan, say, text_out};
-use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
 use crate::formats::Watch;
 use crate::formats::st::{self, Recovered};
@@ -91,9 +90,9 @@ fn line_of(path: &[u8], difference: &Difference) -> String {
 }
 
 fn run(given: &args::Recover, watch: &dyn Watch) -> Result<Recovered> {
-    let cache = Cache::new(plan::CACHE);
+    let how = plan::how_with(&given.passwords)?;
     let access =
-        if given.dry_run { open::access(&given.file, cache)? } else { open::access_to_write(&given.file, cache)? };
+        if given.dry_run { open::access(&given.file, &how)? } else { open::access_to_write(&given.file, &how)? };
     st::recover(access, plan::threads(given.threads), watch)
 }
 

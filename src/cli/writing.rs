@@ -93,7 +93,13 @@ impl Packing {
         let password = given.encrypt.as_ref().map(|file| new_password(file.as_deref())).transpose()?;
         let tar = |codec| Box::new(TarPacker { codec, level, threads, filter: self.filter.clone() });
         Ok(match format {
-            Format::St => Box::new(st::Packer { level, segmentation: self.segmentation, threads, filter, again: None }),
+            Format::St => Box::new(st::Packer {
+                level,
+                segmentation: self.segmentation,
+                threads,
+                filter,
+                ..st::Packer::default()
+            }),
             Format::Zip => {
                 let method = given.method.map_or(zip::pack::Method::Deflate, method);
                 Box::new(ZipPacker { method, level, threads, filter, password, is_whole: false })

@@ -42,7 +42,7 @@ pub use upkeep::Upkeep;
 
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
-use crate::key::{Keys, NoKeys, Secret};
+use crate::key::{Keys, NoKeys, Secret, Vault};
 use crate::source::{Held, ReadAt, Stamp, Store};
 use crate::tree::{Changes, Difference, Merged, Node, Owner, Renumbered, Time, Tree};
 use std::collections::BTreeMap;
@@ -118,6 +118,8 @@ pub struct Compressed {
 #[derive(Clone)]
 pub struct Reading {
     pub keys: Arc<dyn Keys>,
+    /// Keys that were unlocked already.
+    pub vault: Arc<Vault>,
     /// The charset of names that do not say theirs; it is guessed where nobody says one.
     pub encoding: Option<String>,
     /// Refuse what is slightly wrong, instead of reading it with a warning.
@@ -136,7 +138,15 @@ pub const MAX_ENTRIES: usize = 10_000_000;
 impl Default for Reading {
     fn default() -> Self {
         let (asks_late, strict, force) = (false, false, false);
-        Self { keys: Arc::new(NoKeys), encoding: None, strict, asks_late, force, max_entries: MAX_ENTRIES }
+        Self {
+            keys: Arc::new(NoKeys),
+            vault: Arc::default(),
+            encoding: None,
+            strict,
+            asks_late,
+            force,
+            max_entries: MAX_ENTRIES,
+        }
     }
 }
 
@@ -350,6 +360,12 @@ pub trait Writer: Send + Sync {
     /// Then all is as it was.
     fn settle(&self, _watch: &dyn Watch, _show: &mut dyn FnMut(Arc<dyn Tree>)) -> Result<Settled> {
         Ok(Settled::default())
+    }
+
+    /// Brings up to date what protects the container from damage, and puts right what was found damaged. Begun when nobody
+    /// writes; when it is cancelled it is done the next time.
+    fn protect(&self, _watch: &dyn Watch) -> Result<()> {
+        Ok(())
     }
 
     /// What is committed and not in the archive yet.

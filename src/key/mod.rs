@@ -1,9 +1,35 @@
 //! Secrets, and whoever is asked for them; keys that sign.
+//!
+//! ```text
+//!   passphrase ── kdf: Argon2id ──┐
+//!   keyfile ──── keyfile: BLAKE3 ─┼─► wrap: a key for one slot ──► the Master of a container ──► a key for each purpose
+//!   identity ─┬─ X25519 ──────────┘
+//!   recipient ┘  what identity opens, recipient locks
+//!
+//!   sign: SigningKey ──► a signature ──► PublicKey          ssh: keys of OpenSSH, for identities and for signing
+//! ```
 
+pub mod guard;
+mod identity;
+mod kdf;
+mod keyfile;
+mod recipient;
 pub mod sign;
 mod ssh;
+mod wrap;
+
+pub use identity::{Identity, parse_identities};
+pub use kdf::{Cost, WORK_LIMIT};
+pub use keyfile::Keyfile;
+pub use recipient::{Family, Recipient, recipients_of_file};
+pub use wrap::{Kek, WRAPPED};
+
+mod vault;
+
+pub use vault::Vault;
 
 use crate::error::{Error, Kind, Result};
+use guard::Kept;
 use zeroize::{Zeroize, Zeroizing};
 
 /// A password. It is wiped when it is dropped, and is never shown: it has no `Debug` and no `Display`.
@@ -26,6 +52,16 @@ pub trait Keys: Send + Sync {
     /// The password to try next for the thing of this name, after so many that were wrong. `None` when there is no
     /// further one.
     fn next(&self, what: &str, wrong: usize) -> Option<Secret>;
+
+    /// The keyfiles that were given. Each is tried.
+    fn keyfiles(&self) -> &[Keyfile] {
+        &[]
+    }
+
+    /// The identities that were given. Each is tried, before anything else.
+    fn identities(&self) -> &[Identity] {
+        &[]
+    }
 }
 
 /// Nobody knows any.
@@ -85,37 +121,44 @@ pub fn fill_random(mut into: &mut [u8]) -> Result<()> {
     Ok(())
 }
 
-/// The key of a container, from which all its other keys come. It is drawn once, at random, and wiped when it is dropped.
+/// The key of a container, from which all its other keys come. It is drawn once, at random, stays in memory, and is wiped
+/// when it is dropped.
 #[derive(Clone)]
-pub struct Master(Zeroizing<[u8; 32]>);
+pub struct Master(Kept);
 
 impl Master {
     pub fn new(bytes: Zeroizing<[u8; 32]>) -> Self {
-        Self(bytes)
+        Self(Kept::new(&bytes))
     }
 
     pub fn random() -> Result<Self> {
         let mut bytes = Zeroizing::new([0; 32]);
         fill_random(&mut *bytes)?;
-        Ok(Self(bytes))
+        Ok(Self::new(bytes))
     }
 
     /// The bytes, for who locks them in a slot.
     pub fn expose(&self) -> &[u8; 32] {
-        &self.0
+        self.0.expose()
     }
 
     /// A key for one purpose in one container: of two purposes, or two containers with the same master key, none tells
     /// anything of the other. `BLAKE3 derive_key("stmount st v1 PURPOSE", master ‖ uid)`.
     pub fn derive(&self, purpose: &str, uid: &[u8; 16]) -> Zeroizing<[u8; 32]> {
-        let mut hasher = blake3::Hasher::new_derive_key(&format!("stmount st v1 {purpose}"));
-        hasher.update(&*self.0);
-        hasher.update(uid);
-        let mut key = Zeroizing::new([0; 32]);
-        hasher.finalize_xof().fill(&mut *key);
-        hasher.zeroize();
-        key
+        derive(&format!("stmount st v1 {purpose}"), &[self.expose(), uid])
     }
+}
+
+/// `BLAKE3 derive_key(context, parts, one behind the other)`.
+fn derive(context: &str, parts: &[&[u8]]) -> Zeroizing<[u8; 32]> {
+    let mut hasher = blake3::Hasher::new_derive_key(context);
+    for part in parts {
+        hasher.update(part);
+    }
+    let mut key = Zeroizing::new([0; 32]);
+    hasher.finalize_xof().fill(&mut *key);
+    hasher.zeroize();
+    key
 }
 
 #[cfg(test)]

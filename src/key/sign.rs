@@ -73,16 +73,26 @@ impl SigningKey {
     /// Reads what a file with a secret key holds: one of ours, or one of ssh.
     ///
     /// # Errors
-    /// `Invalid` when it is neither, `Unsupported` for a key of ssh that has a passphrase or is of another kind.
+    /// `Invalid` when it is neither; `Usage` for a key of ssh that is damaged, `Unsupported` for one that has a passphrase
+    /// or is of another kind.
     pub fn parse(text: &str) -> Result<Self> {
-        if text.trim_start().starts_with(ssh::BEGIN) {
-            return ssh::secret(text);
+        if ssh::is_private(text) {
+            return Self::of_ssh(text);
         }
         let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
         let wrong = || Error::new(Kind::Invalid, "there is no secret key in it").hint("stmount keygen makes one");
         match (lines.next(), lines.next()) {
             (Some(line), None) => decode(SECRET, line).map(|seed| Self::from_seed(&seed)).ok_or_else(wrong),
             _ => Err(wrong()),
+        }
+    }
+
+    fn of_ssh(text: &str) -> Result<Self> {
+        let (seed, public) = ssh::private_key(text)?;
+        let key = Self::from_seed(&seed);
+        match key.public().as_bytes() == &public {
+            true => Ok(key),
+            false => Err(Error::new(Kind::Usage, "the ssh key is damaged: its halves do not belong together")),
         }
     }
 
@@ -122,6 +132,14 @@ impl PublicKey {
         if is_canonical && !key.is_weak() { Ok(Self(*bytes)) } else { Err(wrong()) }
     }
 
+    /// The line of a public key of ssh.
+    fn of_ssh(line: &str) -> Result<Self> {
+        let mut words = line.split_whitespace();
+        let key = words.next().filter(|kind| *kind == ssh::KIND).and_then(|_| words.next()).and_then(ssh::public_key);
+        let wrong = || Error::new(Kind::Invalid, "it is no whole public key of ssh");
+        Self::from_bytes(&key.ok_or_else(|| wrong().hint("the whole line that ssh-keygen wrote"))?)
+    }
+
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
@@ -158,7 +176,7 @@ impl FromStr for PublicKey {
     fn from_str(text: &str) -> Result<Self> {
         let text = text.trim();
         if text.starts_with(ssh::KIND) {
-            return ssh::public(text);
+            return Self::of_ssh(text);
         }
         let wrong = || {
             Error::new(Kind::Invalid, "it is no public key")

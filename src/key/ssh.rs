@@ -1,103 +1,129 @@
-//! Ed25519 keys in the files of ssh.
+//! Keys of OpenSSH, as far as they are of Ed25519: they sign, and they open what is sealed.
 //!
 //! ```text
-//!  public     ssh-ed25519 BASE64 comment      BASE64: "ssh-ed25519" ‖ key             each behind its length, 4 bytes
-//!  secret     -----BEGIN OPENSSH PRIVATE KEY-----
-//!             BASE64: "openssh-key-v1\0" ‖ cipher ‖ kdf ‖ its options ‖ 1 ‖ public ‖ private
-//!                     private: check ‖ check ‖ "ssh-ed25519" ‖ key ‖ seed and key ‖ comment ‖ 1 2 3 …
+//!   public    ssh-ed25519 BASE64 comment      base64( string "ssh-ed25519" ‖ string key 32 )
+//!   private   -----BEGIN OPENSSH PRIVATE KEY-----
+//!             base64( "openssh-key-v1\0" ‖ string cipher ‖ string kdf ‖ string its options ‖ u32 1 ‖ string public
+//!                     ‖ string( u32 n ‖ u32 n ‖ string "ssh-ed25519" ‖ string key 32 ‖ string seed 32 key 32
+//!                               ‖ string comment ‖ 1 2 3 … ) )
+//!   string    u32 length, big-endian, bytes                    PROTOCOL.key of OpenSSH
 //! ```
 
-use super::sign::{PublicKey, SigningKey};
 use crate::error::{Error, Kind, Result};
 use base64ct::{Base64, Encoding};
 use zeroize::Zeroizing;
 
-/// Of the keys of ssh, this kind is read.
-pub const KIND: &str = "ssh-ed25519";
-pub const BEGIN: &str = "-----BEGIN OPENSSH PRIVATE KEY-----";
+/// What the line of a public key begins with.
+pub(super) const KIND: &str = "ssh-ed25519";
+const NAME: &[u8] = KIND.as_bytes();
+const BEGIN: &str = "-----BEGIN OPENSSH PRIVATE KEY-----";
 const END: &str = "-----END OPENSSH PRIVATE KEY-----";
-const MAGIC: &[u8] = b"openssh-key-v1\0";
 
-/// The line of a public key.
-pub fn public(line: &str) -> Result<PublicKey> {
-    let mut words = line.split_whitespace();
-    let text = words.next().filter(|kind| *kind == KIND).and_then(|_| words.next());
-    let blob = text.and_then(|text| Base64::decode_vec(text).ok());
-    let key = blob.and_then(|blob| public_blob(&blob)).ok_or_else(|| broken("public"))?;
-    PublicKey::from_bytes(&key)
-}
-
-/// The file of a secret key without a passphrase.
-pub fn secret(text: &str) -> Result<SigningKey> {
-    let wrong = || broken("secret");
-    let inner = text.trim().strip_prefix(BEGIN).and_then(|rest| rest.strip_suffix(END)).ok_or_else(wrong)?;
-    // Room for all of it from the beginning: a text that grows leaves copies of its bytes behind.
-    let mut lines = Zeroizing::new(String::with_capacity(inner.len()));
-    inner.split_whitespace().for_each(|line| lines.push_str(line));
-    let blob = Zeroizing::new(Base64::decode_vec(&lines).map_err(|_| wrong())?);
-    let mut rest = Fields(blob.strip_prefix(MAGIC).ok_or_else(wrong)?);
-    let (cipher, kdf, options) =
-        rest.next().zip(rest.next()).zip(rest.next()).map(|((a, b), c)| (a, b, c)).ok_or_else(wrong)?;
-    if (cipher, kdf, options) != (b"none", b"none", b"") {
-        let what = "the key has a passphrase, and such a key of ssh cannot be read here";
-        return Err(Error::new(Kind::Unsupported, what).hint("a key for this alone: stmount keygen"));
-    }
-    if rest.number() != Some(1) {
-        return Err(wrong());
-    }
-    let (public, private) = rest.next().zip(rest.next()).filter(|_| rest.0.is_empty()).ok_or_else(wrong)?;
-    let of_kind = Fields(public).next().is_some_and(|kind| kind == KIND.as_bytes());
-    if !of_kind {
-        return Err(Error::new(Kind::Unsupported, "of the keys of ssh, only those of ssh-ed25519 can be used"));
-    }
-    let key = public_blob(public).and_then(|public| private_part(private, &public)).ok_or_else(wrong)?;
-    Ok(key)
-}
-
-fn broken(which: &str) -> Error {
-    Error::new(Kind::Invalid, format!("it is no whole {which} key of ssh")).hint("the whole of what ssh-keygen wrote")
+/// The key of the second word of a public key.
+pub(super) fn public_key(base64: &str) -> Option<[u8; 32]> {
+    let mut buffer = [0; 64];
+    public_blob(Base64::decode(base64, &mut buffer).ok()?)
 }
 
 fn public_blob(blob: &[u8]) -> Option<[u8; 32]> {
-    let mut fields = Fields(blob);
-    let (kind, key) = fields.next().zip(fields.next())?;
-    let key = key.try_into().ok()?;
-    (kind == KIND.as_bytes() && fields.0.is_empty()).then_some(key)
+    let mut rest = Cut(blob);
+    let key = (rest.string()? == NAME).then(|| rest.string())??;
+    key.try_into().ok().filter(|_| rest.0.is_empty())
 }
 
-/// The key of a private part, when all of it fits together.
-fn private_part(bytes: &[u8], public: &[u8; 32]) -> Option<SigningKey> {
-    let mut fields = Fields(bytes);
-    let is_whole = fields.number()? == fields.number()? && fields.next()? == KIND.as_bytes();
-    let (own, pair, _comment) = (fields.next()?, fields.next()?, fields.next()?);
-    let is_padding = fields.0.len() < 256 && fields.0.iter().zip(1u8..).all(|(byte, number)| *byte == number);
-    let (seed, behind) = pair.split_first_chunk::<32>()?;
-    let key = SigningKey::from_seed(seed);
-    let fits = own == public && behind == public && key.public().as_bytes() == public;
-    (is_whole && is_padding && fits).then_some(key)
+/// A public key as it is written, without a comment.
+pub(super) fn public_line(key: &[u8; 32]) -> String {
+    let mut blob = [0; 51];
+    blob[3] = NAME.len() as u8;
+    blob[4..15].copy_from_slice(NAME);
+    blob[18] = 32;
+    blob[19..].copy_from_slice(key);
+    let mut buffer = [0; 68];
+    let base64 = Base64::encode(&blob, &mut buffer).expect("51 bytes are 68 digits");
+    format!("{KIND} {base64}")
 }
 
-/// Fields, each behind its length.
-struct Fields<'a>(&'a [u8]);
+pub(super) fn is_private(text: &str) -> bool {
+    text.trim_start().starts_with(BEGIN)
+}
 
-impl<'a> Fields<'a> {
-    fn number(&mut self) -> Option<u32> {
-        let (number, rest) = self.0.split_first_chunk()?;
+/// The seed and the public key of a file with a private key. Whether they belong together is for the caller to see, who
+/// makes one of the other anyway.
+///
+/// # Errors
+/// `Unsupported` when it has a passphrase or is of another kind, `Usage` when it is damaged.
+pub(super) fn private_key(text: &str) -> Result<(Zeroizing<[u8; 32]>, [u8; 32])> {
+    let bytes = armoured(text).ok_or_else(damaged)?;
+    let (inner, public) = plain_part(&bytes)?;
+    key_pair(inner, &public).map(|seed| (seed, public)).ok_or_else(damaged)
+}
+
+fn armoured(text: &str) -> Option<Zeroizing<Vec<u8>>> {
+    let body = text.trim().strip_prefix(BEGIN)?.strip_suffix(END)?;
+    // Room for all of it from the beginning: what grows leaves copies of its bytes behind.
+    let mut digits = Zeroizing::new(Vec::with_capacity(body.len()));
+    digits.extend(body.bytes().filter(|b| !b.is_ascii_whitespace()));
+    let mut bytes = Zeroizing::new(vec![0; digits.len()]);
+    let len = Base64::decode(&*digits, &mut bytes).ok()?.len();
+    bytes.truncate(len);
+    Some(bytes)
+}
+
+/// What lies behind the public part, when it is not encrypted, and the key is of the kind that can be used.
+fn plain_part(bytes: &[u8]) -> Result<(&[u8], [u8; 32])> {
+    let mut rest = Cut(bytes.strip_prefix(b"openssh-key-v1\0").ok_or_else(damaged)?);
+    let mut string = || rest.string().ok_or_else(damaged);
+    let locks = [string()?, string()?, string()?];
+    let one = rest.u32() == Some(1);
+    let public = rest.string().filter(|_| one).ok_or_else(damaged)?;
+    if Cut(public).string() != Some(NAME) {
+        return Err(Error::new(Kind::Unsupported, "of ssh only keys ssh-ed25519 can be used"));
+    }
+    if locks != [&b"none"[..], b"none", b""] {
+        return Err(Error::new(Kind::Unsupported, "the ssh key has a passphrase, which cannot be asked for here")
+            .hint("cp KEY COPY; ssh-keygen -p -f COPY takes the passphrase from a copy, on a disk that forgets"));
+    }
+    let inner = rest.string().filter(|_| rest.0.is_empty());
+    inner.zip(public_blob(public)).ok_or_else(damaged)
+}
+
+/// The seed, when all that surrounds it fits together.
+fn key_pair(inner: &[u8], public: &[u8; 32]) -> Option<Zeroizing<[u8; 32]>> {
+    let mut rest = Cut(inner);
+    let alike = rest.u32()? == rest.u32()?;
+    let named = rest.string()? == NAME && rest.string()? == public;
+    let (seed, again) = rest.string()?.split_first_chunk::<32>()?;
+    rest.string()?;
+    let padded = rest.0.len() < 256 && rest.0.iter().zip(1u8..).all(|(byte, n)| *byte == n);
+    (alike && named && padded && again == public).then(|| Zeroizing::new(*seed))
+}
+
+fn damaged() -> Error {
+    Error::new(Kind::Usage, "the ssh key is damaged").hint("the whole of what ssh-keygen wrote")
+}
+
+/// Bytes from which pieces are cut.
+struct Cut<'a>(&'a [u8]);
+
+impl<'a> Cut<'a> {
+    fn u32(&mut self) -> Option<u32> {
+        let (number, rest) = self.0.split_first_chunk::<4>()?;
         self.0 = rest;
         Some(u32::from_be_bytes(*number))
     }
 
-    fn next(&mut self) -> Option<&'a [u8]> {
-        let len = self.number()? as usize;
-        let (field, rest) = self.0.split_at_checked(len)?;
+    fn string(&mut self) -> Option<&'a [u8]> {
+        let len = self.u32()?;
+        let (string, rest) = self.0.split_at_checked(len as usize)?;
         self.0 = rest;
-        Some(field)
+        Some(string)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::key::sign::{PublicKey, SigningKey};
 
     /// What `ssh-keygen -t ed25519` wrote, without a passphrase and with one. They open nothing.
     const PLAIN: &str = "b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAABAAAAMwAAAAtzc2gtZW\n\
@@ -118,15 +144,15 @@ mod tests {
     }
 
     fn refused(body: &[u8]) -> Kind {
-        secret(&file(&(Base64::encode_string(body) + "\n"))).err().unwrap().kind()
+        SigningKey::parse(&file(&(Base64::encode_string(body) + "\n"))).err().unwrap().kind()
     }
 
     #[test]
     fn keys_that_ssh_keygen_wrote_are_read() {
         let key = SigningKey::parse(&file(PLAIN)).ok().unwrap();
         assert_eq!(key.public(), PUBLIC.parse().unwrap());
-        assert_eq!(key.public(), public(PUBLIC.rsplit_once(" a ").unwrap().0).unwrap());
-        assert_eq!(secret(&file(LOCKED)).err().unwrap().kind(), Kind::Unsupported);
+        assert_eq!(public_line(key.public().as_bytes()), PUBLIC.rsplit_once(" a ").unwrap().0);
+        assert_eq!(SigningKey::parse(&file(LOCKED)).err().unwrap().kind(), Kind::Unsupported);
     }
 
     #[test]
@@ -157,7 +183,7 @@ mod tests {
             &format!("ssh-ed25519 {cut}AAAA"),
             &format!("ssh-rsa {cut}"),
         ] {
-            assert_eq!(public(wrong).unwrap_err().kind(), Kind::Invalid, "{wrong}");
+            assert_eq!(wrong.parse::<PublicKey>().unwrap_err().kind(), Kind::Invalid, "{wrong}");
         }
     }
 }

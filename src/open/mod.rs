@@ -190,7 +190,7 @@ fn union(paths: &[PathBuf], how: &How) -> Result<Volume> {
 fn open_one(path: &Path, how: &How) -> Result<Volume> {
     if let Some((file, state)) = with_state(path) {
         let name = path.display().to_string();
-        let volume = formats::open(Access { state: Some(state), name, ..access_as(&file, how)? })?;
+        let volume = formats::open(Access { state: Some(state), name, ..access(&file, how)? })?;
         return how.trust.judge(&file.display().to_string(), volume);
     }
     let meta = std::fs::metadata(path).map_err(|e| {
@@ -200,14 +200,17 @@ fn open_one(path: &Path, how: &How) -> Result<Volume> {
     if meta.is_dir() {
         return Ok(Volume::read_only(Arc::new(folder::Folder::open(path)?), "folder"));
     }
-    let (access, note) = beside_journal(path, how, access_as(path, how)?);
+    let (access, note) = beside_journal(path, how, access(path, how)?);
     let mut volume = how.trust.judge(&path.display().to_string(), formats::open(access)?)?;
     volume.notes.extend(note);
     Ok(volume)
 }
 
-fn access_as(path: &Path, how: &How) -> Result<Access> {
-    let access = access(path, how.cache.clone())?;
+/// Access to the bytes of a file, which a writer leaves where they are as long as this is open.
+pub fn access(path: &Path, how: &How) -> Result<Access> {
+    let file = FileSource::open(path)?;
+    file.lock_shared();
+    let access = Access::to_read(Arc::new(file), how.cache.clone(), path.display().to_string());
     let indexes = how.indexes.as_deref().and_then(|dir| Indexes::of(dir, path, &*access.bytes));
     let memory = indexes.map(|indexes| Arc::new(indexes) as Arc<dyn Remembered>);
     let volumes = Beside::of(path).map(|beside| Arc::new(beside) as Arc<dyn Volumes>);
@@ -235,27 +238,21 @@ pub fn parts(path: &Path) -> Option<Vec<PathBuf>> {
     (parts.len() > 1 && begin > whole.len()).then_some(parts)
 }
 
-/// Access to the bytes of a file, which a writer leaves where they are as long as this is open.
-pub fn access(path: &Path, cache: Arc<Cache>) -> Result<Access> {
-    let file = FileSource::open(path)?;
-    file.lock_shared();
-    Ok(Access::to_read(Arc::new(file), cache, path.display().to_string()))
-}
-
 /// Access to the bytes of a file, to change them, with its lock.
 ///
 /// # Errors
 /// `Locked` when somebody else has it open to change it.
-pub fn access_to_write(path: &Path, cache: Arc<Cache>) -> Result<Access> {
-    claimed(path, cache, &Claim::default())
+pub fn access_to_write(path: &Path, how: &How) -> Result<Access> {
+    claimed(path, how, &Claim::default())
 }
 
-fn claimed(path: &Path, cache: Arc<Cache>, claim: &Claim) -> Result<Access> {
+fn claimed(path: &Path, how: &How, claim: &Claim) -> Result<Access> {
     let held = Held::open(path).map_err(|e| record::named(path, e)).within(|| path.display())?;
     record::claim(&held, claim).within(|| path.display())?;
     let held = Arc::new(held);
-    let access = Access::to_write(held.clone(), cache, path.display().to_string());
-    Ok(Access { held: Some(held), owners: Some(Arc::new(owners)), ..access })
+    let access = Access::to_write(held.clone(), how.cache.clone(), path.display().to_string());
+    let (reading, watch) = (how.reading.clone(), how.watch.clone());
+    Ok(Access { held: Some(held), owners: Some(Arc::new(owners)), reading, watch, ..access })
 }
 
 /// Opens a container to change it, and holds its lock from then on. What can only be read is opened to be read; then the
@@ -297,7 +294,7 @@ pub fn open_claimed(path: &Path, how: &How, claim: &Claim, upkeep: Upkeep, wante
     if how.depth > 0 || !is_container(path) {
         return if wanted { open_journaled(path, how, claim) } else { open_as(path, how) };
     }
-    match claimed(path, how.cache.clone(), claim) {
+    match claimed(path, how, claim) {
         Ok(access) => how.trust.judge(&path.display().to_string(), formats::open(Access { upkeep, ..access })?),
         Err(e) if matches!(e.kind(), Kind::Denied | Kind::ReadOnly) => open_as(path, how),
         Err(e) => Err(e),
@@ -337,8 +334,7 @@ fn open_journaled(path: &Path, how: &How, claim: &Claim) -> Result<Volume> {
     if how.depth > 0 || !path.is_file() {
         return Err(only_read("only a single archive takes changes"));
     }
-    let access =
-        Access { reading: how.reading.clone(), watch: how.watch.clone(), ..claimed(path, how.cache.clone(), claim)? };
+    let access = claimed(path, how, claim)?;
     let journals = Sidecar::of(path, how.caches.as_deref());
     let held = access.held.clone().expect("what is claimed is held");
     held.keep_backups(how.backups);
@@ -364,7 +360,7 @@ fn open_journaled(path: &Path, how: &How, claim: &Claim) -> Result<Volume> {
 /// Which container it is, where its format tells one from another: that of [`formats::Root`].
 pub fn uid_of(path: &Path) -> Result<Option<[u8; 16]>> {
     let file = with_state(path).map_or_else(|| path.to_owned(), |(file, _)| file);
-    formats::uid(&access(&file, Cache::new(0))?)
+    formats::uid(&access(&file, &How::new(Cache::new(0)))?)
 }
 
 /// Whether it is a container of this project, or cannot be read at all, which is told by whoever opens it.

@@ -8,6 +8,7 @@ mod forward;
 mod held;
 mod joined;
 mod memory;
+pub mod parity;
 mod shelf;
 mod span;
 mod spill;

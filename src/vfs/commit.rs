@@ -2,7 +2,7 @@
 //! memory.
 
 use super::live::Live;
-use crate::formats::{Give, Unwatched};
+use crate::formats::{Give, Unwatched, Watch};
 use crate::pool::lock;
 use std::sync::atomic::{AtomicBool, Ordering::AcqRel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -100,6 +100,16 @@ impl Drop for Committer {
     }
 }
 
+/// Whoever works while nobody writes ends when somebody does.
+struct Quiet<'a>(&'a Pulse);
+
+impl Watch for Quiet<'_> {
+    fn is_cancelled(&self) -> bool {
+        let signals = lock(&self.0.signals);
+        signals.changed || signals.full || signals.closing
+    }
+}
+
 fn settle(live: &Live) {
     match live.settle(&Unwatched) {
         Ok(settled) if settled.entries > 0 => log::info!("{} changes are in the archive", settled.entries),
@@ -126,6 +136,7 @@ fn run(live: &Live, when: Commit) {
             if waited.timed_out() {
                 drop(signals);
                 settle(live);
+                live.protect(&Quiet(pulse));
                 settles = false;
                 signals = lock(&pulse.signals);
             }

@@ -373,6 +373,15 @@ impl Live {
         settled
     }
 
+    /// Has the writer bring up to date what protects the container.
+    pub(super) fn protect(&self, watch: &dyn Watch) {
+        let _no_commit = lock(&self.commits);
+        if let Err(e) = self.writer.protect(watch) {
+            log::error!("{e}");
+            self.failures.note(None, &e);
+        }
+    }
+
     /// Another tree in place of the base, which shows the same.
     fn show(&self, tree: Arc<dyn Tree>) {
         let mut state = self.state_mut();

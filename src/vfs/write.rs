@@ -521,7 +521,10 @@ impl Vfs {
 
     /// Brings into the archive what is in its journal.
     pub fn settle(&self) -> Result<()> {
-        self.live.as_ref().map_or(Ok(()), |live| live.settle(&Unwatched).map(drop))
+        let Some(live) = &self.live else { return Ok(()) };
+        live.settle(&Unwatched)?;
+        live.protect(&Unwatched);
+        Ok(())
     }
 
     /// Whether something is to be done when this inode is forgotten.

@@ -270,6 +270,8 @@ pub struct Log {
     /// JSON: {"v":1,"states":[...]}
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub passwords: Passwords,
 }
 
 #[derive(Args, Debug)]
@@ -288,6 +290,8 @@ pub struct Snapshot {
     /// Take the name away again
     #[arg(short, long)]
     pub delete: bool,
+    #[command(flatten)]
+    pub passwords: Passwords,
 }
 
 #[derive(Args, Debug)]
@@ -462,6 +466,8 @@ pub struct Pack {
     pub delete: bool,
     #[command(flatten)]
     pub writing: Writing,
+    #[command(flatten)]
+    pub passwords: Passwords,
 }
 
 /// `-1` to `-9`. Nine flags, of which the last one counts.

@@ -1,8 +1,10 @@
 //! Checking a container: every hash there is, every file traced to what is damaged, and every name to its inode.
 
 use super::index::Index;
+use super::medium::Medium;
 use super::named::{self, LostName};
 use super::rows::{Block, ChunkRow, ExtentRow, Metas, Names, Nodes, Plain, Rows, SegmentRow};
+use super::strays::{self, Strays};
 use super::table::Table;
 use super::tree::{Container, ROOT};
 use super::{records, tape::Tape};
@@ -10,8 +12,7 @@ use crate::codec::damaged;
 use crate::error::{Error, Kind as ErrorKind, Result, Within};
 use crate::formats::Watch;
 use crate::pool;
-use crate::source::ReadAt;
-use crate::tree::Kind;
+use crate::tree::{Kind, Tree};
 use std::collections::HashMap;
 
 /// What a check found.
@@ -28,6 +29,8 @@ pub struct Checked {
     pub files: Vec<DamagedFile>,
     /// Names without an inode, and inodes without a name.
     pub names: Vec<LostName>,
+    /// What of the file belongs to no whole record. No file needs it.
+    pub strays: Strays,
 }
 
 /// A file that lost something.
@@ -39,6 +42,7 @@ pub struct DamagedFile {
 }
 
 impl Checked {
+    /// Whether every file can be read.
     pub fn is_whole(&self) -> bool {
         self.damage.is_empty() && self.files.is_empty() && self.names.is_empty()
     }
@@ -49,19 +53,29 @@ impl Container {
     /// going on impossible.
     pub fn check(&self, threads: usize, watch: &dyn Watch) -> Result<Checked> {
         let mut checked = Checked::default();
-        check_tables(self.index(), self.source(), &mut checked);
+        check_tables(self.index(), self.medium(), &mut checked);
         if !checked.damage.is_empty() {
             // Rows may be missing: what follows would tell half of it.
             return Ok(checked);
         }
         watch.total(segments(self.index())?.iter().map(|row| row.raw_len).sum(), 0);
         let good = check_segments(self, threads, watch, &mut checked)?;
+        self.check_strays(watch, &mut checked)?;
         let lost = check_nodes(self.index(), &good, &mut checked)?;
         if !lost.is_empty() {
             checked.files = name_files(self.index(), lost)?;
         }
         self.check_names(&mut checked)?;
         Ok(checked)
+    }
+
+    fn check_strays(&self, watch: &dyn Watch, checked: &mut Checked) -> Result<()> {
+        // Whatever is wrong with those was told already.
+        let known = segments(self.index())?.into_iter().map(|row| (row.record, row.payload_len)).collect();
+        let go_on = || !watch.is_cancelled();
+        let end = self.totals()?.stored;
+        checked.strays = strays::find(&**self.medium(), &self.medium().uid, end, &known, &go_on)?;
+        Ok(())
     }
 
     fn check_names(&self, checked: &mut Checked) -> Result<()> {
@@ -77,26 +91,26 @@ impl Container {
     }
 }
 
-fn check_tables(index: &Index, source: &dyn ReadAt, checked: &mut Checked) {
+fn check_tables(index: &Index, medium: &Medium, checked: &mut Checked) {
     for table in index.tables() {
         for block in 0..table.fences.len() {
-            if let Err(e) = check_block(table, block, source) {
+            if let Err(e) = check_block(table, block, medium) {
                 checked.damage.push(e.to_string());
             }
         }
     }
 }
 
-fn check_block(table: &Table, block: usize, source: &dyn ReadAt) -> Result<()> {
+fn check_block(table: &Table, block: usize, medium: &Medium) -> Result<()> {
     let fence = &table.fences[block];
     match fence.family {
-        Names::FAMILY => table.load::<Names>(block, source).map(drop),
-        Nodes::FAMILY => table.load::<Nodes>(block, source).map(drop),
-        ExtentRow::FAMILY => table.load::<Rows<ExtentRow>>(block, source).map(drop),
-        SegmentRow::FAMILY => table.load::<Rows<SegmentRow>>(block, source).map(drop),
-        ChunkRow::FAMILY => table.load::<Rows<ChunkRow>>(block, source).map(drop),
-        Metas::FAMILY => table.load::<Metas>(block, source).map(drop),
-        _ => fence.read(source).map(drop).within(|| format!("the table block at {}", fence.at)),
+        Names::FAMILY => table.load::<Names>(block, medium).map(drop),
+        Nodes::FAMILY => table.load::<Nodes>(block, medium).map(drop),
+        ExtentRow::FAMILY => table.load::<Rows<ExtentRow>>(block, medium).map(drop),
+        SegmentRow::FAMILY => table.load::<Rows<SegmentRow>>(block, medium).map(drop),
+        ChunkRow::FAMILY => table.load::<Rows<ChunkRow>>(block, medium).map(drop),
+        Metas::FAMILY => table.load::<Metas>(block, medium).map(drop),
+        _ => fence.read(medium).map(drop).within(|| format!("the table block at {}", fence.at)),
     }
 }
 
@@ -120,7 +134,7 @@ fn check_segments(of: &Container, threads: usize, watch: &dyn Watch, checked: &m
         }
         Err(Error::new(ErrorKind::Interrupted, "interrupted"))
     };
-    let work = |row: SegmentRow| (row, check_segment(of.tape(), of.source(), &row));
+    let work = |row: SegmentRow| (row, check_segment(of.tape(), &row));
     pool::ordered(threads, threads * 2, feed, work, |(row, result): (SegmentRow, Result<()>)| {
         checked.segments += 1;
         checked.bytes += row.raw_len;
@@ -139,9 +153,9 @@ fn check_segments(of: &Container, threads: usize, watch: &dyn Watch, checked: &m
 }
 
 /// The record in the log must say what the index says, and its payload must decode.
-fn check_segment(tape: &Tape, source: &dyn ReadAt, row: &SegmentRow) -> Result<()> {
+fn check_segment(tape: &Tape, row: &SegmentRow) -> Result<()> {
     tape.decode(row, 0)?;
-    let header = records::read_header(source, row.record)?;
+    let header = records::read_header(&**tape.medium(), row.record)?;
     if header.payload_hash == row.hash && header.payload_len.get() == row.payload_len {
         return Ok(());
     }

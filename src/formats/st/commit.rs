@@ -10,14 +10,19 @@
 //! state that opens is one that was committed.
 
 use super::layout::{
-    CommitHead, HEADER_LEN, Header, ITEM_CRITICAL, ITEM_TOTALS, ItemHead, KNOWN_INCOMPAT, MAGIC, MAJOR, RecordHeader,
-    TableRef, TotalsItem,
+    COMPAT_PARITY, CommitHead, HEADER_LEN, Header, INCOMPAT_SEALED, ITEM_CRITICAL, ITEM_PARITY, ITEM_TOTALS, ItemHead,
+    KNOWN_INCOMPAT, MAGIC, MAJOR, RECORD_HEADER_LEN, RecordHeader, SealedFront, TableRef, TotalsItem,
 };
-use super::{limits, records};
+use super::locks::Locks;
+use super::medium::Medium;
+use super::parity::Rescue;
+use super::seal::Sealing;
+use super::{limits, parity, records};
 use crate::codec::damaged;
 use crate::codec::id::Id;
 use crate::error::{Error, Kind, Result, Within};
 use crate::source::ReadAt;
+use std::sync::Arc;
 use zerocopy::{FromBytes, IntoBytes};
 
 /// A commit that was read, or is to be written.
@@ -29,6 +34,8 @@ pub struct Commit {
     /// Oldest first.
     pub tables: Vec<TableRef>,
     pub totals: TotalsItem,
+    /// Where the body of the newest parity group before it is, 0 for none.
+    pub parity: u64,
 }
 
 impl Commit {
@@ -39,10 +46,14 @@ impl Commit {
         let len = size_of::<TotalsItem>() as u32;
         out.extend_from_slice(ItemHead { kind: ITEM_TOTALS.into(), zero: 0.into(), len: len.into() }.as_bytes());
         out.extend_from_slice(self.totals.as_bytes());
+        if self.parity != 0 {
+            out.extend_from_slice(ItemHead { kind: ITEM_PARITY.into(), zero: 0.into(), len: 8.into() }.as_bytes());
+            out.extend_from_slice(&self.parity.to_le_bytes());
+        }
         out
     }
 
-    fn decode(record: u64, payload: &[u8]) -> Result<Self> {
+    pub fn decode(record: u64, payload: &[u8]) -> Result<Self> {
         let short = || damaged(format!("the commit at {record} is too short"));
         let (head, rest) = CommitHead::read_from_prefix(payload).map_err(|_| short())?;
         if head.tables.get() > limits::TABLES {
@@ -50,7 +61,7 @@ impl Commit {
         }
         let count = head.tables.get() as usize;
         let (tables, items) = <[TableRef]>::ref_from_prefix_with_elems(rest, count).map_err(|_| short())?;
-        let mut commit = Self { record, head, tables: tables.to_vec(), totals: TotalsItem::default() };
+        let mut commit = Self { record, head, tables: tables.to_vec(), totals: TotalsItem::default(), parity: 0 };
         commit.read_items(items)?;
         Ok(commit)
     }
@@ -62,6 +73,7 @@ impl Commit {
             let (value, rest) = rest.split_at_checked(head.len.get() as usize).ok_or_else(cut)?;
             match head.kind.get() {
                 ITEM_TOTALS => self.totals = TotalsItem::read_from_bytes(value).map_err(|_| cut())?,
+                ITEM_PARITY => self.parity = u64::from_le_bytes(value.try_into().map_err(|_| cut())?),
                 kind if kind & ITEM_CRITICAL != 0 => {
                     return Err(Error::new(Kind::Unsupported, format!("the container needs feature {kind:#x}"))
                         .hint("open it with a newer version of stmount"));
@@ -104,42 +116,63 @@ fn check_features(incompat: u64) -> Result<()> {
 /// The newest whole commit of a container.
 pub struct Found {
     pub commit: Commit,
-    /// Bytes behind the commit that belong to nothing.
+    /// What it was found in, unlocked.
+    pub medium: Medium,
+    /// Where the commit ends, and the parity that follows it.
+    pub end: u64,
+    /// The body of the newest parity group, 0 for none.
+    pub parity: u64,
+    /// Its end or its beginning are damaged: it is read through its parity.
+    pub mended: Option<Rescue>,
+    /// Bytes behind it that belong to nothing.
     pub torn: u64,
     /// False when the header of the file is lost; it is not needed.
     pub has_header: bool,
 }
 
 /// What makes a commit a state: opens its tables.
-pub type Open<'a, T> = &'a dyn Fn(&Commit) -> Result<T>;
+pub type Open<'a, T> = &'a dyn Fn(&Medium, &Commit) -> Result<T>;
 
-/// Finds the newest whole commit that opens.
-pub fn newest<T>(source: &dyn ReadAt, open: Open<'_, T>) -> Result<(Found, T)> {
-    let len = source.len()?;
-    let header = read_front(source)?;
-    let uid = header.as_ref().map(|header| header.uid);
-    let mut search = Search { source, uid, open, below: u64::MAX, tries: 0 };
-    let (commit, opened) = match search.at_end(len)? {
-        Some(commit) => commit,
-        None => search.backward(len)?,
+/// Finds the newest whole commit that opens. Where the end or the beginning of the file is damaged, and parity makes it
+/// whole, it is found as it was.
+pub fn newest<T>(source: &Arc<dyn ReadAt>, locks: &Locks<'_>, open: Open<'_, T>) -> Result<(Found, T)> {
+    let mut search = Search::new(source, locks, open)?;
+    let at_end = search.ending_at(source.len()?)?;
+    if let Some((commit, opened)) = at_end.filter(|_| search.header.is_some()) {
+        return Ok((search.found(commit, None)?, opened));
+    }
+    let has_parity = search.header.is_some_and(|header| header.compat.get() & COMPAT_PARITY != 0);
+    if let Some(rescue) = parity::rescue(source, search.uid(), has_parity)? {
+        let mended = rescue.mender.clone() as Arc<dyn ReadAt>;
+        let mut search = Search::new(&mended, locks, open)?;
+        if let Some((commit, opened)) = search.ending_at(rescue.end)? {
+            return Ok((search.found(commit, Some(rescue))?, opened));
+        }
+    }
+    // Once more: what was tried stands in the way of what it is now.
+    let mut search = Search::new(source, locks, open)?;
+    let (commit, opened) = match search.ending_at(source.len()?)? {
+        Some(found) => found,
+        None => search.backward()?,
     };
-    // The end of the record may be missing itself: its payload is all that a state needs.
-    let torn = len.saturating_sub(end(source, &commit)?);
-    Ok((Found { commit, torn, has_header: header.is_some() }, opened))
+    Ok((search.found(commit, None)?, opened))
 }
 
 /// Reads the commit of a record, or of an earlier state, and nothing that it stands on.
-pub fn read(source: &dyn ReadAt, record: u64) -> Result<Commit> {
-    read_if(source, record, RecordHeader::is_state)
+pub fn read(medium: &Medium, record: u64) -> Result<Commit> {
+    read_if(medium, record, RecordHeader::is_state)
 }
 
-fn read_if(source: &dyn ReadAt, record: u64, is_one: fn(&RecordHeader) -> bool) -> Result<Commit> {
-    let header = records::read_header(source, record)?;
+fn read_if(medium: &Medium, record: u64, is_one: fn(&RecordHeader) -> bool) -> Result<Commit> {
+    let header = records::read_header(&**medium, record)?;
     if !is_one(&header) {
         return Err(damaged(format!("the record at {record} is no commit")));
     }
-    let payload = records::read_payload(source, &header, limits::COMMIT)?;
-    let commit = Commit::decode(record, &payload)?;
+    if header.is_sealed() != medium.sealing.is_sealed() {
+        return Err(damaged(format!("the commit at {record} is not sealed as its container is")));
+    }
+    let payload = records::read_payload(medium, &header, limits::COMMIT)?;
+    let commit = medium.sealing.open_commit(record, payload).within(|| format!("the commit at {record}"))?;
     if header.check != header.expected_check(&commit.head.uid) {
         return Err(damaged(format!("the commit at {record} is of another container")));
     }
@@ -155,8 +188,9 @@ pub fn end(source: &dyn ReadAt, commit: &Commit) -> Result<u64> {
 }
 
 struct Search<'a, T> {
-    source: &'a dyn ReadAt,
-    uid: Option<[u8; 16]>,
+    medium: Medium,
+    locks: &'a Locks<'a>,
+    header: Option<Header>,
     open: Open<'a, T>,
     /// Commits at or above this have been tried.
     below: u64,
@@ -169,10 +203,28 @@ fn is_no_commit(e: &Error) -> bool {
     matches!(e.kind(), Kind::Damaged | Kind::Header)
 }
 
-impl<T> Search<'_, T> {
-    /// The commit that the footer at the end of the file names.
-    fn at_end(&mut self, len: u64) -> Result<Option<(Commit, T)>> {
-        let Some(footer) = records::read_footer(self.source, len)? else { return Ok(None) };
+impl<'a, T> Search<'a, T> {
+    fn new(source: &Arc<dyn ReadAt>, locks: &'a Locks<'a>, open: Open<'a, T>) -> Result<Self> {
+        let header = read_front(&**source)?;
+        let medium = Medium::new(source.clone(), Sealing::default());
+        Ok(Self { medium, locks, header, open, below: u64::MAX, tries: 0 })
+    }
+
+    /// All that is to be known of a commit that was found.
+    fn found(self, commit: Commit, mended: Option<Rescue>) -> Result<Found> {
+        let (medium, has_header) = (self.medium, self.header.is_some());
+        let (len, uid) = (medium.len()?, commit.head.uid);
+        // The end of the record may be missing itself: its payload is all that a state needs.
+        let commit_end = end(&*medium, &commit)?;
+        let (last, end) = parity::follow(&*medium, &uid, commit.record, commit_end)?;
+        let parity = last.map_or(commit.parity, |record| record + RECORD_HEADER_LEN);
+        medium.healing.found(parity, mended.as_ref().map(|rescue| rescue.mender.clone()));
+        Ok(Found { commit, medium, end, parity, mended, torn: len.saturating_sub(end), has_header })
+    }
+
+    /// The commit that the footer at the end of the container names.
+    fn ending_at(&mut self, len: u64) -> Result<Option<(Commit, T)>> {
+        let Some(footer) = records::read_footer(&*self.medium, len)? else { return Ok(None) };
         if footer.logical_end.get() != len {
             return Ok(None);
         }
@@ -184,9 +236,11 @@ impl<T> Search<'_, T> {
     }
 
     /// Goes back from the end, from header to header.
-    fn backward(&mut self, len: u64) -> Result<(Commit, T)> {
+    fn backward(&mut self) -> Result<(Commit, T)> {
+        let len = self.medium.len()?;
         self.below = u64::MAX;
-        let mut headers = records::Backward::new(self.source, len);
+        let source = self.medium.source().clone();
+        let mut headers = records::Backward::new(&*source, len);
         let mut failure = None;
         while let Some(header) = headers.next()? {
             let Some(record) = self.candidate(&header) else { continue };
@@ -207,9 +261,13 @@ impl<T> Search<'_, T> {
         })
     }
 
+    fn uid(&self) -> Option<[u8; 16]> {
+        self.header.map(|header| header.uid)
+    }
+
     /// The commit that a header stands for or points back to, unless it was tried before.
     fn candidate(&self, header: &RecordHeader) -> Option<u64> {
-        if self.uid.is_some_and(|uid| header.check != header.expected_check(&uid)) {
+        if self.uid().is_some_and(|uid| header.check != header.expected_check(&uid)) {
             return None;
         }
         let record = if header.is_commit() { header.offset.get() } else { header.last_commit.get() };
@@ -219,13 +277,39 @@ impl<T> Search<'_, T> {
     fn attempt(&mut self, record: u64) -> Result<(Commit, T)> {
         self.below = record;
         self.tries += 1;
-        let commit = read_if(self.source, record, RecordHeader::is_commit)?;
-        if self.uid.is_some_and(|known| known != commit.head.uid) {
+        self.unlock(record)?;
+        let commit = read_if(&self.medium, record, RecordHeader::is_commit)?;
+        if self.uid().is_some_and(|known| known != commit.head.uid) {
             return Err(damaged(format!("the commit at {record} is of another container")));
         }
+        self.medium.uid = commit.head.uid;
         self.check_tail(&commit).within(|| format!("the commit at {record}"))?;
-        let opened = (self.open)(&commit).within(|| format!("the commit at {record}"))?;
+        let opened = (self.open)(&self.medium, &commit).within(|| format!("the commit at {record}"))?;
         Ok((commit, opened))
+    }
+
+    /// Unlocks a container with the keys that a commit leads to. What its header says of being sealed counts: a commit in
+    /// clear that somebody adds to a sealed container is none of its.
+    fn unlock(&mut self, record: u64) -> Result<()> {
+        let header = records::read_header(&*self.medium, record)?;
+        let says = self.header.map(|header| header.incompat.get() & INCOMPAT_SEALED != 0);
+        if says.is_some_and(|sealed| sealed != header.is_sealed()) {
+            return Err(damaged(format!("the commit at {record} is not sealed as its container is")));
+        }
+        if !header.is_sealed() || self.medium.sealing.is_sealed() {
+            return Ok(());
+        }
+        let payload = records::read_payload(&self.medium, &header, limits::COMMIT)?;
+        let (front, _) = SealedFront::read_from_prefix(&payload).map_err(|_| damaged("the commit is too short"))?;
+        if header.check != header.expected_check(&front.uid) || self.uid().is_some_and(|uid| uid != front.uid) {
+            return Err(damaged(format!("the commit at {record} is of another container")));
+        }
+        let seal = self.locks.unlock(&*self.medium, &front)?;
+        if self.header.is_some_and(|header| header.mac != seal.mac(&header)) {
+            return Err(damaged("the header of the file was changed"));
+        }
+        self.medium.sealing = Sealing::of(seal);
+        Ok(())
     }
 
     /// Everything since the commit that was known to be durable must have arrived.
@@ -234,7 +318,7 @@ impl<T> Search<'_, T> {
         let len = commit.record.checked_sub(start).filter(|len| *len <= limits::TAIL);
         let len = len.ok_or_else(|| damaged("what it builds on is out of bounds"))?;
         let mut tail = vec![0; len as usize];
-        self.source.read_exact_at(start, &mut tail)?;
+        self.medium.read_exact_at(start, &mut tail)?;
         if Id::of(&tail).0 == commit.head.tail_hash { Ok(()) } else { Err(damaged("what it builds on is not whole")) }
     }
 }

@@ -68,7 +68,8 @@ pub fn compact<T: Target + 'static>(
         time_ns: head.time_ns.get(),
         next_ino: history.newest().head.next_ino.get(),
     };
-    let packer = Packer { again: Some(again), ..packer.clone() };
+    let seal = history.medium().sealing.seal().cloned();
+    let packer = Packer { again: Some(again), seal, ..packer.clone() };
     let mut stream = target.stream()?;
     let packed = packer.pack(&before, &mut *stream, watch)?;
     stream.flush().map_err(|e| Error::io(e, "cannot write the new container"))?;
@@ -79,6 +80,7 @@ pub fn compact<T: Target + 'static>(
     }
 
     let own = Access::to_write(target.clone(), Cache::new(access.cache.budget() / 4), &*access.name);
+    let own = Access { reading: access.reading.clone(), ..own };
     let writer = super::writer(own, packer.level)?;
     let mut moved = vec![(first, writer.last_commit())];
     for record in records {
@@ -97,7 +99,7 @@ pub fn compact<T: Target + 'static>(
         writer.commit_names(names, Vec::new())?;
     }
     drop(writer);
-    let old_end = commit::end(history.source(), history.newest())?;
+    let old_end = commit::end(&**history.medium(), history.newest())?;
     Ok(Compacted { before: old_end, after: target.len()?, states })
 }
 

@@ -14,7 +14,7 @@ use super::append::{Opened, StWriter};
 use super::{compact, create};
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result, Within};
-use crate::formats::{Access, Give, Owners, Writer};
+use crate::formats::{Access, Give, Owners, Watch, Writer};
 use crate::pool::lock;
 use crate::source::{Held, ReadAt, Standing, Store};
 use crate::tree::{Changes, Draft, Inode, Kind as NodeKind, Name, NameBuf, Node, Time, Tree};
@@ -92,9 +92,13 @@ impl Keeper {
         let held = Arc::new(old.held.beside(&date())?);
         let root = tree.attr(tree.root()).map_or((0, 0), |attr| (attr.uid, attr.gid));
         let mut empty = Vec::new();
-        create::create(&mut empty, root)?;
+        let heir = old.writer.heir()?;
+        create::create(&mut empty, root, heir.as_ref())?;
         held.write_at(0, &empty)?;
         let mut access = Access::to_write(held.clone(), self.cache.clone(), &*self.name);
+        if let Some(heir) = heir {
+            access.reading.vault.keep(heir.uid(), heir.master());
+        }
         access.owners.clone_from(&self.owners);
         let (_, opened) = super::opened_to_write(access)?
             .map_err(|(.., why)| Error::new(Kind::Changed, format!("what was saved cannot be changed: {why}")))?;
@@ -169,6 +173,15 @@ impl Writer for Keeper {
             tree.clone_from(&newer);
             show(newer);
         })
+    }
+
+    fn protect(&self, watch: &dyn Watch) -> Result<()> {
+        let _no_commit_meanwhile = self.tree();
+        let Now { writer, held } = self.now();
+        if held.standing()? != Standing::Ours || !writer.is_as_left()? {
+            return Ok(());
+        }
+        writer.protect(watch)
     }
 
     fn name_state(&self, name: &str, keep: bool) -> Result<()> {

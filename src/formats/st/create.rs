@@ -7,28 +7,33 @@
 
 use super::commit::Commit;
 use super::layout::{CommitHead, HEADER_LEN, Header, RecordType, TAPE_START, TotalsItem};
+use super::locks;
 use super::pack::nanoseconds;
 use super::records::Log;
 use super::rows::NodeRow;
+use super::seal::{Seal, Sealing};
 use super::table::NewTable;
 use super::tree::ROOT;
 use crate::codec::id::Id;
 use crate::error::{Error, Result};
+use crate::key;
 use crate::tree::{Kind, Time};
 use std::io::Write;
+use std::sync::Arc;
 use zerocopy::{FromZeros, IntoBytes};
 
 /// Writes an empty container: a root directory with the mode 0755 that belongs to `owner`, a user and a group by number.
-pub fn create(out: &mut (dyn Write + Send), (user, group): (u32, u32)) -> Result<()> {
-    let (uid, now) = (random_uid()?, Time::now());
-    let header = Header::new(uid);
-    out.write_all(header.as_bytes()).map_err(|e| Error::io(e, "cannot write the container"))?;
-    let mut log = Log::new(out, uid, HEADER_LEN, 1, 0);
-    let table = NewTable { nodes: vec![root(user, group, now)], ..NewTable::default() }.encode(3)?;
+pub fn create(out: &mut (dyn Write + Send), (user, group): (u32, u32), seal: Option<&Arc<Seal>>) -> Result<()> {
+    let sealing = seal.cloned().map(Sealing::of).unwrap_or_default();
+    let (uid, now) = (sealing.uid().map_or_else(key::random, Ok)?, Time::now());
+    let (mut log, keys) = begin(out, uid, 1, &sealing)?;
+    let table = NewTable { nodes: vec![root(user, group, now)], ..NewTable::default() }.encode(3, &sealing)?;
     let mut reference = table.reference;
     reference.record = log.append(RecordType::Table, &[&table.payload])?.record.into();
     let mut head = CommitHead::new_zeroed();
     head.uid = uid;
+    head.keys = keys.into();
+    head.incompat = sealing.incompat().into();
     head.seq = 1.into();
     head.time_ns = nanoseconds(now).into();
     // As of a pack: it is durable as a whole or not there at all.
@@ -38,22 +43,26 @@ pub fn create(out: &mut (dyn Write + Send), (user, group): (u32, u32)) -> Result
     head.next_ino = (ROOT + 1).into();
     head.tables = 1.into();
     let totals = TotalsItem { nodes: 1.into(), bytes: 0.into() };
-    log.append(RecordType::Commit, &[&Commit { record: 0, head, tables: vec![reference], totals }.encode()])?;
+    let commit = Commit { record: 0, head, tables: vec![reference], totals, parity: 0 };
+    log.append(RecordType::Commit, &[&sealing.commit(&commit)?])?;
     log.flush()
 }
 
-/// An identity that nothing else has.
-pub(super) fn random_uid() -> Result<[u8; 16]> {
-    let mut uid = [0; 16];
-    let mut filled = 0;
-    while filled < uid.len() {
-        match rustix::rand::getrandom(&mut uid[filled..], rustix::rand::GetRandomFlags::empty()) {
-            Ok(got) => filled += got,
-            Err(rustix::io::Errno::INTR) => {}
-            Err(e) => return Err(Error::io(e.into(), "the system gives no random numbers")),
-        }
+/// Begins a container: its header, and its keys where it is sealed. Returns where the keys are, 0 for none.
+pub(super) fn begin<'a>(
+    out: &'a mut (dyn Write + Send),
+    uid: [u8; 16],
+    seq: u64,
+    sealing: &Sealing,
+) -> Result<(Log<'a>, u64)> {
+    let mut header = Header::new(uid);
+    if let Some(seal) = sealing.seal() {
+        header = seal.header(header, HEADER_LEN);
     }
-    Ok(uid)
+    out.write_all(header.as_bytes()).map_err(|e| Error::io(e, "cannot write the container"))?;
+    let mut log = Log::new(out, uid, HEADER_LEN, seq, 0).sealed(sealing);
+    let keys = sealing.seal().map_or(Ok(0), |seal| locks::append(&mut log, seal))?;
+    Ok((log, keys))
 }
 
 /// The row of a root directory with nothing in it.

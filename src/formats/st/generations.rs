@@ -8,14 +8,14 @@
 use super::commit::{self, Commit};
 use super::index::Index;
 use super::layout::HEADER_LEN;
+use super::medium::Medium;
 use super::rows::{Block, Metas, meta_key};
 use super::tape::Tape;
 use super::tree::Container;
-use super::{open_tables, tell, without_stub};
+use super::{locks, open_tables, tell, without_stub};
 use crate::codec::damaged;
 use crate::error::{Error, Kind, Result, Within};
 use crate::formats::{Access, Generation};
-use crate::source::ReadAt;
 use crate::tree::Time;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -114,35 +114,35 @@ pub(super) fn time_of(commit: &Commit) -> Time {
 
 /// A container and the way back from its newest commit.
 pub(super) struct History {
-    source: Arc<dyn ReadAt>,
+    medium: Medium,
     newest: Commit,
 }
 
 impl History {
-    pub fn new(source: Arc<dyn ReadAt>, newest: Commit) -> Self {
-        Self { source, newest }
+    pub fn new(medium: Medium, newest: Commit) -> Self {
+        Self { medium, newest }
     }
 
     pub fn newest(&self) -> &Commit {
         &self.newest
     }
 
-    pub fn source(&self) -> &dyn ReadAt {
-        &*self.source
+    pub fn medium(&self) -> &Medium {
+        &self.medium
     }
 
     /// The state of a commit, as a tree.
     pub fn state(&self, access: &Access, record: u64) -> Result<Container> {
         let commit = self.commit(record)?;
-        let tables = open_tables(&*self.source, &commit)?;
+        let tables = open_tables(&self.medium, &commit)?;
         Ok(self.container(access, &commit, tables))
     }
 
     pub fn open(access: &Access) -> Result<(Self, Container)> {
         let source = without_stub(access.bytes.clone())?;
-        let (found, tables) = commit::newest(&*source, &|commit| open_tables(&*source, commit))?;
+        let (found, tables) = commit::newest(&source, &locks(access), &open_tables)?;
         tell(&access.name, &found);
-        let history = Self { source, newest: found.commit };
+        let history = Self { medium: found.medium, newest: found.commit };
         let container = history.container(access, &history.newest, tables);
         Ok((history, container))
     }
@@ -151,7 +151,7 @@ impl History {
         if record == self.newest.record {
             return Ok(self.newest.clone());
         }
-        let commit = commit::read(&*self.source, record)?;
+        let commit = commit::read(&self.medium, record)?;
         let ours = commit.head.uid == self.newest.head.uid && commit.head.seq.get() < self.newest.head.seq.get();
         if ours { Ok(commit) } else { Err(damaged(format!("the commit at {record} is of another container"))) }
     }
@@ -189,8 +189,8 @@ impl History {
 
     fn container(&self, access: &Access, commit: &Commit, tables: Vec<Arc<super::table::Table>>) -> Container {
         let (cache, owner) = (access.cache.clone(), access.cache.new_owner());
-        let index = Arc::new(Index::new(tables, self.source.clone(), cache.clone(), owner));
-        let tape = Arc::new(Tape::new(index.clone(), self.source.clone(), cache.clone(), owner));
+        let index = Arc::new(Index::new(tables, self.medium.clone(), cache.clone(), owner));
+        let tape = Arc::new(Tape::new(index.clone(), self.medium.clone(), cache.clone(), owner));
         Container::new(access.name.clone(), index, tape, cache, owner, (commit.totals, commit.record))
     }
 

@@ -3,11 +3,12 @@
 //! A newer table overrules an older one. A point lookup asks the newest first; a walk over a range merges the tables. A
 //! container that was packed has one table, and then both go straight to it.
 
+use super::medium::Medium;
 use super::rows::{Block, ChunkRow, Metas, Names, Nodes, Plain, Rows, SegmentRow, key, meta_key, name_key};
+use super::seal::Sealing;
 use super::table::Table;
 use crate::cache::{Cache, Key};
 use crate::error::Result;
-use crate::source::ReadAt;
 use std::sync::Arc;
 
 /// The space of table blocks in the cache.
@@ -17,7 +18,7 @@ const BLOCKS: u8 = 1;
 pub struct Index {
     /// Oldest first.
     tables: Vec<Arc<Table>>,
-    source: Arc<dyn ReadAt>,
+    medium: Medium,
     cache: Arc<Cache>,
     owner: u64,
 }
@@ -29,8 +30,12 @@ pub struct At<B> {
 }
 
 impl Index {
-    pub fn new(tables: Vec<Arc<Table>>, source: Arc<dyn ReadAt>, cache: Arc<Cache>, owner: u64) -> Self {
-        Self { tables, source, cache, owner }
+    pub fn new(tables: Vec<Arc<Table>>, medium: Medium, cache: Arc<Cache>, owner: u64) -> Self {
+        Self { tables, medium, cache, owner }
+    }
+
+    pub fn sealing(&self) -> &Sealing {
+        &self.medium.sealing
     }
 
     pub fn tables(&self) -> &[Arc<Table>] {
@@ -39,7 +44,7 @@ impl Index {
 
     fn block<B: Block>(&self, table: usize, block: usize) -> Result<Arc<B>> {
         let key = Key { owner: self.owner, space: BLOCKS, at: self.tables[table].fences[block].at };
-        self.cache.get_or_load(key, || self.tables[table].load(block, &*self.source).map_err(|e| self.source.blame(e)))
+        self.cache.get_or_load(key, || self.tables[table].load(block, &self.medium).map_err(|e| self.medium.blame(e)))
     }
 
     /// The newest row with the key, which `order` finds in a block (as of `binary_search_by`).

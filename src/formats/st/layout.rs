@@ -30,8 +30,16 @@ pub const MAJOR: u16 = 1;
 /// First address of the tape. What is below is never data: an extent at address 0 is a hole.
 pub const TAPE_START: u64 = 4096;
 
-/// Feature bits that a reader has to know (none is defined in version 1 without sealing).
-pub const KNOWN_INCOMPAT: u64 = 0;
+/// Feature bit: payloads are sealed.
+pub const INCOMPAT_SEALED: u64 = 1;
+/// Feature bits that a reader has to know.
+pub const KNOWN_INCOMPAT: u64 = INCOMPAT_SEALED;
+
+/// Feature bit, to be ignored: the container has parity, or had when it was packed.
+pub const COMPAT_PARITY: u64 = 1;
+
+/// Flag of a record: its payload is sealed.
+pub const FLAG_SEALED: u8 = 2;
 
 /// What a record holds. Readers pass over types they have no use for.
 #[allow(dead_code, reason = "sealing and parity have their place in the layout before anything writes them")]
@@ -72,6 +80,7 @@ pub struct Header {
 }
 
 impl Header {
+    /// The header of a container in clear.
     pub fn new(uid: [u8; 16]) -> Self {
         let mut header = Self {
             magic: MAGIC,
@@ -126,6 +135,10 @@ impl RecordHeader {
     /// The check that these bytes must carry in the container `uid`.
     pub fn expected_check(&self, uid: &[u8; 16]) -> [u8; 8] {
         Id::of_parts(&[uid, &self.as_bytes()[..80]]).short()
+    }
+
+    pub fn is_sealed(&self) -> bool {
+        self.flags & FLAG_SEALED != 0
     }
 
     pub fn is_commit(&self) -> bool {
@@ -195,6 +208,15 @@ pub struct CommitHead {
     pub zero: U32,
 }
 
+/// In front of the sealed payload of a COMMIT.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct SealedFront {
+    pub uid: [u8; 16],
+    /// Where the newest KEYS record is.
+    pub keys: U64,
+}
+
 /// How a COMMIT names a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
@@ -219,6 +241,8 @@ pub struct ItemHead {
 pub const ITEM_CRITICAL: u16 = 0x8000;
 /// Item: how many inodes the tree has and the sum of the sizes of its files.
 pub const ITEM_TOTALS: u16 = 1;
+/// Item: where the body of the newest parity group before this commit is.
+pub const ITEM_PARITY: u16 = 2;
 
 /// The value of [`ITEM_TOTALS`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -249,9 +273,14 @@ impl Footer {
     }
 }
 
-/// The length of a record on the medium, with header, padding and, for a COMMIT, its footer; `None` beyond 64 bits.
+/// Whether a record ends with a footer: after it a container may end.
+pub fn has_footer(kind: u8) -> bool {
+    kind == RecordType::Commit as u8 || kind == RecordType::Parity as u8
+}
+
+/// The length of a record on the medium, with header, padding and, where it has one, its footer; `None` beyond 64 bits.
 pub fn record_len(kind: u8, payload_len: u64) -> Option<u64> {
-    let footer = if kind == RecordType::Commit as u8 { FOOTER_LEN } else { 0 };
+    let footer = if has_footer(kind) { FOOTER_LEN } else { 0 };
     (RECORD_HEADER_LEN + footer).checked_add(payload_len)?.checked_next_multiple_of(ALIGN)
 }
 

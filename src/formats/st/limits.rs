@@ -5,6 +5,11 @@
 pub const SEGMENT_RAW: u64 = 64 << 20;
 /// Stored bytes of a segment beyond its raw bytes: prelude, bases, stages, and what a codec adds to noise.
 pub const SEGMENT_OVERHEAD: u64 = 1 << 20;
+
+/// Stored bytes of a segment of so many raw ones: padding adds an eighth at most.
+pub const fn segment_payload(raw_len: u64) -> u64 {
+    raw_len + raw_len / 8 + SEGMENT_OVERHEAD
+}
 /// Base ranges of one segment.
 pub const BASES: u16 = 64;
 /// Sum of the base ranges of one segment, in bytes.
@@ -13,6 +18,15 @@ pub const BASE_LEN: u64 = 64 << 20;
 pub const BASE_DEPTH: u32 = 2;
 /// Stages of one segment.
 pub const STAGES: u8 = 8;
+
+/// Bytes of the payload of a KEYS record.
+pub const KEY_PAYLOAD: usize = 128 << 10;
+/// Slots of a KEYS record: each is one way to open the container.
+pub const KEY_SLOTS: usize = 64;
+/// Bytes in the body of a slot.
+pub const KEY_BODY: usize = 1024;
+/// Bytes in the label of a slot.
+pub const KEY_LABEL: usize = 200;
 
 /// Rows of a table block; writers stop at [`BLOCK_ROWS_TYPICAL`].
 pub const BLOCK_ROWS: u64 = 65_536;

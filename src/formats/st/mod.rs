@@ -13,6 +13,7 @@
 //!  append    writing in place          generations  earlier states       past  those that are looked into
 //!  conflict  a container that others move, replace or change while it is open to be written
 //!  check     every hash, with  named    info     what there is, and what reading it costs
+//!  keys      who opens a sealed container
 //!  create    an empty container          recover  lost headers, ends and commits
 //! ```
 
@@ -25,18 +26,25 @@ mod conflict;
 mod create;
 mod extra;
 mod generations;
+mod healing;
 mod index;
 mod info;
+mod keys;
 mod layout;
 mod limits;
+mod locks;
+mod medium;
 mod named;
 mod pack;
+mod parity;
 mod past;
 mod plan;
 mod records;
 mod recover;
 mod rows;
+mod seal;
 mod segment;
+mod strays;
 mod table;
 mod tape;
 mod tree;
@@ -46,9 +54,11 @@ pub use compact::{Compacted, Target, compact};
 pub use create::create;
 pub use generations::{count, generations, open_at, restore};
 pub use info::Info;
+pub use keys::{KeySet, Label, NewSlot};
 pub use named::LostName;
 pub use pack::{Packer, Segmentation};
 pub use recover::{Recovered, recover};
+pub use strays::Strays;
 pub use tree::Container;
 
 use super::{Access, Format, Generation, Match, Probe, States, Volume, Writer};
@@ -59,6 +69,8 @@ use commit::{Commit, Found};
 use generations::History;
 use index::Index;
 use layout::{FOOTER_MAGIC, Footer, HEADER_LEN, MAGIC, RECORD_HEADER_LEN, RECORD_MAGIC, TAPE_START, TableRef};
+use locks::Locks;
+use medium::Medium;
 use past::Past;
 use plan::Preset;
 use std::sync::Arc;
@@ -191,13 +203,13 @@ fn opened_to_write(access: Access) -> Result<ToWrite> {
     let (Some(store), None) = (store, why) else {
         return Ok(Err((container, found.commit, why.unwrap_or_default())));
     };
-    let end = commit::end(&*source, &found.commit)?;
+    let (end, medium) = (found.end, found.medium);
     let (index, tape) = (container.shared_index(), container.shared_tape());
     let Access { cache, owners, upkeep, name, level, .. } = access;
     let (owner, commit) = (tape.owner(), found.commit);
     // Who adds to a container will do so again, and look for what is there.
     let preset = Preset { chunk_rows: true, ..Preset::of(level.unwrap_or(LIVE_LEVEL)) };
-    let opened = append::Opened { name, store, source, cache, owner, owners, upkeep, tape, index, commit, end, preset };
+    let opened = append::Opened { name, store, medium, cache, owner, owners, upkeep, tape, index, commit, end, preset };
     Ok(Ok((container, opened)))
 }
 
@@ -205,12 +217,12 @@ fn opened_to_write(access: Access) -> Result<ToWrite> {
 const LIVE_LEVEL: u8 = 3;
 
 fn open_source(access: &Access, source: Arc<dyn ReadAt>) -> Result<(Container, Found)> {
-    let (found, tables) = commit::newest(&*source, &|commit| open_tables(&*source, commit))?;
+    let (found, tables) = commit::newest(&source, &locks(access), &open_tables)?;
     tell(&access.name, &found);
     let owner = access.cache.new_owner();
     let cache: Arc<Cache> = access.cache.clone();
-    let index = Arc::new(Index::new(tables, source.clone(), cache.clone(), owner));
-    let tape = Arc::new(tape::Tape::new(index.clone(), source.clone(), cache.clone(), owner));
+    let index = Arc::new(Index::new(tables, found.medium.clone(), cache.clone(), owner));
+    let tape = Arc::new(tape::Tape::new(index.clone(), found.medium.clone(), cache.clone(), owner));
     let stored = source.len()? - found.torn;
     let name = access.name.clone();
     let container = Container::new(name, index, tape, cache, owner, (found.commit.totals, stored));
@@ -229,15 +241,20 @@ fn tell(name: &str, found: &Found) {
     }
 }
 
-fn open_tables(source: &dyn ReadAt, commit: &Commit) -> Result<Vec<Arc<Table>>> {
+/// Who unlocks a container that is opened so.
+fn locks(access: &Access) -> Locks<'_> {
+    Locks { reading: &access.reading, name: &access.name }
+}
+
+fn open_tables(medium: &Medium, commit: &Commit) -> Result<Vec<Arc<Table>>> {
     let mut left = Left::default();
-    let open = |reference: &TableRef| open_table(source, reference, commit.record, &mut left).map(Arc::new);
+    let open = |reference: &TableRef| open_table(medium, reference, commit.record, &mut left).map(Arc::new);
     commit.tables.iter().map(open).collect()
 }
 
 /// Opens a table that lies before `end`.
-fn open_table(source: &dyn ReadAt, reference: &TableRef, end: u64, left: &mut Left) -> Result<Table> {
+fn open_table(medium: &Medium, reference: &TableRef, end: u64, left: &mut Left) -> Result<Table> {
     let payload_at = reference.record.get().checked_add(RECORD_HEADER_LEN).filter(|at| *at < end);
     let payload_at = payload_at.ok_or_else(|| Error::new(Kind::Header, "a table lies outside the container"))?;
-    Table::open(source, payload_at, reference, left)
+    Table::open(medium, payload_at, reference, left)
 }

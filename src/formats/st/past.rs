@@ -95,7 +95,7 @@ impl Now {
         let shared = |reference| self.index.tables().get(newest.iter().position(|known| known == reference)?);
         let open = |reference| match shared(reference) {
             Some(table) => Ok(table.clone()),
-            None => open_table(self.history.source(), reference, commit.record, &mut left).map(Arc::new),
+            None => open_table(self.history.medium(), reference, commit.record, &mut left).map(Arc::new),
         };
         commit.tables.iter().map(open).collect()
     }
@@ -103,14 +103,14 @@ impl Now {
 
 impl Past {
     pub fn new(name: String, newest: Commit, index: Arc<Index>, tape: Arc<Tape>) -> Self {
-        let now = Now { history: History::new(tape.shared_source(), newest), index, tags: OnceLock::new() };
+        let now = Now { history: History::new(tape.medium().clone(), newest), index, tags: OnceLock::new() };
         let (places, opened) = (Mutex::default(), Mutex::default());
         Self { name, tape, now: Mutex::new(Arc::new(now)), places, opened }
     }
 
     /// From now on this commit is the newest.
     pub fn renew(&self, newest: &Commit, index: Arc<Index>) {
-        let history = History::new(self.tape.shared_source(), newest.clone());
+        let history = History::new(self.tape.medium().clone(), newest.clone());
         let next = Arc::new(Now { history, index, tags: OnceLock::new() });
         let before = std::mem::replace(&mut *lock(&self.now), next);
         if newest.head.prev.get() != before.history.newest().record {
@@ -201,9 +201,9 @@ impl Past {
         let now = self.now();
         let gone = || Error::new(Kind::Changed, format!("the state {sequence} is not there any more"));
         let commit = self.commit(&now, sequence)?.ok_or_else(gone)?;
-        let (cache, source) = (self.tape.shared_cache(), self.tape.shared_source());
+        let (cache, medium) = (self.tape.shared_cache(), self.tape.medium().clone());
         let owner = cache.new_owner();
-        let index = Arc::new(Index::new(now.tables(&commit)?, source, cache.clone(), owner));
+        let index = Arc::new(Index::new(now.tables(&commit)?, medium, cache.clone(), owner));
         let tape = Arc::new(self.tape.beside(index.clone(), owner));
         let facts = (commit.totals, commit.record);
         let tree = Arc::new(Container::new(self.name.clone(), index, tape, cache, owner, facts));
@@ -269,7 +269,7 @@ mod tests {
     /// The writer of an empty container.
     fn writer() -> StWriter {
         let mut bytes = Vec::new();
-        create(&mut bytes, (0, 0)).unwrap();
+        create(&mut bytes, (0, 0), None).unwrap();
         let access = Access::to_write(Arc::new(Memory::new(bytes)), Cache::new(8 << 20), "test.st");
         let Ok((_, opened)) = opened_to_write(access).unwrap() else { panic!("it can be written to") };
         StWriter::new(opened).unwrap()

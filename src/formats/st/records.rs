@@ -1,11 +1,14 @@
 //! Records: writing them one behind the other, reading one, and finding one when the end of the file is torn.
 
 use super::layout::{
-    ALIGN, FOOTER_MAGIC, Footer, HEADER_LEN, RECORD_HEADER_LEN, RECORD_MAGIC, RecordHeader, RecordType, record_len,
+    ALIGN, FLAG_SEALED, FOOTER_MAGIC, Footer, HEADER_LEN, RECORD_HEADER_LEN, RECORD_MAGIC, RecordHeader, RecordType,
+    record_len,
 };
+use super::medium::Medium;
+use super::seal::Sealing;
 use crate::codec::damaged;
 use crate::codec::id::Id;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Within};
 use crate::source::ReadAt;
 use std::io::Write;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
@@ -18,6 +21,7 @@ pub struct Log<'a> {
     at: u64,
     seq: u64,
     last_commit: u64,
+    flags: u8,
 }
 
 /// Where a record came to lie.
@@ -31,7 +35,13 @@ pub struct Placed {
 impl<'a> Log<'a> {
     /// Continues at `at`, in transaction `seq`, behind the commit at `last_commit` (0 for none).
     pub fn new(out: &'a mut (dyn Write + Send), uid: [u8; 16], at: u64, seq: u64, last_commit: u64) -> Self {
-        Self { out, uid, at, seq, last_commit }
+        Self { out, uid, at, seq, last_commit, flags: 0 }
+    }
+
+    /// Says of the records that follow whether their payloads are sealed.
+    pub fn sealed(mut self, sealing: &Sealing) -> Self {
+        self.flags = if sealing.is_sealed() { FLAG_SEALED } else { 0 };
+        self
     }
 
     pub fn at(&self) -> u64 {
@@ -73,6 +83,7 @@ impl<'a> Log<'a> {
         let mut header = RecordHeader::new_zeroed();
         header.magic = RECORD_MAGIC;
         header.kind = kind as u8;
+        header.flags = if kind == RecordType::Keys { 0 } else { self.flags };
         header.offset = self.at.into();
         header.payload_len = payload_len.into();
         header.seq = self.seq.into();
@@ -112,21 +123,31 @@ pub fn header_at(bytes: &[u8], at: u64) -> Option<RecordHeader> {
     (header.offset.get() == at).then_some(header)
 }
 
-/// Reads the payload of a record of at most `limit` bytes and compares it with its hash.
-pub fn read_payload(source: &dyn ReadAt, header: &RecordHeader, limit: u64) -> Result<Vec<u8>> {
+/// Reads the payload of a record of at most `limit` bytes, as it is stored, and compares it with its hash.
+pub fn read_payload(medium: &Medium, header: &RecordHeader, limit: u64) -> Result<Vec<u8>> {
     let (at, len) = (header.offset.get(), header.payload_len.get());
     if len > limit {
         return Err(damaged(format!("the record at {at} claims {len} bytes, over the limit of {limit}")));
     }
     let mut payload = vec![0; len as usize];
-    source.read_exact_at(at + RECORD_HEADER_LEN, &mut payload)?;
-    if Id::of(&payload).0 != header.payload_hash {
-        return Err(damaged(format!("the record at {at} fails its check")));
-    }
+    let place = || format!("the record at {at}");
+    medium.read_checked(at + RECORD_HEADER_LEN, &mut payload, &header.payload_hash).within(place)?;
     Ok(payload)
 }
 
-/// The footer at the end of the source, if the source ends with one. Its check is left to whoever knows the uid.
+/// The hash of a stretch of the file, of any length.
+pub fn hash(source: &dyn ReadAt, mut at: u64, end: u64) -> Result<[u8; 32]> {
+    let (mut hasher, mut piece) = (blake3::Hasher::new(), vec![0; (end - at).min(1 << 20) as usize]);
+    while at < end {
+        let len = piece.len().min((end - at) as usize);
+        source.read_exact_at(at, &mut piece[..len])?;
+        hasher.update(&piece[..len]);
+        at += len as u64;
+    }
+    Ok(*hasher.finalize().as_bytes())
+}
+
+/// The footer that ends at an offset, if the source ends with one. Its check is left to whoever knows the uid.
 pub fn read_footer(source: &dyn ReadAt, end: u64) -> Result<Option<Footer>> {
     let Some(at) = end.checked_sub(size_of::<Footer>() as u64) else { return Ok(None) };
     let mut bytes = [0; size_of::<Footer>()];
@@ -179,5 +200,63 @@ impl<'a> Backward<'a> {
         window.truncate(got);
         (self.window, self.window_at) = (window, start);
         Ok(())
+    }
+}
+
+/// Bytes that are read at once behind a jump, and on the way through what is damaged.
+const NEAR: u64 = 4 << 10;
+const FAR: u64 = 1 << 20;
+/// Goes forward over the file and gives what looks like the header of a record.
+pub struct Forward<'a> {
+    source: &'a dyn ReadAt,
+    at: u64,
+    len: u64,
+    ahead: u64,
+    window: Vec<u8>,
+    window_at: u64,
+}
+
+impl<'a> Forward<'a> {
+    pub fn new(source: &'a dyn ReadAt, from: u64) -> Result<Self> {
+        let at = from.max(HEADER_LEN).next_multiple_of(ALIGN);
+        Ok(Self { source, at, len: source.len()?, ahead: FAR, window: Vec::new(), window_at: 0 })
+    }
+
+    pub fn next(&mut self) -> Result<Option<RecordHeader>> {
+        while self.at < self.len {
+            let at = self.at;
+            if let Some(header) = self.header(at)? {
+                self.at = self.behind(&header)?;
+                return Ok(Some(header));
+            }
+            self.ahead = FAR;
+            self.at += ALIGN;
+        }
+        Ok(None)
+    }
+
+    /// Where to look on. What a record says of its length is believed only when another record, or the end, is there.
+    fn behind(&mut self, header: &RecordHeader) -> Result<u64> {
+        let at = header.offset.get();
+        let end = record_len(header.kind, header.payload_len.get()).and_then(|len| at.checked_add(len));
+        if let Some(end) = end.filter(|end| *end <= self.len) {
+            self.ahead = NEAR;
+            if end == self.len || self.header(end)?.is_some() {
+                return Ok(end);
+            }
+            self.ahead = FAR;
+        }
+        Ok(at + ALIGN)
+    }
+
+    fn header(&mut self, at: u64) -> Result<Option<RecordHeader>> {
+        let end = (at + RECORD_HEADER_LEN).min(self.len);
+        if at < self.window_at || end > self.window_at + self.window.len() as u64 {
+            let mut window = vec![0; self.ahead.min(self.len - at) as usize];
+            let got = self.source.read_at(at, &mut window)?;
+            window.truncate(got);
+            (self.window, self.window_at) = (window, at);
+        }
+        Ok(header_at(self.window.get((at - self.window_at) as usize..).unwrap_or_default(), at))
     }
 }

@@ -580,7 +580,7 @@ impl Plain for SegmentRow {
         let (record, payload_len) = (input.d()?, input.u()?);
         let row = Self { address, raw_len, record, payload_len, store: input.u()?, hash: input.h()? };
         self::address(address, raw_len)?;
-        if raw_len > limits::SEGMENT_RAW || payload_len > raw_len + limits::SEGMENT_OVERHEAD {
+        if raw_len > limits::SEGMENT_RAW || payload_len > limits::segment_payload(raw_len) {
             return Err(damaged(format!("the segment at {record} claims {payload_len} bytes for {raw_len}")));
         }
         Ok(row)

@@ -13,11 +13,12 @@ use super::columns::{In, Out, unwrap};
 use super::index::{Index, Merge};
 use super::layout::{TableRef, TableTail};
 use super::limits;
+use super::medium::Medium;
 use super::rows::{Block, ChunkRow, ExtentRow, MetaRow, NameRow, NodeRow, Plain, Row, Rows, SegmentRow};
+use super::seal::{Piece, Sealing};
 use crate::codec::damaged;
 use crate::codec::id::Id;
 use crate::error::{Result, Within};
-use crate::source::ReadAt;
 use zerocopy::IntoBytes;
 
 /// Rows that are to become a table.
@@ -41,11 +42,11 @@ pub struct Encoded {
 
 impl NewTable {
     /// Sorts the rows and writes them as blocks and a fence; `level` is that of zstd.
-    pub fn encode(mut self, level: i32) -> Result<Encoded> {
+    pub fn encode(mut self, level: i32, sealing: &Sealing) -> Result<Encoded> {
         self.names.sort_unstable_by(|a, b| (a.parent, &a.name).cmp(&(b.parent, &b.name)));
         self.nodes.sort_unstable_by_key(|row| row.ino);
         self.metas.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        let mut writer = TableWriter::new(level);
+        let mut writer = TableWriter::new(level, sealing);
         writer.family(&self.names)?;
         writer.family(&self.nodes)?;
         writer.plain(self.extents)?;
@@ -63,7 +64,7 @@ impl NewTable {
         chunk: impl Fn(&ChunkRow) -> bool,
         level: i32,
     ) -> Result<Option<Encoded>> {
-        let mut writer = TableWriter::new(level);
+        let mut writer = TableWriter::new(level, table.sealing());
         writer.merged(Vec::<NameRow>::new(), &[], table, false)?;
         writer.merged(Vec::<NodeRow>::new(), &[], table, false)?;
         writer.merged(Vec::<ExtentRow>::new(), &[], table, false)?;
@@ -88,7 +89,7 @@ impl NewTable {
     /// older than these: then what is deleted needs no row any more.
     pub fn merge(mut self, older: &Index, last: bool, level: i32) -> Result<Encoded> {
         self.gone.sort_unstable();
-        let mut writer = TableWriter::new(level);
+        let mut writer = TableWriter::new(level, older.sealing());
         writer.merged(self.names, &self.gone, older, last)?;
         writer.merged(self.nodes, &self.gone, older, last)?;
         writer.merged(self.extents, &self.gone, older, last)?;
@@ -99,8 +100,9 @@ impl NewTable {
     }
 }
 
-struct TableWriter {
+struct TableWriter<'a> {
     level: i32,
+    sealing: &'a Sealing,
     payload: Vec<u8>,
     fence: Out,
     blocks: u64,
@@ -113,9 +115,9 @@ struct Filling {
     block: Out,
 }
 
-impl TableWriter {
-    fn new(level: i32) -> Self {
-        Self { level, payload: Vec::new(), fence: Out::default(), blocks: 0 }
+impl<'a> TableWriter<'a> {
+    fn new(level: i32, sealing: &'a Sealing) -> Self {
+        Self { level, sealing, payload: Vec::new(), fence: Out::default(), blocks: 0 }
     }
 
     fn plain<R: Plain>(&mut self, mut rows: Vec<R>) -> Result<()> {
@@ -211,7 +213,7 @@ impl TableWriter {
 
     fn block(&mut self, family: u8, first: &[u8], block: Out) -> Result<()> {
         let rows = block.rows();
-        let bytes = block.finish(self.level)?;
+        let bytes = self.stored(Piece::Block, block.finish(self.level)?)?;
         self.fence.row();
         self.fence.u(u64::from(family));
         self.fence.u(rows);
@@ -223,9 +225,14 @@ impl TableWriter {
         Ok(())
     }
 
+    fn stored(&self, piece: Piece, bytes: Vec<u8>) -> Result<Vec<u8>> {
+        Ok(self.sealing.close(piece, &[&bytes])?.unwrap_or(bytes))
+    }
+
     fn finish(mut self) -> Result<Encoded> {
         let blocks_len = self.payload.len() as u64;
-        let fence = self.fence.finish(self.level)?;
+        let fence = std::mem::take(&mut self.fence).finish(self.level)?;
+        let fence = self.stored(Piece::Fence, fence)?;
         self.payload.extend_from_slice(&fence);
         let tail = TableTail { blocks_len: blocks_len.into(), fence_len: (fence.len() as u64).into() };
         self.payload.extend_from_slice(tail.as_bytes());
@@ -276,18 +283,16 @@ pub struct Table {
 const FENCE_COLUMNS: usize = 7;
 
 impl Table {
-    /// Reads the fence that `reference` names; `payload_at` is where the payload begins in `source`, `left` what the
+    /// Reads the fence that `reference` names; `payload_at` is where the payload begins in `medium`, `left` what the
     /// fences of all tables together may still have.
-    pub fn open(source: &dyn ReadAt, payload_at: u64, reference: &TableRef, left: &mut Left) -> Result<Self> {
+    pub fn open(medium: &Medium, payload_at: u64, reference: &TableRef, left: &mut Left) -> Result<Self> {
         let (blocks_len, fence_len) = (reference.blocks_len.get(), reference.fence_len.get());
         let fence_at = payload_at.checked_add(blocks_len).filter(|_| fence_len <= limits::FENCE_RAW);
         let fence_at = fence_at.ok_or_else(|| damaged("the sizes of a table are too large"))?;
         let mut bytes = vec![0; fence_len as usize];
-        source.read_exact_at(fence_at, &mut bytes)?;
-        if Id::of(&bytes).0 != reference.fence_hash {
-            return Err(damaged(format!("the index of the table at {fence_at} fails its check")));
-        }
-        let raw = unwrap(&bytes, limits::FENCE_RAW)?;
+        let place = || format!("the index of the table at {fence_at}");
+        medium.read_checked(fence_at, &mut bytes, &reference.fence_hash).within(place)?;
+        let raw = unwrap(medium.sealing.open(Piece::Fence, &mut bytes).within(place)?, limits::FENCE_RAW)?;
         // A commit may name one large fence of few rows thousands of times.
         let bytes = left.bytes.checked_sub(raw.len().max(bytes.len()) as u64);
         left.bytes = bytes.ok_or_else(|| damaged("the indexes of the tables are too large together"))?;
@@ -295,10 +300,10 @@ impl Table {
     }
 
     /// Opens a table that was just made and is going to be at `payload_at`.
-    pub fn written(table: &Encoded, payload_at: u64) -> Result<Self> {
+    pub fn written(table: &Encoded, payload_at: u64, sealing: &Sealing) -> Result<Self> {
         let blocks_len = table.reference.blocks_len.get();
-        let fence = &table.payload[blocks_len as usize..][..table.reference.fence_len.get() as usize];
-        let raw = unwrap(fence, limits::FENCE_RAW)?;
+        let mut fence = table.payload[blocks_len as usize..][..table.reference.fence_len.get() as usize].to_vec();
+        let raw = unwrap(sealing.open(Piece::Fence, &mut fence)?, limits::FENCE_RAW)?;
         Self::parse(&raw, payload_at, payload_at + blocks_len, &mut Left::default())
     }
 
@@ -324,9 +329,9 @@ impl Table {
 
     /// Reads, checks and decodes a block, whose keys must lie where the fence says: a walk over blocks is in order, and a
     /// key that is found by the fence is found by the walk.
-    pub fn load<B: Block>(&self, block: usize, source: &dyn ReadAt) -> Result<B> {
+    pub fn load<B: Block>(&self, block: usize, medium: &Medium) -> Result<B> {
         let fence = &self.fences[block];
-        let rows: B = fence.load(source)?;
+        let rows: B = fence.load(medium)?;
         let next = self.fences.get(block + 1);
         if *rows.key(0) == *fence.first && next.is_none_or(|next| *rows.key(rows.rows() - 1) < *next.first) {
             return Ok(rows);
@@ -350,9 +355,11 @@ impl Table {
 
 impl Fence {
     /// Reads, checks and decodes the block.
-    fn load<B: Block>(&self, source: &dyn ReadAt) -> Result<B> {
+    fn load<B: Block>(&self, medium: &Medium) -> Result<B> {
         let place = || format!("the table block at {}", self.at);
-        let raw = self.read(source).and_then(|bytes| unwrap(&bytes, limits::BLOCK_RAW)).within(place)?;
+        let mut stored = self.read(medium).within(place)?;
+        let bytes = medium.sealing.open(Piece::Block, &mut stored).within(place)?;
+        let raw = unwrap(bytes, limits::BLOCK_RAW).within(place)?;
         let input = In::new(&raw, B::COLUMNS, limits::BLOCK_ROWS).within(place)?;
         if input.rows() as u64 != self.rows {
             return Err(damaged("the index of a table counts other rows than its block").within(place()));
@@ -361,12 +368,12 @@ impl Fence {
     }
 
     /// Reads and checks the bytes of the block.
-    pub fn read(&self, source: &dyn ReadAt) -> Result<Vec<u8>> {
+    pub fn read(&self, medium: &Medium) -> Result<Vec<u8>> {
         if self.len > limits::BLOCK_RAW {
             return Err(damaged("a table block is too large"));
         }
         let mut bytes = vec![0; self.len as usize];
-        source.read_exact_at(self.at, &mut bytes)?;
-        if Id::of(&bytes).0 == self.hash { Ok(bytes) } else { Err(damaged("it fails its check")) }
+        medium.read_checked(self.at, &mut bytes, &self.hash)?;
+        Ok(bytes)
     }
 }

@@ -3,14 +3,14 @@
 use super::index::Index;
 use super::layout::{Base, RECORD_HEADER_LEN};
 use super::limits;
+use super::medium::Medium;
 use super::rows::SegmentRow;
+use super::seal::Piece;
 use super::segment::{self, Help, codec};
 use crate::cache::{Cache, Cached, Key};
-use crate::codec::id::Id;
 use crate::codec::{damaged, zstd};
 use crate::error::{Error, Kind, Result, Within};
 use crate::pool::{Background, lock};
-use crate::source::ReadAt;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -25,7 +25,7 @@ const DICTS: u8 = 2;
 pub struct Tape {
     /// The newest: what an address holds never changes, but only it knows all of them.
     index: RwLock<Arc<Index>>,
-    source: Arc<dyn ReadAt>,
+    medium: Medium,
     cache: Arc<Cache>,
     owner: u64,
     buffers: Arc<Buffers>,
@@ -142,17 +142,17 @@ thread_local! {
 }
 
 impl Tape {
-    pub fn new(index: Arc<Index>, source: Arc<dyn ReadAt>, cache: Arc<Cache>, owner: u64) -> Self {
+    pub fn new(index: Arc<Index>, medium: Medium, cache: Arc<Cache>, owner: u64) -> Self {
         let ahead = Arc::new(Background::new(AHEAD_THREADS, AHEAD_QUEUE));
         let (index, passed) = (RwLock::new(index), AtomicU64::new(0));
-        Self { index, source, cache, owner, buffers: Arc::default(), ahead, passed }
+        Self { index, medium, cache, owner, buffers: Arc::default(), ahead, passed }
     }
 
     /// The tape as another state of the container knows it. Threads and buffers are those of this one.
     pub fn beside(&self, index: Arc<Index>, owner: u64) -> Self {
-        let (source, cache) = (self.source.clone(), self.cache.clone());
+        let (medium, cache) = (self.medium.clone(), self.cache.clone());
         let (buffers, ahead) = (self.buffers.clone(), self.ahead.clone());
-        Self { index: RwLock::new(index), source, cache, owner, buffers, ahead, passed: AtomicU64::new(0) }
+        Self { index: RwLock::new(index), medium, cache, owner, buffers, ahead, passed: AtomicU64::new(0) }
     }
 
     pub fn owner(&self) -> u64 {
@@ -164,12 +164,8 @@ impl Tape {
         *self.index.write().unwrap_or_else(PoisonError::into_inner) = index;
     }
 
-    pub fn source(&self) -> &dyn ReadAt {
-        &*self.source
-    }
-
-    pub fn shared_source(&self) -> Arc<dyn ReadAt> {
-        self.source.clone()
+    pub fn medium(&self) -> &Medium {
+        &self.medium
     }
 
     pub fn shared_cache(&self) -> Arc<Cache> {
@@ -236,7 +232,7 @@ impl Tape {
                 // The base of a segment that is being decoded: one level down, in a buffer of its own.
                 Err(_) => self.decode_in(row, depth, &mut Vec::new()),
             })
-            .map_err(|e| self.source.blame(e))
+            .map_err(|e| self.medium.blame(e))
             .within(|| format!("the segment at {}", row.record))
     }
 
@@ -254,13 +250,11 @@ impl Tape {
         let end = at.saturating_add(row.payload_len);
         let before = self.passed.swap(end, Relaxed);
         if !(before..before.saturating_add(FORWARD)).contains(&at) {
-            self.source.will_read(at..end);
+            self.medium.will_read(at..end);
         }
-        self.source.read_exact_at(at, stored)?;
-        if Id::of(stored).0 != row.hash {
-            return Err(damaged("it fails its check"));
-        }
-        let parts = segment::parse(stored, row.address, row.raw_len)?;
+        self.medium.read_checked(at, stored, &row.hash)?;
+        let payload = self.medium.sealing.open(Piece::Segment, stored)?;
+        let parts = segment::parse(payload, row.address, row.raw_len)?;
         let bytes = self.buffers.take(row.raw_len as usize, &self.ahead);
         let mut out = Decoded { address: row.address, bytes, buffers: self.buffers.clone() };
         match parts.codec() {

@@ -3,6 +3,7 @@
 use super::extra;
 use super::index::{At, Index};
 use super::layout::TotalsItem;
+use super::medium::Medium;
 use super::rows::{ExtentRow, Names, NodeRow, Nodes, Plain, Rows, name_key};
 use super::tape::Tape;
 use crate::cache::{Cache, Cached, Key as CacheKey};
@@ -66,8 +67,8 @@ impl Container {
         &self.shared.tape
     }
 
-    pub(super) fn source(&self) -> &dyn ReadAt {
-        self.shared.tape.source()
+    pub(super) fn medium(&self) -> &Medium {
+        self.shared.tape.medium()
     }
 
     /// The name of a user or group, from `user/ID` or `group/ID`; looked up once.
@@ -97,7 +98,7 @@ impl Container {
 impl Shared {
     fn node(&self, node: Node) -> Result<At<Nodes>> {
         let found = self.index.node(node.0).within(|| &self.name)?;
-        found.ok_or_else(|| self.tape.source().blame(damaged(format!("{}: inode {} is missing", self.name, node.0))))
+        found.ok_or_else(|| self.tape.medium().blame(damaged(format!("{}: inode {} is missing", self.name, node.0))))
     }
 
     /// What a file consists of. Long lists are kept in the cache and not with the file.

@@ -12,6 +12,7 @@ use super::super::pack::chunks::Chunks;
 use super::super::pack::{Content, Sink};
 use super::super::plan::{Class, Preset};
 use super::super::rows::ChunkRow;
+use super::super::seal::Sealing;
 use super::super::tape::Tape;
 use crate::codec::cdc;
 use crate::codec::id::Id;
@@ -47,8 +48,8 @@ pub struct Contents {
 }
 
 impl Contents {
-    pub fn new(preset: &Preset, address: u64) -> Self {
-        let mut content = Content::new(None, preset);
+    pub fn new(preset: &Preset, sealing: &Sealing, address: u64) -> Self {
+        let mut content = Content::new(None, preset, sealing);
         content.resume(address);
         Self { content, recuts: true }
     }
@@ -126,7 +127,8 @@ impl Contents {
         pieces.cut(touched.clone());
         let around = around.start..around.end.min(view.draft.size());
         let (mut buffer, mut at, mut class) = (Vec::new(), around.start, None);
-        let mut chunks = Chunks::new(view, around, &mut buffer);
+        let chunker = self.content.chunker();
+        let mut chunks = Chunks::new(&chunker, view, around, &mut buffer);
         let mut laid = Vec::new();
         while let Some(chunk) = chunks.next()? {
             let start = at;

@@ -14,6 +14,7 @@
 mod clean;
 mod contents;
 mod entries;
+mod protect;
 
 pub use entries::orphans;
 
@@ -21,20 +22,23 @@ use super::commit::{self, Commit};
 use super::generations::{self, Tagged};
 use super::index::Index;
 use super::layout::{RECORD_HEADER_LEN, RecordType, TotalsItem};
+use super::medium::Medium;
 use super::past::Past;
 use super::plan::Preset;
 use super::records::{self, Log};
 use super::rows::{MetaRow, meta_key};
+use super::seal::Seal;
 use super::table::{Encoded, NewTable, Table};
 use super::tape::Tape;
 use super::tree::Container;
-use super::{limits, pack};
+use super::{limits, pack, parity};
 use crate::cache::Cache;
 use crate::codec::id::Id;
 use crate::error::{Error, Kind, Result, Within};
-use crate::formats::{Give, Owners, Upkeep, Writer};
+use crate::formats::{Give, Owners, Upkeep, Watch, Writer};
 use crate::pool::lock;
-use crate::source::{ReadAt, Store};
+use crate::source::Store;
+use crate::source::parity::Group;
 use crate::tree::{Changes, Time, Tree};
 use contents::Contents;
 use std::collections::{BTreeMap, HashSet};
@@ -61,7 +65,7 @@ const ENTRY: u64 = 512;
 pub struct StWriter {
     name: String,
     store: Arc<dyn Store>,
-    source: Arc<dyn ReadAt>,
+    medium: Medium,
     cache: Arc<Cache>,
     /// Of segments, whose addresses are never used again.
     owners: Option<Arc<Owners>>,
@@ -89,6 +93,8 @@ struct State {
     index: Arc<Index>,
     /// Of table blocks in the cache, as long as no place in the file is used again.
     blocks: u64,
+    /// Parity that covers what was written, oldest first.
+    groups: Vec<Group>,
     /// Indexes of before, that somebody may still read by.
     former: Vec<Weak<Index>>,
     /// When the file ends here, or so many states were made, or its files have fewer bytes, it is looked whether space can be
@@ -118,7 +124,7 @@ impl State {
 pub struct Opened {
     pub name: String,
     pub store: Arc<dyn Store>,
-    pub source: Arc<dyn ReadAt>,
+    pub medium: Medium,
     pub cache: Arc<Cache>,
     pub owner: u64,
     pub owners: Option<Arc<Owners>>,
@@ -135,14 +141,18 @@ pub struct Opened {
 impl StWriter {
     /// Takes a container over. What lies behind its last commit is cut off.
     pub fn new(opened: Opened) -> Result<Self> {
-        let Opened { name, store, source, cache, owner, owners, upkeep, tape, index, commit, end, preset } = opened;
+        let Opened { name, store, medium, cache, owner, owners, upkeep, tape, index, commit, end, preset } = opened;
         finish_record(&*store, &commit, end)?;
-        let contents = Contents::new(&preset, commit.head.next_address.get());
+        let contents = Contents::new(&preset, &medium.sealing, commit.head.next_address.get());
+        let groups = match medium.healing.newest() {
+            0 => Vec::new(),
+            newest => parity::groups(&*medium, commit.head.uid, newest),
+        };
         let past = Arc::new(Past::new(name.clone(), commit.clone(), index.clone(), tape.clone()));
         let writer = Self {
             name,
             store,
-            source,
+            medium,
             cache,
             owners,
             tape,
@@ -164,6 +174,7 @@ impl StWriter {
                 tables: index.tables().to_vec(),
                 index,
                 blocks: owner,
+                groups,
                 former: Vec::new(),
                 looked_full: 0,
                 tight_at: 0,
@@ -240,8 +251,8 @@ impl StWriter {
     pub fn is_as_left(&self) -> Result<bool> {
         let state = self.state();
         let uid = state.commit.head.uid;
-        let front = commit::read_front(&*self.source).map(|front| front.is_some_and(|header| header.uid == uid));
-        let last = || commit::read(&*self.source, state.commit.record);
+        let front = commit::read_front(&*self.medium).map(|front| front.is_some_and(|header| header.uid == uid));
+        let last = || commit::read(&self.medium, state.commit.record);
         match front.and_then(|same| Ok(same && last()?.encode() == state.commit.encode())) {
             Err(e) if !matches!(e.kind(), Kind::Damaged | Kind::Header | Kind::Unsupported | Kind::Changed) => Err(e),
             same => Ok(same.unwrap_or(false)),
@@ -257,6 +268,11 @@ impl StWriter {
     pub fn forget_reserved(&self) {
         self.reserved.store(self.end(), Relaxed);
         self.untidy.store(false, Relaxed);
+    }
+
+    /// What a new container is sealed with that holds the same: it opens with the same keys.
+    pub fn heir(&self) -> Result<Option<Arc<Seal>>> {
+        self.medium.sealing.seal().map(|seal| seal.heir().map(Arc::new)).transpose()
     }
 
     /// Where the last commit is.
@@ -275,7 +291,7 @@ impl StWriter {
     /// Makes an earlier state the newest one; names of states stay.
     pub fn restore(&self, record: u64) -> Result<Arc<dyn Tree>> {
         let mut state = self.state();
-        let old = commit::read(&*self.source, record)?;
+        let old = commit::read(&self.medium, record)?;
         let names = generations::tags(&state.index)?;
         let row = |(name, tagged): (String, Tagged)| {
             Ok(MetaRow { name: generations::tag_key(&name)?, value: tagged.encode() })
@@ -284,7 +300,7 @@ impl StWriter {
         let before = (state.tables.clone(), state.commit.clone(), state.index.clone());
         state.former.push(Arc::downgrade(&before.2));
         // Its tables and totals; all else goes on from the newest commit.
-        state.tables = super::open_tables(&*self.source, &old)?;
+        state.tables = super::open_tables(&self.medium, &old)?;
         (state.commit.tables, state.commit.totals) = (old.tables, old.totals);
         state.index = Arc::new(self.index(&state, state.tables.clone()));
         // What was written since is known to no index any more.
@@ -321,14 +337,14 @@ impl StWriter {
         let container = self.container(state.index.clone(), state.commit.totals, start);
         let mut rows = entries::Rows::new(&container, state.commit.totals);
         {
-            let mut log = Log::new(&mut tail, uid, start, seq, last_commit);
+            let mut log = self.log(&mut tail, uid, start, (seq, last_commit));
             state.contents.begin(&state.index, &self.tape, !sparing);
             let contents = &mut state.contents;
             let feed = |send: &pack::Sink<'_>| {
                 rows.collect(changes, contents, send)?;
                 contents.finish(send)
             };
-            pack::segments(&self.preset, changes.touched() > SMALL as u64, feed, |segment| {
+            pack::segments(&self.preset, &self.medium.sealing, changes.touched() > SMALL as u64, feed, |segment| {
                 segments.push(pack::append_segment(&mut log, &segment)?);
                 Ok(())
             })?;
@@ -343,7 +359,7 @@ impl StWriter {
 
         let mut commit = self.next_commit(state, seq, totals, changes)?;
         let mut tables = state.tables.clone();
-        let mut log = Log::new(&mut tail, uid, start + tail_len, seq, last_commit);
+        let mut log = self.log(&mut tail, uid, start + tail_len, (seq, last_commit));
         // What was done and undone leaves no rows, and a table has some.
         if table.len() > 0 {
             let (kept, mut encoded) = self.merge(state, table, !sparing)?;
@@ -352,7 +368,7 @@ impl StWriter {
             commit.tables.truncate(kept);
             commit.tables.push(encoded.reference);
             tables.truncate(kept);
-            tables.push(Arc::new(Table::written(&encoded, placed.record + RECORD_HEADER_LEN)?));
+            tables.push(Arc::new(Table::written(&encoded, placed.record + RECORD_HEADER_LEN, &self.medium.sealing)?));
         }
         commit.record = log.at();
         if !sparing {
@@ -400,11 +416,12 @@ impl StWriter {
         let now = state.time_ns.unwrap_or_else(|| pack::nanoseconds(Time::now()));
         head.time_ns = now.max(before.head.time_ns.get() + 1).into();
         head.prev = before.record.into();
-        head.prev_hash = records::read_header(&*self.source, before.record)?.payload_hash;
+        head.prev_hash = records::read_header(&*self.medium, before.record)?.payload_hash;
         head.next_address = state.contents.address().into();
         let highest = changes.nodes.keys().next_back().map_or(0, |node| node.0 + 1);
         head.next_ino = before.head.next_ino.get().max(highest).into();
-        let mut commit = Commit { record: 0, head, tables: before.tables.clone(), totals };
+        let mut commit =
+            Commit { record: 0, head, tables: before.tables.clone(), totals, parity: state.newest_parity() };
         commit.head.tables = 0.into();
         Ok(commit)
     }
@@ -423,8 +440,8 @@ impl StWriter {
             commit.head.tail_hash = Id::of(&[]).0;
         }
         commit.head.tables = (commit.tables.len() as u32).into();
-        let mut log = Log::new(&mut tail, uid, commit.record, seq, last_commit);
-        log.append(RecordType::Commit, &[&commit.encode()])?;
+        let mut log = self.log(&mut tail, uid, commit.record, (seq, last_commit));
+        log.append(RecordType::Commit, &[&self.medium.sealing.commit(commit)?])?;
         let end = log.at();
         tail.write_out()?;
         let appended = tail.start == self.end.load(Relaxed);
@@ -461,8 +478,12 @@ impl StWriter {
         Arc::new(self.container(state.index.clone(), state.commit.totals, end))
     }
 
+    fn log<'a>(&self, tail: &'a mut Tail<'_>, uid: [u8; 16], at: u64, (seq, last_commit): (u64, u64)) -> Log<'a> {
+        Log::new(tail, uid, at, seq, last_commit).sealed(&self.medium.sealing)
+    }
+
     fn index(&self, state: &State, tables: Vec<Arc<Table>>) -> Index {
-        Index::new(tables, self.source.clone(), self.cache.clone(), state.blocks)
+        Index::new(tables, self.medium.clone(), self.cache.clone(), state.blocks)
     }
 
     fn container(&self, index: Arc<Index>, totals: TotalsItem, end: u64) -> Container {
@@ -521,6 +542,10 @@ impl Writer for StWriter {
 
     fn upkeep(&self, when: Give, show: &mut dyn FnMut(Arc<dyn Tree>)) -> Result<u64> {
         self.clean(when, show).within(|| &self.name)
+    }
+
+    fn protect(&self, watch: &dyn Watch) -> Result<()> {
+        self.mend(watch).within(|| &self.name)
     }
 
     fn sequence(&self) -> u64 {

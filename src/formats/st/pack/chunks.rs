@@ -1,6 +1,6 @@
 //! A stretch of a file, chunk by chunk.
 
-use crate::codec::cdc;
+use crate::codec::cdc::{self, Chunker};
 use crate::error::Result;
 use crate::source::ReadAt;
 use std::ops::Range;
@@ -10,6 +10,7 @@ const WINDOW: usize = 2 << 20;
 
 /// Cuts a stretch of a file into chunks. The cuts depend on the contents alone, not on how much a read happens to give.
 pub struct Chunks<'a> {
+    chunker: &'a Chunker,
     file: &'a dyn ReadAt,
     buffer: &'a mut Vec<u8>,
     /// Where the next byte is read.
@@ -20,8 +21,8 @@ pub struct Chunks<'a> {
 }
 
 impl<'a> Chunks<'a> {
-    pub fn new(file: &'a dyn ReadAt, range: Range<u64>, buffer: &'a mut Vec<u8>) -> Self {
-        Self { file, buffer, at: range.start, end: range.end, ready: 0..0 }
+    pub fn new(chunker: &'a Chunker, file: &'a dyn ReadAt, range: Range<u64>, buffer: &'a mut Vec<u8>) -> Self {
+        Self { chunker, file, buffer, at: range.start, end: range.end, ready: 0..0 }
     }
 
     /// The next chunk, or `None` at the end of the stretch or of the file.
@@ -33,7 +34,7 @@ impl<'a> Chunks<'a> {
             return Ok(None);
         }
         let start = self.ready.start;
-        let len = cdc::first_chunk(&self.buffer[self.ready.clone()], self.at >= self.end);
+        let len = self.chunker.first(&self.buffer[self.ready.clone()], self.at >= self.end);
         self.ready.start += len;
         Ok(Some(&self.buffer[start..start + len]))
     }

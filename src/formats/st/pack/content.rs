@@ -4,13 +4,14 @@
 use super::super::layout::{Base, TAPE_START};
 use super::super::plan::{Class, Preset};
 use super::super::rows::{ChunkRow, ExtentRow, NodeRow};
+use super::super::seal::Sealing;
 use super::super::{extra, limits};
 use super::Segmentation;
 use super::chunks::Chunks;
 use super::dict::{Dict, Dicts};
 use super::encode::Raw;
 use super::kin::Kinship;
-use crate::codec::cdc;
+use crate::codec::cdc::{self, Chunker};
 use crate::codec::id::Id;
 use crate::codec::zstd::EncodeDict;
 use crate::error::Result;
@@ -63,6 +64,9 @@ pub type Older = Box<dyn Fn(&Id, &[u8]) -> Option<u64> + Send>;
 pub struct Content {
     segmentation: Option<Segmentation>,
     preset: Preset,
+    chunker: Arc<Chunker>,
+    /// Segments all have one length, as far as there is enough to fill them: where chunks end shows in none.
+    even: bool,
     seen: Seen,
     kinship: Option<Kinship>,
     pub dicts: Dicts,
@@ -79,10 +83,12 @@ pub struct Content {
 }
 
 impl Content {
-    pub fn new(segmentation: Option<Segmentation>, preset: &Preset) -> Self {
+    pub fn new(segmentation: Option<Segmentation>, preset: &Preset, sealing: &Sealing) -> Self {
         Self {
             segmentation,
             preset: *preset,
+            chunker: Arc::new(sealing.chunker()),
+            even: sealing.is_sealed(),
             seen: Seen::default(),
             dicts: Dicts::default(),
             older: None,
@@ -105,6 +111,11 @@ impl Content {
         self.chunks.clear();
         self.extents.clear();
         self.address = address;
+    }
+
+    /// What cuts contents.
+    pub fn chunker(&self) -> Arc<Chunker> {
+        self.chunker.clone()
     }
 
     /// Where the tape ends.
@@ -154,7 +165,8 @@ impl Content {
         (send, watch): (&Sink<'_>, &dyn Watch),
     ) -> Result<u64> {
         let mut buffer = std::mem::take(&mut self.buffer);
-        let mut chunks = Chunks::new(file, range, &mut buffer);
+        let chunker = self.chunker();
+        let mut chunks = Chunks::new(&chunker, file, range, &mut buffer);
         while let Some(chunk) = chunks.next()? {
             let class = *layout.class.get_or_insert_with(|| Class::of(chunk));
             self.chunk(chunk, class, layout, send)?;
@@ -234,6 +246,7 @@ impl Content {
         let limit = self.limit();
         match self.segmentation {
             Some(Segmentation::Chunk) => !self.open.is_empty(),
+            _ if self.even => false,
             _ => self.open.len() + len > limit && self.open.len() >= limit - limit / 8,
         }
     }

@@ -2,6 +2,7 @@
 
 use super::super::layout::Base;
 use super::super::plan::{Class, Coder, Preset};
+use super::super::seal::{Piece, Sealing};
 use super::super::segment::{Stage, codec, front};
 use super::dict::Dict;
 use super::guess::{self, Filter};
@@ -35,8 +36,8 @@ struct Way {
     data: Vec<u8>,
 }
 
-/// Encodes a segment; what hardly shrinks is stored, so that reading it costs no decoding.
-pub fn encode(raw: &Raw, preset: &Preset) -> Result<Segment> {
+/// Encodes a segment, and seals it; what hardly shrinks is stored, so that reading it costs no decoding.
+pub fn encode(raw: &Raw, preset: &Preset, sealing: &Sealing) -> Result<Segment> {
     let bytes = &raw.bytes[..];
     let way = match preset.coder_of(raw.class) {
         Coder::Zstd(effort) => by_zstd(raw, effort, preset)?,
@@ -49,6 +50,10 @@ pub fn encode(raw: &Raw, preset: &Preset) -> Result<Segment> {
         (Vec::new(), Vec::new(), bytes.to_vec())
     };
     let front = front(raw.address, raw_len, &stages, &bases);
+    let (front, data) = match sealing.close(Piece::Segment, &[&front, &data])? {
+        Some(sealed) => (Vec::new(), sealed),
+        None => (front, data),
+    };
     Ok(Segment { address: raw.address, raw_len, front, data })
 }
 

@@ -25,12 +25,13 @@ mod kin;
 mod walk;
 
 use super::commit::Commit;
-use super::layout::{CommitHead, HEADER_LEN, Header, RecordType, TableRef, TotalsItem};
+use super::layout::{CommitHead, RecordType, TableRef, TotalsItem};
 use super::plan::{self, Class, Preset};
 use super::records::Log;
 use super::rows::{MetaRow, NodeRow, SegmentRow};
+use super::seal::{Seal, Sealing};
 use super::table::{Encoded, NewTable};
-use super::{extra, limits};
+use super::{create, extra, limits};
 use crate::codec::id::Id;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::formats::{Pack, Packed, Watch};
@@ -42,8 +43,9 @@ pub(super) use encode::{Raw, Segment, encode};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Write;
+use std::sync::Arc;
 use walk::{Batch, Item, Walk};
-use zerocopy::{FromZeros, IntoBytes};
+use zerocopy::FromZeros;
 
 /// How the tape is cut into segments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +65,8 @@ pub struct Packer {
     pub segmentation: Option<Segmentation>,
     pub threads: usize,
     pub filter: Filter,
+    /// What the new container is sealed with.
+    pub seal: Option<Arc<Seal>>,
     /// The tree is a container that is packed again.
     pub again: Option<Again>,
 }
@@ -80,7 +84,14 @@ pub struct Again {
 
 impl Default for Packer {
     fn default() -> Self {
-        Self { level: 6, segmentation: None, threads: pool::threads(), filter: Filter::default(), again: None }
+        Self {
+            level: 6,
+            segmentation: None,
+            threads: pool::threads(),
+            filter: Filter::default(),
+            seal: None,
+            again: None,
+        }
     }
 }
 
@@ -105,19 +116,21 @@ impl Pack for Packer {
         let preset = Preset::of(self.level);
         let mut walk = Walk::new(tree, &self.filter, watch, self.again.is_some())?;
         let first = walk.next()?.expect("the root is always there");
-        let uid = self.again.map_or_else(|| self.identity(&first), |again| again.uid);
-        out.write_all(Header::new(uid).as_bytes()).map_err(|e| Error::io(e, "cannot write the container"))?;
-        let log = Log::new(out, uid, HEADER_LEN, self.again.map_or(1, |again| again.seq), 0);
-        let mut written = Written { log, segments: Vec::new(), tables: Vec::new() };
-        let mut run = Run::new(self, &preset, tree, watch);
+        let sealing = self.seal.clone().map(Sealing::of).unwrap_or_default();
+        let again = self.again.map(|again| again.uid);
+        let uid = sealing.uid().or(again).unwrap_or_else(|| self.identity(&first));
+        let seq = self.again.map_or(1, |again| again.seq);
+        let (log, keys) = create::begin(out, uid, seq, &sealing)?;
+        let mut written = Written { log, keys, sealing, segments: Vec::new(), tables: Vec::new() };
+        let mut run = Run::new(self, &preset, &written.sealing, tree, watch);
         let mut table = run.batch(first, &mut written)?;
         while let Some(batch) = walk.next()? {
-            written.table(table.encode(preset.index)?)?;
+            written.table(table.encode(preset.index, &written.sealing)?)?;
             table = run.batch(batch, &mut written)?;
         }
         run.packed.skipped += walk.skipped;
         run.last_rows(&mut table);
-        written.table(table.encode(preset.index)?)?;
+        written.table(table.encode(preset.index, &written.sealing)?)?;
         run.commit(written, uid, self.again.map_or(walk.next_ino(), |again| again.next_ino))
     }
 }
@@ -152,6 +165,9 @@ impl Packer {
 /// What has been written, and what the next table will say of it.
 struct Written<'a> {
     log: Log<'a>,
+    /// Where the KEYS record is, 0 for none.
+    keys: u64,
+    sealing: Sealing,
     segments: Vec<SegmentRow>,
     tables: Vec<TableRef>,
 }
@@ -170,7 +186,7 @@ impl Written<'_> {
             return Ok(());
         }
         let segments = std::mem::take(&mut self.segments);
-        self.table(NewTable { segments, ..NewTable::default() }.encode(index_level)?)
+        self.table(NewTable { segments, ..NewTable::default() }.encode(index_level, &self.sealing)?)
     }
 
     fn table(&mut self, encoded: Encoded) -> Result<()> {
@@ -205,13 +221,19 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(packer: &'a Packer, preset: &'a Preset, tree: &'a dyn Tree, watch: &'a dyn Watch) -> Self {
+    fn new(
+        packer: &'a Packer,
+        preset: &'a Preset,
+        sealing: &Sealing,
+        tree: &'a dyn Tree,
+        watch: &'a dyn Watch,
+    ) -> Self {
         Self {
             packer,
             preset,
             tree,
             watch,
-            content: Content::new(packer.segmentation, preset),
+            content: Content::new(packer.segmentation, preset, sealing),
             linked: HashMap::new(),
             owners: BTreeMap::new(),
             newest: Time::default(),
@@ -250,10 +272,10 @@ impl<'a> Run<'a> {
         lost: &mut HashSet<u64>,
         written: &mut Written<'_>,
     ) -> Result<()> {
-        let (preset, threads) = (self.preset, self.packer.threads);
+        let (preset, threads, sealing) = (self.preset, self.packer.threads, written.sealing.clone());
         let work = |job| match job {
-            Job::Segment(raw) => encode::encode(&raw, preset).map(Done::Segment),
-            Job::Table(rows) => rows.encode(preset.index).map(Done::Table),
+            Job::Segment(raw) => encode::encode(&raw, preset, &sealing).map(Done::Segment),
+            Job::Table(rows) => rows.encode(preset.index, &sealing).map(Done::Table),
         };
         let feed = |feed: &pool::Feed<Job, Result<Done>>| {
             let send = |raw| feed.push(Job::Segment(raw));
@@ -453,6 +475,8 @@ impl<'a> Run<'a> {
     fn commit(mut self, mut written: Written<'_>, uid: [u8; 16], next_ino: u64) -> Result<Packed> {
         let mut head = CommitHead::new_zeroed();
         head.uid = uid;
+        head.keys = written.keys.into();
+        head.incompat = written.sealing.incompat().into();
         let again = self.packer.again;
         head.seq = again.map_or(1, |again| again.seq).into();
         head.time_ns = again.map_or_else(|| nanoseconds(self.newest), |again| again.time_ns).into();
@@ -463,8 +487,9 @@ impl<'a> Run<'a> {
         head.next_ino = next_ino.into();
         head.tables = (written.tables.len() as u32).into();
         let totals = TotalsItem { nodes: self.totals.0.into(), bytes: self.totals.1.into() };
-        let commit = Commit { record: 0, head, tables: std::mem::take(&mut written.tables), totals };
-        written.log.append(RecordType::Commit, &[&commit.encode()])?;
+        let commit = Commit { record: 0, head, tables: std::mem::take(&mut written.tables), totals, parity: 0 };
+        let payload = written.sealing.commit(&commit)?;
+        written.log.append(RecordType::Commit, &[&payload])?;
         written.log.flush()?;
         self.packed.bytes = self.totals.1;
         self.packed.unique = self.content.unique();
@@ -490,6 +515,7 @@ pub(super) fn append_segment(log: &mut Log<'_>, segment: &Segment) -> Result<Seg
 /// once.
 pub(super) fn segments(
     preset: &Preset,
+    sealing: &Sealing,
     many: bool,
     feed: impl FnOnce(&Sink<'_>) -> Result<()>,
     mut drain: impl FnMut(Segment) -> Result<()> + Send,
@@ -497,12 +523,18 @@ pub(super) fn segments(
     if many {
         let threads = pool::threads();
         let feed = |feeder: &pool::Feed<Raw, Result<Segment>>| feed(&|raw| feeder.push(raw));
-        return pool::ordered(threads, threads + 1, feed, |raw| encode::encode(&raw, preset), |done| drain(done?));
+        return pool::ordered(
+            threads,
+            threads + 1,
+            feed,
+            |raw| encode::encode(&raw, preset, sealing),
+            |done| drain(done?),
+        );
     }
     let drain = RefCell::new(drain);
     let failed = RefCell::new(Ok(()));
     let fed = feed(&|raw| {
-        let done = encode::encode(&raw, preset).and_then(|segment| (*drain.borrow_mut())(segment));
+        let done = encode::encode(&raw, preset, sealing).and_then(|segment| (*drain.borrow_mut())(segment));
         let went = done.is_ok();
         *failed.borrow_mut() = done;
         went

@@ -23,21 +23,24 @@ mod tables;
 
 use super::commit::{self, Commit};
 use super::index::Index;
-use super::layout::{CommitHead, HEADER_LEN, Header, RecordType, TotalsItem};
+use super::layout::{CommitHead, HEADER_LEN, Header, INCOMPAT_SEALED, RecordType, SealedFront, TotalsItem};
+use super::locks::Locks;
+use super::medium::Medium;
 use super::named;
-use super::records;
+use super::records::{self, Forward};
 use super::rows::SegmentRow;
+use super::seal::Sealing;
 use super::table::{NewTable, Table};
 use super::tree::{Container, ROOT};
-use super::{Checked, create, limits, open_tables, pack, without_stub};
+use super::{Checked, limits, locks, open_tables, pack, without_stub};
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result, Within};
 use crate::formats::{Access, Watch};
-use crate::source::ReadAt;
+use crate::key;
 use crate::tree::Time;
 use mend::Mended;
 use plan::{Plan, View};
-use scan::{Forward, Identity};
+use scan::Identity;
 use std::sync::Arc;
 use tables::Tables;
 use zerocopy::FromZeros;
@@ -104,10 +107,13 @@ fn recover_bytes(access: &Access, threads: usize, watch: &dyn Watch) -> Result<R
     }
     let front = commit::read_front(&*source)?;
     can_write(front.as_ref().map_or(0, |header| header.ro_compat.get()))?;
-    let mut work = Work { source, cache: access.cache.clone(), front, found: Recovered::default() };
+    let (cache, locks) = (access.cache.clone(), locks(access));
+    let medium = Medium::new(source, Sealing::default());
+    let mut work = Work { medium, keys: 0, locks, cache, front, found: Recovered::default() };
     let plan = work.plan()?;
-    let view = Arc::new(View::of(&work.source, &plan)?);
+    let view = Arc::new(View::of(work.medium.source(), &plan)?);
     let seen = Access::to_read(view, access.cache.clone(), &*access.name);
+    let seen = Access { reading: access.reading.clone(), ..seen };
     let container = Container::open_bytes(seen).map_err(|e| nothing().caused_by(e))?;
     work.found.checked = container.check(threads, watch)?;
     if let Some(store) = &access.store {
@@ -131,24 +137,30 @@ struct Newest {
     tables: Vec<Arc<Table>>,
 }
 
-struct Work {
-    source: Arc<dyn ReadAt>,
+struct Work<'a> {
+    medium: Medium,
+    /// Where the newest keys are that can be read.
+    keys: u64,
+    locks: Locks<'a>,
     cache: Arc<Cache>,
     front: Option<Header>,
     found: Recovered,
 }
 
-impl Work {
+impl Work<'_> {
     fn plan(&mut self) -> Result<Plan> {
         let newest = self.newest()?;
+        if newest.is_none() {
+            self.unlock()?;
+        }
         let known = self.front.map(|header| header.uid).or(newest.as_ref().map(|newest| newest.commit.head.uid));
         let identity = match known {
             Some(uid) => Some(Identity::Known(uid)),
-            None => scan::identify(&*self.source)?,
+            None => scan::identify(&*self.medium)?,
         };
         let identity = identity.ok_or_else(nothing)?;
-        let records = scan::records(&*self.source, &identity, newest.as_ref().map_or(HEADER_LEN, |newest| newest.end))?;
-        let mut tables = Tables::new(self.source.clone(), self.cache.clone());
+        let records = scan::records(&*self.medium, &identity, newest.as_ref().map_or(HEADER_LEN, |newest| newest.end))?;
+        let mut tables = Tables::new(self.medium.clone(), self.cache.clone());
         let before = newest.as_ref().map_or(0, |newest| newest.commit.head.seq.get());
         if let Some(newest) = &newest {
             tables.resume(&newest.commit, newest.tables.clone());
@@ -166,21 +178,50 @@ impl Work {
     }
 
     /// The newest state that opens.
-    fn newest(&self) -> Result<Option<Newest>> {
-        let open = |commit: &Commit| {
-            let tables = open_tables(&*self.source, commit)?;
+    fn newest(&mut self) -> Result<Option<Newest>> {
+        let open = |medium: &Medium, commit: &Commit| {
+            let tables = open_tables(medium, commit)?;
             let owner = self.cache.new_owner();
-            let root = Index::new(tables.clone(), self.source.clone(), self.cache.clone(), owner).node(ROOT)?;
+            let root = Index::new(tables.clone(), medium.clone(), self.cache.clone(), owner).node(ROOT)?;
             root.map(|_| tables).ok_or_else(|| Error::new(Kind::Header, "it has no root directory"))
         };
-        match commit::newest(&*self.source, &open) {
+        match commit::newest(self.medium.source(), &self.locks, &open) {
             Ok((found, tables)) => {
                 can_write(found.commit.head.ro_compat.get())?;
-                let end = commit::end(&*self.source, &found.commit)?;
+                (self.medium, self.keys) = (found.medium, found.commit.head.keys.get());
+                let end = commit::end(&*self.medium, &found.commit)?;
                 Ok(Some(Newest { commit: found.commit, end, tables }))
             }
             Err(e) if matches!(e.kind(), Kind::Header | Kind::Damaged) => Ok(None),
             Err(e) => Err(e),
+        }
+    }
+
+    /// Unlocks a container of which no commit is whole, by the newest of its keys that are.
+    fn unlock(&mut self) -> Result<()> {
+        let sealed = self.front.is_some_and(|front| front.incompat.get() & INCOMPAT_SEALED != 0);
+        let mut failure = None;
+        for header in scan::keys(&*self.medium)?.iter().rev() {
+            let Some(uid) = scan::uid_of(&*self.medium, header)? else { continue };
+            if self.front.is_some_and(|front| front.uid != uid) {
+                continue;
+            }
+            let front = SealedFront { uid, keys: header.offset };
+            match self.locks.unlock(&*self.medium, &front) {
+                Ok(seal) => {
+                    (self.medium.sealing, self.keys) = (Sealing::of(seal), header.offset.get());
+                    return Ok(());
+                }
+                Err(e) if matches!(e.kind(), Kind::Header | Kind::Damaged) => failure = Some(e),
+                Err(e) => return Err(e),
+            }
+        }
+        match failure {
+            Some(e) => Err(nothing().caused_by(e)),
+            None if sealed => {
+                Err(Error::new(Kind::Header, "it is sealed, and its keys are lost: nothing opens it again"))
+            }
+            None => Ok(()),
         }
     }
 
@@ -220,7 +261,7 @@ impl Work {
             Identity::Known(uid) => Ok(uid),
             Identity::Half(half) => {
                 self.found.identity = true;
-                let mut uid = create::random_uid()?;
+                let mut uid: [u8; 16] = key::random()?;
                 uid[..8].copy_from_slice(&half);
                 Ok(uid)
             }
@@ -233,7 +274,7 @@ impl Work {
             return Ok(None);
         }
         let mut there = vec![0; HEADER_LEN as usize];
-        let got = self.source.read_at(0, &mut there)?;
+        let got = self.medium.read_at(0, &mut there)?;
         if scan::has_record(&there[..got]) {
             return Err(Error::new(Kind::Header, "a record stands where its header belongs"));
         }
@@ -243,22 +284,25 @@ impl Work {
             (header.incompat, header.ro_compat, header.compat) = (head.incompat, head.ro_compat, head.compat);
             header.check = header.expected_check();
         }
+        if let Some(seal) = self.medium.sealing.seal() {
+            *header = seal.header(*header, self.keys);
+        }
         self.found.header = true;
         Ok(Some(header))
     }
 
     /// Nothing that counts is behind the newest commit.
     fn end_at(&mut self, end: u64) -> Result<Plan> {
-        let len = self.source.len()?;
+        let len = self.medium.len()?;
         (self.found.cut, self.found.filled) = (len.saturating_sub(end), end.saturating_sub(len));
         Ok(Plan { end, at: end, tail: Vec::new(), commit_at: end, header: None })
     }
 
     /// Whether names and inodes of a state refer to each other. What cannot be read is not mended.
     fn names_meet(&self, newest: &Newest) -> Result<bool> {
-        let (source, cache) = (self.source.clone(), self.cache.clone());
+        let cache = self.cache.clone();
         let owner = cache.new_owner();
-        let index = Index::new(newest.tables.clone(), source, cache, owner);
+        let index = Index::new(newest.tables.clone(), self.medium.clone(), cache, owner);
         match named::unmatched(&index) {
             Ok(unmatched) => Ok(unmatched.is_none_or(|unmatched| unmatched.names.is_empty())),
             Err(e) if e.kind() == Kind::Damaged => Ok(true),
@@ -297,23 +341,24 @@ impl Work {
         };
         let mut head = self.head(uid, seq, newest)?;
         (head.next_address, head.next_ino) = (tables.next.address.into(), tables.next.ino.into());
-        let commit = Commit { record: 0, head, tables: tables.references(), totals };
+        let commit = Commit { record: 0, head, tables: tables.references(), totals, parity: 0 };
         let table = NewTable { segments, ..mended.table };
         self.found.commit = true;
-        Plan::append(self.source.len()?, commit, table, &tables.index_of(Vec::new()))
+        Plan::append(self.medium.len()?, commit, table, &tables.index_of(Vec::new()))
     }
 
     fn head(&self, uid: [u8; 16], seq: u64, newest: Option<&Newest>) -> Result<CommitHead> {
         let mut head = CommitHead::new_zeroed();
         if let Some(front) = &self.front {
-            (head.incompat, head.compat) = (front.incompat, front.compat);
+            head.compat = front.compat;
         }
         if let Some(newest) = newest {
             head = newest.commit.head;
             head.prev = newest.commit.record.into();
-            head.prev_hash = records::read_header(&*self.source, newest.commit.record)?.payload_hash;
+            head.prev_hash = records::read_header(&*self.medium, newest.commit.record)?.payload_hash;
         }
         head.uid = uid;
+        (head.incompat, head.keys) = (self.medium.sealing.incompat().into(), self.keys.into());
         head.seq = seq.into();
         let before = newest.map_or(0, |newest| newest.commit.head.time_ns.get());
         head.time_ns = pack::nanoseconds(Time::now()).max(before.saturating_add(1)).into();
@@ -328,18 +373,18 @@ impl Work {
 
     /// Rows for the segments that no row names.
     fn segments(&mut self, identity: &Identity, index: &Index, next: &mut tables::Next) -> Result<Vec<SegmentRow>> {
-        let (mut rows, mut forward) = (Vec::new(), Forward::new(&*self.source, HEADER_LEN)?);
+        let (mut rows, mut forward) = (Vec::new(), Forward::new(&*self.medium, HEADER_LEN)?);
         while let Some(header) = forward.next()? {
             if header.kind != RecordType::Segment as u8 || !identity.accepts(&header) {
                 continue;
             }
-            let Some(head) = scan::segment_head(&*self.source, &header)? else { continue };
+            let Some(head) = scan::segment_head(&self.medium, &header)? else { continue };
             let (address, raw_len) = (head.address.get(), head.raw_len.get());
             next.address(address + raw_len);
             if !matches!(index.segment(address), Ok(None)) {
                 continue;
             }
-            if !scan::is_whole(&*self.source, &header) || rows.len() >= limits::FENCE_ROWS as usize {
+            if !scan::is_whole(&self.medium, &header) || rows.len() >= limits::FENCE_ROWS as usize {
                 self.found.lost_segments += 1;
                 continue;
             }

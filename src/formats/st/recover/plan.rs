@@ -29,7 +29,8 @@ impl Plan {
         let at = len.max(HEADER_LEN).next_multiple_of(ALIGN);
         let (uid, seq, prev) = (commit.head.uid, commit.head.seq.get(), commit.head.prev.get());
         let mut tail = Vec::new();
-        let mut log = Log::new(&mut tail, uid, at, seq, prev);
+        let sealing = nothing.sealing();
+        let mut log = Log::new(&mut tail, uid, at, seq, prev).sealed(sealing);
         if table.len() > 0 {
             // Merged with nothing: that keeps the rows that delete.
             let encoded = table.merge(nothing, false, 3)?;
@@ -44,7 +45,7 @@ impl Plan {
         commit.head.tail_start = commit_at.into();
         commit.head.tail_hash = Id::of(&[]).0;
         commit.head.tables = (commit.tables.len() as u32).into();
-        log.append(RecordType::Commit, &[&commit.encode()])?;
+        log.append(RecordType::Commit, &[&sealing.commit(&commit)?])?;
         let end = log.at();
         Ok(Self { end, at, tail, commit_at, header: None })
     }

@@ -5,78 +5,20 @@
 //!                                  64 64 64 64                  of 64 until the next
 //! ```
 
-use super::super::layout::{
-    ALIGN, HEADER_LEN, RECORD_HEADER_LEN, RECORD_MAGIC, RecordHeader, RecordType, SegmentHead, record_len,
-};
-use super::super::records::header_at;
+use super::super::layout::{ALIGN, HEADER_LEN, RECORD_HEADER_LEN, RECORD_MAGIC, RecordHeader, RecordType, SegmentHead};
+use super::super::medium::Medium;
+use super::super::records::Forward;
+use super::super::seal::Piece;
 use super::super::{limits, records};
 use crate::error::{Error, Kind, Result};
 use crate::source::ReadAt;
 use std::collections::HashMap;
 use zerocopy::FromBytes;
 
-/// Bytes that are read at once behind a jump, and on the way through what is damaged.
-const NEAR: u64 = 4 << 10;
-const FAR: u64 = 1 << 20;
 /// Tables, and commits, that are remembered: 100 MiB for each.
 const RECORDS: usize = 1 << 20;
 /// Containers that a file may have records of, before it is one that cannot be told apart.
 const IDENTITIES: usize = 16;
-
-/// Goes forward over the file and gives what looks like the header of a record.
-pub struct Forward<'a> {
-    source: &'a dyn ReadAt,
-    at: u64,
-    len: u64,
-    ahead: u64,
-    window: Vec<u8>,
-    window_at: u64,
-}
-
-impl<'a> Forward<'a> {
-    pub fn new(source: &'a dyn ReadAt, from: u64) -> Result<Self> {
-        let at = from.max(HEADER_LEN).next_multiple_of(ALIGN);
-        Ok(Self { source, at, len: source.len()?, ahead: FAR, window: Vec::new(), window_at: 0 })
-    }
-
-    pub fn next(&mut self) -> Result<Option<RecordHeader>> {
-        while self.at < self.len {
-            let at = self.at;
-            if let Some(header) = self.header(at)? {
-                self.at = self.behind(&header)?;
-                return Ok(Some(header));
-            }
-            self.ahead = FAR;
-            self.at += ALIGN;
-        }
-        Ok(None)
-    }
-
-    /// Where to look on. What a record says of its length is believed only when another record, or the end, is there.
-    fn behind(&mut self, header: &RecordHeader) -> Result<u64> {
-        let at = header.offset.get();
-        let end = record_len(header.kind, header.payload_len.get()).and_then(|len| at.checked_add(len));
-        if let Some(end) = end.filter(|end| *end <= self.len) {
-            self.ahead = NEAR;
-            if end == self.len || self.header(end)?.is_some() {
-                return Ok(end);
-            }
-            self.ahead = FAR;
-        }
-        Ok(at + ALIGN)
-    }
-
-    fn header(&mut self, at: u64) -> Result<Option<RecordHeader>> {
-        let end = (at + RECORD_HEADER_LEN).min(self.len);
-        if at < self.window_at || end > self.window_at + self.window.len() as u64 {
-            let mut window = vec![0; self.ahead.min(self.len - at) as usize];
-            let got = self.source.read_at(at, &mut window)?;
-            window.truncate(got);
-            (self.window, self.window_at) = (window, at);
-        }
-        Ok(header_at(self.window.get((at - self.window_at) as usize..).unwrap_or_default(), at))
-    }
-}
 
 /// Which records are those of the container.
 #[derive(Clone, Copy, Debug)]
@@ -111,10 +53,10 @@ pub fn identify(source: &dyn ReadAt) -> Result<Option<Identity>> {
     Ok(most(source, &uids)?.map(Identity::Known).or(half))
 }
 
-/// What a commit says of whose it is, when its header says the same.
-fn uid_of(source: &dyn ReadAt, header: &RecordHeader) -> Result<Option<[u8; 16]>> {
+/// What a commit, or keys, say of whose they are, when their header says the same.
+pub fn uid_of(source: &dyn ReadAt, header: &RecordHeader) -> Result<Option<[u8; 16]>> {
     let mut uid = [0; 16];
-    if !header.is_commit() {
+    if !header.is_commit() && header.kind != RecordType::Keys as u8 {
         return Ok(None);
     }
     let got = source.read_at(header.offset.get() + RECORD_HEADER_LEN, &mut uid)?;
@@ -169,20 +111,45 @@ pub fn records(source: &dyn ReadAt, identity: &Identity, from: u64) -> Result<Re
     Ok(found)
 }
 
-/// What a segment says of itself, if that can be.
-pub fn segment_head(source: &dyn ReadAt, header: &RecordHeader) -> Result<Option<SegmentHead>> {
-    let mut bytes = [0; size_of::<SegmentHead>()];
-    let got = source.read_at(header.offset.get() + RECORD_HEADER_LEN, &mut bytes)?;
-    let head = SegmentHead::read_from_bytes(&bytes).expect("the buffer has the size of a head");
-    let (address, raw, stored) = (head.address.get(), head.raw_len.get(), header.payload_len.get());
-    let fits = address <= limits::ADDRESS && raw <= limits::SEGMENT_RAW && raw > 0;
-    let fits = fits && stored <= raw + limits::SEGMENT_OVERHEAD && got == bytes.len();
-    Ok(fits.then_some(head))
+/// What a segment says of itself, if that can be. One that is sealed only tells when all of it is whole.
+pub fn segment_head(medium: &Medium, header: &RecordHeader) -> Result<Option<SegmentHead>> {
+    let head = if medium.sealing.is_sealed() {
+        let Ok(mut payload) = records::read_payload(medium, header, SEGMENT) else { return Ok(None) };
+        medium.sealing.open(Piece::Segment, &mut payload).ok().and_then(|payload| head_of(payload))
+    } else {
+        let mut bytes = [0; size_of::<SegmentHead>()];
+        let got = medium.read_at(header.offset.get() + RECORD_HEADER_LEN, &mut bytes)?;
+        head_of(&bytes[..got])
+    };
+    let fits = |head: &SegmentHead| {
+        let (address, raw) = (head.address.get(), head.raw_len.get());
+        let fits = address <= limits::ADDRESS && raw <= limits::SEGMENT_RAW && raw > 0;
+        fits && header.payload_len.get() <= limits::segment_payload(raw)
+    };
+    Ok(head.filter(fits))
 }
 
+fn head_of(payload: &[u8]) -> Option<SegmentHead> {
+    SegmentHead::read_from_prefix(payload).ok().map(|(head, _)| head)
+}
+
+/// The longest payload of a segment.
+const SEGMENT: u64 = limits::segment_payload(limits::SEGMENT_RAW);
+
 /// Whether the payload of a segment is as it was written.
-pub fn is_whole(source: &dyn ReadAt, header: &RecordHeader) -> bool {
-    records::read_payload(source, header, limits::SEGMENT_RAW + limits::SEGMENT_OVERHEAD).is_ok()
+pub fn is_whole(medium: &Medium, header: &RecordHeader) -> bool {
+    records::read_payload(medium, header, SEGMENT).is_ok()
+}
+
+/// Where the keys are, oldest first, when a container is sealed; nothing else tells that so surely.
+pub fn keys(source: &dyn ReadAt) -> Result<Vec<RecordHeader>> {
+    let (mut found, mut records) = (Vec::new(), Forward::new(source, HEADER_LEN)?);
+    while let Some(header) = records.next()? {
+        if header.kind == RecordType::Keys as u8 && found.len() < IDENTITIES * 64 {
+            found.push(header);
+        }
+    }
+    Ok(found)
 }
 
 /// Whether something in these bytes begins as a record does.

@@ -12,6 +12,7 @@
 use super::super::commit::Commit;
 use super::super::index::Index;
 use super::super::layout::{RECORD_HEADER_LEN, RecordHeader, TableRef, TableTail};
+use super::super::medium::Medium;
 use super::super::rows::{Block, ChunkRow, ExtentRow, Nodes, Rows, SegmentRow};
 use super::super::table::{Left, Table};
 use super::super::{TAPE_START, limits, open_table, records};
@@ -67,7 +68,7 @@ impl Next {
 
 /// The tables that are alive, from the oldest to the newest that was added.
 pub struct Tables {
-    source: Arc<dyn ReadAt>,
+    medium: Medium,
     cache: Arc<Cache>,
     owner: u64,
     alive: Vec<Alive>,
@@ -76,9 +77,9 @@ pub struct Tables {
 }
 
 impl Tables {
-    pub fn new(source: Arc<dyn ReadAt>, cache: Arc<Cache>) -> Self {
+    pub fn new(medium: Medium, cache: Arc<Cache>) -> Self {
         let owner = cache.new_owner();
-        Self { source, cache, owner, alive: Vec::new(), lookups: LOOKUPS, next: Next::default() }
+        Self { medium, cache, owner, alive: Vec::new(), lookups: LOOKUPS, next: Next::default() }
     }
 
     /// Takes over the tables of a commit.
@@ -107,14 +108,14 @@ impl Tables {
     }
 
     pub fn index_of(&self, tables: Vec<Arc<Table>>) -> Arc<Index> {
-        Arc::new(Index::new(tables, self.source.clone(), self.cache.clone(), self.owner))
+        Arc::new(Index::new(tables, self.medium.clone(), self.cache.clone(), self.owner))
     }
 
     /// Reads a table record whole. Fails when it is not as it was written.
     pub fn read(&mut self, header: &RecordHeader) -> Result<Alive> {
-        let reference = verify(&*self.source, header)?;
+        let reference = verify(&*self.medium, header)?;
         let mut left = Left::default();
-        let table = Arc::new(open_table(&*self.source, &reference, u64::MAX, &mut left)?);
+        let table = Arc::new(open_table(&self.medium, &reference, u64::MAX, &mut left)?);
         self.water(&table)?;
         let used = less(&Left::default(), &left);
         Ok(Alive { seq: header.seq.get(), rows: rows(&table), reference, table, used })
@@ -128,7 +129,7 @@ impl Tables {
         while let Some(at) = rows.next()? {
             let row = at.block.get(at.row);
             let own = row.store == 0 && row.record > before;
-            if own && !is_there(&*self.source, row) {
+            if own && !is_there(&self.medium, row) {
                 return Ok(false);
             }
         }
@@ -234,7 +235,7 @@ impl Tables {
     fn last<B: Block>(&self, table: &Table) -> Result<Option<B>> {
         let behind = table.fences.partition_point(|fence| fence.family <= B::FAMILY);
         let last = behind.checked_sub(1).filter(|i| table.fences[*i].family == B::FAMILY);
-        last.map(|i| table.load(i, &*self.source)).transpose().map(|block| block.filter(|block: &B| block.rows() > 0))
+        last.map(|i| table.load(i, &self.medium)).transpose().map(|block| block.filter(|block: &B| block.rows() > 0))
     }
 }
 
@@ -250,9 +251,9 @@ fn less(a: &Left, b: &Left) -> Left {
 }
 
 /// Whether a segment is where its row says, and as it was written.
-fn is_there(source: &dyn ReadAt, row: &SegmentRow) -> bool {
-    records::read_header(source, row.record)
-        .is_ok_and(|header| header.payload_hash == row.hash && scan::is_whole(source, &header))
+fn is_there(medium: &Medium, row: &SegmentRow) -> bool {
+    records::read_header(&**medium, row.record)
+        .is_ok_and(|header| header.payload_hash == row.hash && scan::is_whole(medium, &header))
 }
 
 /// What a commit would say of a table record, when its payload is as it was written.
@@ -261,7 +262,7 @@ fn verify(source: &dyn ReadAt, header: &RecordHeader) -> Result<TableRef> {
     let cut = || damaged(format!("the table at {record} is cut off"));
     let at = record + RECORD_HEADER_LEN;
     let end = at.checked_add(len).filter(|end| source.len().is_ok_and(|len| *end <= len)).ok_or_else(cut)?;
-    if hash(source, at, end)? != header.payload_hash {
+    if records::hash(source, at, end)? != header.payload_hash {
         return Err(damaged(format!("the table at {record} fails its check")));
     }
     let mut tail = [0; size_of::<TableTail>()];
@@ -278,16 +279,4 @@ fn verify(source: &dyn ReadAt, header: &RecordHeader) -> Result<TableRef> {
     let fence_hash = Id::of(&fence).0;
     let (blocks_len, fence_len) = (tail.blocks_len, tail.fence_len);
     Ok(TableRef { record: record.into(), payload_len: len.into(), blocks_len, fence_len, fence_hash })
-}
-
-/// The hash of a stretch of the file, of any length.
-fn hash(source: &dyn ReadAt, mut at: u64, end: u64) -> Result<[u8; 32]> {
-    let (mut hasher, mut piece) = (blake3::Hasher::new(), vec![0; (end - at).min(1 << 20) as usize]);
-    while at < end {
-        let len = piece.len().min((end - at) as usize);
-        source.read_exact_at(at, &mut piece[..len])?;
-        hasher.update(&piece[..len]);
-        at += len as u64;
-    }
-    Ok(*hasher.finalize().as_bytes())
 }

@@ -5,6 +5,7 @@ use super::super::super::layout::{RECORD_HEADER_LEN, RecordType, TableRef};
 use super::super::super::plan::Class;
 use super::super::super::records::{self, Log, Placed};
 use super::super::super::rows::{ChunkRow, SegmentRow};
+use super::super::super::seal::Sealing;
 use super::super::super::table::{Left, NewTable, Table};
 use super::super::super::{open_table, pack};
 use super::super::{INDEX_LEVEL, StWriter, State, Tail};
@@ -23,6 +24,7 @@ type Written = (Commit, Vec<Arc<Table>>, u64);
 struct Copy<'a> {
     tail: Tail<'a>,
     uid: [u8; 16],
+    sealing: Sealing,
     at: u64,
     limit: u64,
     last_commit: u64,
@@ -48,7 +50,8 @@ impl Copy<'_> {
     }
 
     fn append<T>(&mut self, seq: u64, append: impl FnOnce(&mut Log<'_>) -> Result<T>) -> Result<T> {
-        let mut log = Log::new(&mut self.tail, self.uid, self.at, seq, self.last_commit);
+        let log = Log::new(&mut self.tail, self.uid, self.at, seq, self.last_commit);
+        let mut log = log.sealed(&self.sealing);
         let appended = append(&mut log)?;
         self.at = log.at();
         Ok(appended)
@@ -68,7 +71,8 @@ impl StWriter {
         self.untidy.store(true, Relaxed);
         let last_commit = if to == self.end.load(Relaxed) { state.commit.record } else { plan.before };
         let tail = Tail { store: &*self.store, start: to, pending: Vec::new(), written: 0 };
-        let mut copy = Copy { tail, uid: state.commit.head.uid, at: to, limit, last_commit };
+        let (uid, sealing) = (state.commit.head.uid, self.medium.sealing.clone());
+        let mut copy = Copy { tail, uid, sealing, at: to, limit, last_commit };
         let mut rows = BTreeMap::new();
         for piece in plan.needed.pieces(plan.start)? {
             match piece {
@@ -83,24 +87,27 @@ impl StWriter {
                     let (address, bytes) = self.parts(&plan.needed, &parts)?;
                     let class = Class::of(&bytes);
                     let raw = pack::Raw { address, bytes: Arc::new(bytes), class, base: None, dict: None };
-                    let new = copy.put_segment(state.commit.head.seq.get(), &pack::encode(&raw, &self.preset)?)?;
+                    let new = copy.put_segment(
+                        state.commit.head.seq.get(),
+                        &pack::encode(&raw, &self.preset, &self.medium.sealing)?,
+                    )?;
                     rows.extend(parts.iter().map(|row| (row.address, new)));
                 }
             }
         }
         let mut moved = BTreeMap::new();
         for (record, reference) in plan.needed.tables.range(plan.start..) {
-            let table = Arc::new(open_table(&*self.source, reference, self.end.load(Relaxed), &mut Left::default())?);
+            let table = Arc::new(open_table(&self.medium, reference, self.end.load(Relaxed), &mut Left::default())?);
             let index = self.index(state, vec![table]);
             let segment =
                 |row: &SegmentRow| if row.record < plan.start { Some(*row) } else { rows.get(&row.address).copied() };
             let stays = |row: &ChunkRow| plan.needed.find(row.address).is_some_and(|s| s.row.record < plan.start);
             let chunk = |row: &ChunkRow| stays(row) || plan.needed.is_needed(row.address, row.len);
             let Some(mut encoded) = NewTable::moved(&index, segment, chunk, INDEX_LEVEL)? else { continue };
-            let seq = records::read_header(&*self.source, *record)?.seq.get();
+            let seq = records::read_header(&*self.medium, *record)?.seq.get();
             let placed = copy.put(RecordType::Table, seq, &encoded.payload)?;
             encoded.reference.record = placed.record.into();
-            let table = Arc::new(Table::written(&encoded, placed.record + RECORD_HEADER_LEN)?);
+            let table = Arc::new(Table::written(&encoded, placed.record + RECORD_HEADER_LEN, &self.medium.sealing)?);
             moved.insert(*record, (encoded.reference, table));
         }
         let place = |table: &TableRef| match table.record.get() {
@@ -109,17 +116,18 @@ impl StWriter {
         };
         let mut prev = match plan.before {
             0 => (0, [0; 32]),
-            before => (before, records::read_header(&*self.source, before)?.payload_hash),
+            before => (before, records::read_header(&*self.medium, before)?.payload_hash),
         };
         let nothing = Id::of(&[]).0;
         for record in plan.needed.states.iter().filter(|record| **record >= plan.start) {
-            let mut earlier = commit::read(&*self.source, *record)?;
+            let mut earlier = commit::read(&self.medium, *record)?;
             earlier.tables = earlier.tables.iter().filter_map(place).collect();
+            earlier.parity = 0;
             let head = &mut earlier.head;
             (head.prev, head.prev_hash) = (prev.0.into(), prev.1);
             (head.tail_start, head.tail_hash) = (copy.at.into(), nothing);
             head.tables = (earlier.tables.len() as u32).into();
-            let placed = copy.put(RecordType::State, earlier.head.seq.get(), &earlier.encode())?;
+            let placed = copy.put(RecordType::State, earlier.head.seq.get(), &self.medium.sealing.commit(&earlier)?)?;
             prev = (placed.record, placed.hash);
         }
         let mut commit = state.commit.clone();
@@ -129,11 +137,12 @@ impl StWriter {
         });
         let tables = tables.collect();
         commit.tables = commit.tables.iter().filter_map(place).collect();
+        commit.parity = state.newest_parity();
         let head = &mut commit.head;
         (head.seq, head.time_ns) = ((head.seq.get() + 1).into(), (head.time_ns.get() + 1).into());
         (head.prev, head.prev_hash) = (prev.0.into(), prev.1);
         commit.record = copy.at;
-        copy.check(RecordType::Commit, commit.encode().len() as u64)?;
+        copy.check(RecordType::Commit, self.medium.sealing.commit(&commit)?.len() as u64)?;
         let end = self.write_commit(copy.tail, &mut commit, last_commit)?;
         Ok((commit, tables, end))
     }
@@ -157,11 +166,11 @@ impl StWriter {
 
     /// What a segment is stored as, and the number of its commit.
     fn payload(&self, row: &SegmentRow) -> Result<(u64, Vec<u8>)> {
-        let header = records::read_header(&*self.source, row.record)?;
+        let header = records::read_header(&*self.medium, row.record)?;
         if header.payload_hash != row.hash || header.payload_len.get() != row.payload_len {
             return Err(damaged(format!("the header of the record at {} is damaged", row.record)));
         }
-        let payload = records::read_payload(&*self.source, &header, row.payload_len)?;
+        let payload = records::read_payload(&self.medium, &header, row.payload_len)?;
         Ok((header.seq.get(), payload))
     }
 }

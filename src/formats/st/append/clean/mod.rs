@@ -116,12 +116,15 @@ impl StWriter {
         segments: bool,
         show: &mut dyn FnMut(Arc<dyn Tree>),
     ) -> Result<()> {
+        state.forget_parity(plan.start);
         let (commit, tables, end) = self.write_anew(state, plan, self.end.load(Relaxed), u64::MAX, segments)?;
         show(self.take_over(state, commit, tables, end));
         Ok(())
     }
 
     fn move_down(&self, state: &mut State, plan: &Plan, show: &mut dyn FnMut(Arc<dyn Tree>)) -> Result<()> {
+        state.forget_parity(plan.start);
+        self.medium.healing.found(state.newest_parity(), None);
         let (commit, tables, end) = self.write_anew(state, plan, plan.start, plan.first, true)?;
         let _nobody_reserves = self.reserving();
         let promised = self.reserved.load(Relaxed).saturating_sub(self.end.load(Relaxed));

@@ -3,9 +3,10 @@
 use super::super::super::commit;
 use super::super::super::generations::{self, History, time_of};
 use super::super::super::index::Index;
-use super::super::super::layout::{HEADER_LEN, RECORD_HEADER_LEN, RecordType, TableRef, record_len};
+use super::super::super::layout::{Base, HEADER_LEN, RECORD_HEADER_LEN, RecordType, TableRef, record_len};
 use super::super::super::records;
 use super::super::super::rows::{ExtentRow, Nodes, Rows, SegmentRow};
+use super::super::super::seal::Piece as Sealed;
 use super::super::super::table::Left;
 use super::super::super::{open_table, segment};
 use super::super::{MERGED_ROWS, RESERVE, StWriter, State};
@@ -262,7 +263,7 @@ impl StWriter {
     }
 
     fn needed(&self, state: &State, upkeep: &Upkeep) -> Result<Needed> {
-        let history = History::new(self.source.clone(), state.commit.clone());
+        let history = History::new(self.medium.clone(), state.commit.clone());
         let (mut records, mut times, mut seqs) = (Vec::new(), vec![time_of(&state.commit)], Vec::new());
         for earlier in history.back_from(state.commit.clone()).skip(1).take(STATES) {
             records.push(earlier.record);
@@ -283,10 +284,10 @@ impl StWriter {
         needed.add_segments(&state.index)?;
         needed.mark_files(&state.index)?;
         for record in needed.states.clone() {
-            for table in commit::read(&*self.source, record)?.tables {
+            for table in commit::read(&self.medium, record)?.tables {
                 if needed.tables.insert(table.record.get(), table).is_none() {
                     // One by one: what a newer table says of a file is not what an earlier state sees.
-                    let table = open_table(&*self.source, &table, record, &mut Left::default())?;
+                    let table = open_table(&self.medium, &table, record, &mut Left::default())?;
                     let index = self.index(state, vec![Arc::new(table)]);
                     needed.add_segments(&index)?;
                     needed.mark_files(&index)?;
@@ -314,11 +315,17 @@ impl StWriter {
             let len = len_of(RecordType::Table as u8, table.payload_len.get())?;
             add(table.record.get(), len, len, movable);
         }
-        let own = len_of(RecordType::Commit as u8, state.commit.encode().len() as u64)?;
+        let own = len_of(RecordType::Commit as u8, self.medium.sealing.commit(&state.commit)?.len() as u64)?;
         for record in &needed.states {
-            let header = records::read_header(&*self.source, *record)?;
+            let header = records::read_header(&*self.medium, *record)?;
             let len = len_of(header.kind, header.payload_len.get())?;
             add(*record, len, len, true);
+        }
+        // Parity that still covers something is not what space is to be gained by; it is not moved, but made anew.
+        for group in &state.groups {
+            let body = group.body();
+            let len = len_of(RecordType::Parity as u8, body.end - body.start)?;
+            found.push(Found { at: body.start - RECORD_HEADER_LEN, len, takes: len, moves: true });
         }
         found.sort_unstable_by_key(|found| found.at);
         // Behind the oldest state that was looked at lies what nobody looked at.
@@ -353,13 +360,21 @@ impl StWriter {
         let before = needed.live();
         for piece in needed.pieces(start)? {
             let Piece::Whole(row) = piece else { continue };
-            let mut front = vec![0; (segment::FRONT as u64).min(row.payload_len) as usize];
-            self.source.read_exact_at(row.record + RECORD_HEADER_LEN, &mut front)?;
-            for base in segment::bases(&front)? {
+            for base in self.bases(&row)? {
                 needed.mark(base.address.get(), base.len.get());
             }
         }
         needed.settle();
         Ok(needed.live() > before)
+    }
+
+    /// What a segment is decoded with.
+    fn bases(&self, row: &SegmentRow) -> Result<Vec<Base>> {
+        // Of a sealed one nothing can be read by itself.
+        let sealing = &self.medium.sealing;
+        let most = if sealing.is_sealed() { row.payload_len } else { segment::FRONT as u64 };
+        let mut front = vec![0; most.min(row.payload_len) as usize];
+        self.medium.read_exact_at(row.record + RECORD_HEADER_LEN, &mut front)?;
+        segment::bases(sealing.open(Sealed::Segment, &mut front)?)
     }
 }

@@ -1,0 +1,111 @@
+//! Parity of a container that is written to: brought up to date when nobody writes, and what was found damaged is put
+//! right.
+//!
+//! ```text
+//!   … COMMIT │ PARITY │ SEG TABLE COMMIT │ SEG TABLE COMMIT              no fsync waits for it
+//!   … COMMIT │ PARITY │ SEG TABLE COMMIT │ SEG TABLE COMMIT │ PARITY     when nothing was written for a while, at the end
+//! ```
+
+use super::super::parity::{self, Behind, Policy};
+use super::super::rows::{MetaRow, meta_key};
+use super::{StWriter, State};
+use crate::codec::id::Id;
+use crate::error::{Kind, Result};
+use crate::formats::Watch;
+use crate::source::ReadAt;
+use crate::source::parity::{Group, Plan};
+use std::sync::atomic::Ordering::Relaxed;
+
+impl State {
+    /// Where the body of the newest group is, 0 for none.
+    pub(super) fn newest_parity(&self) -> u64 {
+        self.groups.last().map_or(0, Group::body_at)
+    }
+
+    /// Knows only of groups whose records end before a place: what is behind it is written over.
+    pub(super) fn forget_parity(&mut self, from: u64) {
+        self.groups.retain(|group| group.body().end <= from);
+    }
+}
+
+impl StWriter {
+    /// Says how much parity the container is to have from now on, or that it is to have none.
+    pub fn set_parity(&self, policy: Option<Policy>) -> Result<()> {
+        match policy {
+            Some(policy) => {
+                let row = MetaRow { name: parity::POLICY.to_vec(), value: policy.encode() };
+                self.commit_names(vec![row], Vec::new())
+            }
+            None => self.commit_names(Vec::new(), vec![meta_key(parity::POLICY)]),
+        }
+    }
+
+    /// How much parity the container is to have.
+    pub fn parity(&self) -> Result<Option<Policy>> {
+        let value = self.state().index.meta(parity::POLICY)?;
+        value.map(|value| Policy::decode(&value)).transpose()
+    }
+
+    /// Writes what was found damaged, and what parity covers nothing yet; then all of it is covered.
+    pub(super) fn mend(&self, watch: &dyn Watch) -> Result<()> {
+        let mut state = self.state();
+        self.write_healed()?;
+        let Some(value) = state.index.meta(parity::POLICY)? else { return Ok(()) };
+        self.cover(&mut state, Policy::decode(&value)?, watch)
+    }
+
+    /// Puts right in the file what was made good in memory when it was read.
+    fn write_healed(&self) -> Result<()> {
+        let healing = &self.medium.healing;
+        let (noted, mut written) = (healing.noted(), 0);
+        let mender = if noted.is_empty() { None } else { healing.mender(self.medium.source(), &self.medium.uid) };
+        let Some(mender) = mender else { return Ok(()) };
+        for (at, piece) in noted {
+            let mut bytes = vec![0; piece.len as usize];
+            // What it was part of may have been given back since.
+            if mender.read_exact_at(at, &mut bytes).is_ok() && Id::of(&bytes).0 == piece.hash {
+                self.store.write_at(at, &bytes)?;
+                written += 1;
+            }
+            healing.written(at);
+        }
+        self.store.sync()?;
+        log::info!("{}: {written} damaged pieces were written as they were", self.name);
+        Ok(())
+    }
+
+    fn cover(&self, state: &mut State, policy: Policy, watch: &dyn Watch) -> Result<()> {
+        let at = self.end.load(Relaxed);
+        let commit_end = super::commit::end(&*self.medium, &state.commit)?;
+        let Some((kept, start)) = parity::next(&state.groups, commit_end) else { return Ok(()) };
+        let plan = Plan::of(start..commit_end, policy.share, policy.algorithm)?;
+        let prev = kept.checked_sub(1).map(|last| state.groups[last].body_at());
+        let (uid, seq) = (state.commit.head.uid, state.commit.head.seq.get());
+        let behind = Behind { uid, seq, commit: state.commit.record };
+        self.untidy.store(true, Relaxed);
+        let go_on = |_| !watch.is_cancelled();
+        let (group, end) = match parity::write(&*self.store, (&plan, prev), behind, at, &go_on) {
+            Ok(written) => written,
+            Err(e) => {
+                // What was begun stands behind the last commit, and counts for nothing.
+                self.store.set_len(at)?;
+                self.promise_again(at, self.reserved.load(Relaxed).saturating_sub(at));
+                return match e.kind() {
+                    Kind::Interrupted => Ok(()),
+                    _ => Err(e.within("no parity was written for what is new")),
+                };
+            }
+        };
+        state.groups.truncate(kept);
+        state.groups.push(group);
+        self.medium.healing.found(state.newest_parity(), None);
+        self.end.store(end, Relaxed);
+        self.reserved.fetch_max(end, Relaxed);
+        if self.store.len()? > end {
+            self.store.set_len(end)?;
+            self.promise_again(end, self.reserved.load(Relaxed).saturating_sub(end));
+        }
+        self.untidy.store(false, Relaxed);
+        Ok(())
+    }
+}

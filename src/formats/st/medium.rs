@@ -1,0 +1,52 @@
+//! The file of a container, and its seal: all that is read goes through here.
+
+use super::healing::Healing;
+use super::seal::Sealing;
+use crate::codec::damaged;
+use crate::codec::id::Id;
+use crate::error::Result;
+use crate::source::ReadAt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+/// Bytes that records lie in.
+#[derive(Clone)]
+pub struct Medium {
+    source: Arc<dyn ReadAt>,
+    pub sealing: Sealing,
+    /// The identity of the container, once it is known.
+    pub uid: [u8; 16],
+    /// What makes damage good.
+    pub healing: Arc<Healing>,
+}
+
+impl Medium {
+    pub fn new(source: Arc<dyn ReadAt>, sealing: Sealing) -> Self {
+        Self { source, sealing, uid: [0; 16], healing: Arc::default() }
+    }
+
+    pub fn source(&self) -> &Arc<dyn ReadAt> {
+        &self.source
+    }
+
+    /// Fills `into` with the bytes at `at`, which must have this hash. Where they have not, or cannot be read, parity makes
+    /// them good.
+    pub fn read_checked(&self, at: u64, into: &mut [u8], hash: &[u8; 32]) -> Result<()> {
+        let read = self.source.read_exact_at(at, into);
+        if read.is_ok() && Id::of(into).0 == *hash {
+            return Ok(());
+        }
+        if self.healing.heal(&self.source, &self.uid, at, into, hash) {
+            return Ok(());
+        }
+        read.and(Err(damaged("it fails its check")))
+    }
+}
+
+impl Deref for Medium {
+    type Target = dyn ReadAt;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.source
+    }
+}

@@ -1,0 +1,178 @@
+//! The pieces to be written so that every byte of the ranges and of the bodies is as it was.
+//!
+//! ```text
+//!   survey ──► rows with anything bad ──► slabs, rebuilt in all threads ──► pieces: cells, hashes of both lists
+//!          └─► descriptors ───────────────────────────────────────────────► pieces
+//! ```
+
+use super::layout::{HASH_LEN, Place, Plan};
+use super::mend::Mender;
+use super::slab::{Slab, State, batch};
+use super::verify::Report;
+use super::{Group, Watch, go_on, hash};
+use crate::error::Result;
+use crate::pool;
+use std::ops::Range;
+use zerocopy::IntoBytes;
+
+/// Bytes to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Whether they go to the file with the bodies; else to that with the ranges. In a container these are one.
+    pub to_parity: bool,
+    /// Offset in the file.
+    pub at: u64,
+    pub bytes: Vec<u8>,
+}
+
+/// Who takes the pieces.
+pub type Give<'a> = &'a mut (dyn FnMut(Piece) -> Result<()> + Send);
+
+impl Mender {
+    /// Gives everything that is to be written so that all bytes are as they were, of the ranges and of the bodies; what is
+    /// lost is left as it is. Pieces may be written at once, while others are still to come. The report says how it was
+    /// before. The watch is told how many bytes of cells have been read.
+    ///
+    /// # Errors
+    /// `Interrupted`, and those of `give`.
+    pub fn repairs(&self, watch: Watch, give: Give) -> Result<Report> {
+        let (mut report, mut done) = (Report::default(), 0);
+        for (n, group) in self.groups.iter().enumerate() {
+            self.repair_group(n, &mut report, &|part| watch(done + part), give)?;
+            done += group.plan().cells() * group.plan().cell();
+        }
+        Ok(report)
+    }
+
+    fn repair_group(&self, n: usize, report: &mut Report, watch: Watch, give: Give) -> Result<()> {
+        let group = &self.groups[n];
+        let all = group.plan().cells() * group.plan().cell();
+        let survey = self.survey(n, watch)?;
+        report.add(&survey, group);
+        let feed = |feed: &pool::Feed<Range<u64>, Result<Vec<Piece>>>| {
+            for rows in survey.rows(batch(group.plan())) {
+                go_on(watch, all)?;
+                feed.push(rows);
+            }
+            Ok(())
+        };
+        let drain = |pieces: Result<Vec<Piece>>| pieces?.into_iter().try_for_each(&mut *give);
+        pool::ordered(pool::threads(), 1, feed, |rows| self.repair_rows(n, rows), drain)?;
+        for at in &survey.bad_descriptors {
+            let bytes = group.descriptor().as_bytes().to_vec();
+            give(Piece { to_parity: true, at: group.body_at() + at, bytes })?;
+        }
+        self.repair_fill(group).into_iter().try_for_each(give)
+    }
+
+    /// The pieces of some rows.
+    fn repair_rows(&self, n: usize, rows: Range<u64>) -> Result<Vec<Piece>> {
+        let group = &self.groups[n];
+        let mut slab = Slab::load(&self.files, group, rows);
+        self.borrow_lost(n, &mut slab);
+        self.with_code(group.plan(), |code| slab.rebuild(code, true))?;
+        let mut pieces = Pieces(Vec::new());
+        for column in 0..group.plan().width() {
+            for row in slab.rows().filter(|row| is_to_write(&slab, column, *row)) {
+                pieces.cell(group, column, row, slab.cell(column, row));
+            }
+        }
+        self.repair_hashes(group, &slab, &mut pieces);
+        Ok(pieces.0)
+    }
+
+    /// Takes from other groups what rows have lost.
+    fn borrow_lost(&self, n: usize, slab: &mut Slab) {
+        let plan = self.groups[n].plan();
+        for row in slab.rows().filter(|row| slab.is_lost(*row)).collect::<Vec<_>>() {
+            for column in slab.bad(row).filter(|c| *c < plan.columns()).collect::<Vec<_>>() {
+                let Place::Data(at) = plan.place(column, row..row + 1) else { continue };
+                if let Some(known) = self.from_others(n, at) {
+                    slab.set(column, row, &known);
+                }
+            }
+        }
+    }
+
+    /// Entries of the lists that are not the hashes of their cells.
+    fn repair_hashes(&self, group: &Group, slab: &Slab, pieces: &mut Pieces) {
+        let (plan, rows) = (group.plan(), slab.rows());
+        let count = rows.end - rows.start;
+        let mut list = vec![0; (count * plan.width() * HASH_LEN) as usize];
+        self.files.body(group, plan.hash_a(0, rows.start), &mut list);
+        let mut entries = list.chunks_exact(HASH_LEN as usize);
+        for row in rows.clone() {
+            (0..plan.width()).zip(&mut entries).for_each(|(column, old)| {
+                pieces.entry(group, slab, (column, row), old, Plan::hash_a);
+            });
+        }
+        list.truncate((count * HASH_LEN) as usize);
+        for column in 0..plan.width() {
+            self.files.body(group, plan.hash_b(column, rows.start), &mut list);
+            rows.clone().zip(list.chunks_exact(HASH_LEN as usize)).for_each(|(row, old)| {
+                pieces.entry(group, slab, (column, row), old, Plan::hash_b);
+            });
+        }
+    }
+
+    /// What fills the lists up, if it is not zeros.
+    fn repair_fill(&self, group: &Group) -> Vec<Piece> {
+        let plan = group.plan();
+        let mut pieces = Vec::new();
+        for list in [plan.list_a(), plan.list_b()] {
+            let mut bytes = vec![0; (plan.list_len() - plan.hashes_len()) as usize];
+            let at = list + plan.hashes_len();
+            let is_absent = !self.files.body(group, at, &mut bytes).is_empty();
+            if is_absent || bytes.iter().any(|b| *b != 0) {
+                bytes.fill(0);
+                pieces.push(Piece { to_parity: true, at: group.body_at() + at, bytes });
+            }
+        }
+        pieces
+    }
+}
+
+/// Whether the file has not what the cell was, and it is known.
+fn is_to_write(slab: &Slab, column: u64, row: u64) -> bool {
+    match slab.state(column, row) {
+        State::Good => slab.is_absent(column, row),
+        State::Made => true,
+        State::Bad => false,
+    }
+}
+
+/// Pieces in the order of their making, joined where one follows the other.
+struct Pieces(Vec<Piece>);
+
+impl Pieces {
+    fn cell(&mut self, group: &Group, column: u64, row: u64, cell: &[u8]) {
+        match group.plan().place(column, row..row + 1) {
+            Place::Data(at) => self.push(false, at.start, &cell[..(at.end - at.start) as usize]),
+            Place::Body(at) => self.push(true, group.body_at() + at.start, cell),
+        }
+    }
+
+    fn entry(
+        &mut self,
+        group: &Group,
+        slab: &Slab,
+        (column, row): (u64, u64),
+        old: &[u8],
+        place: impl Fn(&Plan, u64, u64) -> u64,
+    ) {
+        let right = hash(slab.cell(column, row));
+        if slab.state(column, row) != State::Bad && old != right {
+            self.push(true, group.body_at() + place(group.plan(), column, row), &right);
+        }
+    }
+
+    fn push(&mut self, to_parity: bool, at: u64, bytes: &[u8]) {
+        match self.0.last_mut() {
+            _ if bytes.is_empty() => {}
+            Some(last) if last.to_parity == to_parity && last.at + last.bytes.len() as u64 == at => {
+                last.bytes.extend_from_slice(bytes);
+            }
+            _ => self.0.push(Piece { to_parity, at, bytes: bytes.to_vec() }),
+        }
+    }
+}
