@@ -3,16 +3,22 @@
 use super::args;
 use super::exit;
 use super::output::Output;
+use super::plan;
 use crate::error::{Result, Within};
 use crate::formats::st;
+use crate::open;
 use std::io::BufWriter;
 
 pub fn create(given: &args::Create) -> Result<u8> {
+    let signing = plan::signing(&given.signing)?;
     let output = Output::create(&given.file, given.force)?;
     let mut out = BufWriter::new(&output.file);
     let owner = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    st::create(&mut out, owner, None).within(|| given.file.display())?;
+    st::create(&mut out, owner, None, &signing).within(|| given.file.display())?;
     drop(out);
     output.commit()?;
+    if signing.key().is_some() {
+        open::remember(&given.file, &plan::how_with(&args::Passwords::default())?, true)?;
+    }
     Ok(exit::OK)
 }

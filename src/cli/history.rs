@@ -4,9 +4,9 @@ use super::output::Output;
 use super::progress::Progress;
 use super::{args, exit, plan, say, text_out};
 use crate::error::{Error, Kind, Result};
-use crate::formats::{self, Access, Upkeep, Watch, st};
+use crate::formats::{self, Access, Unwatched, Upkeep, Watch, st};
 use crate::mount::session::Register;
-use crate::open;
+use crate::open::{self, How};
 use crate::vfs::{FORGET, SNAPSHOT};
 use serde_json::json;
 use std::path::Path;
@@ -46,7 +46,7 @@ pub fn snapshot(given: &args::Snapshot) -> Result<u8> {
     let Some(live) = live else {
         let source = given.named.canonicalize();
         let source = source.map_err(|e| Error::io(e, format!("cannot open {}", given.named.display())))?;
-        let volume = open::open_to_write(&source, &plan::how_with(&given.passwords)?)?;
+        let volume = open::open_to_write(&source, &plan::how_to_write(&given.passwords, &given.signing, quiet())?)?;
         say::notes(&source, &volume.notes);
         let writer = volume
             .writer
@@ -75,12 +75,23 @@ pub fn restore(given: &args::Restore) -> Result<u8> {
         Error::new(Kind::NotFound, format!("{} is no FILE@STATE", given.state.display()))
             .hint("stmount restore backup.st@before-update; stmount log backup.st lists the states")
     })?;
-    let how = plan::how_with(&given.passwords)?;
+    let how = plan::how_to_write(&given.passwords, &given.signing, quiet())?;
     match open::is_container(&file) {
-        true => st::restore(open::access_to_write(&file, &how)?, &state)?,
+        true => restore_container(&file, &state, &how)?,
         false => open::open_to_change(&file, &how)?.restore(&state)?,
     }
     Ok(exit::OK)
+}
+
+fn restore_container(file: &Path, state: &str, how: &How) -> Result<()> {
+    let access = open::access_to_write(file, how)?;
+    say::notes(file, &open::admit(file, how, &access)?);
+    st::restore(access, state)?;
+    open::remember(file, how, false)
+}
+
+fn quiet() -> Arc<dyn Watch> {
+    Arc::new(Unwatched)
 }
 
 pub fn compact(given: &args::Compact, common: &args::Common) -> Result<u8> {
@@ -89,8 +100,9 @@ pub fn compact(given: &args::Compact, common: &args::Common) -> Result<u8> {
     if !open::is_container(&source) {
         return compact_archive(&source, given, common);
     }
-    let how = plan::how_with(&given.passwords)?;
+    let how = plan::how_to_write(&given.passwords, &given.signing, quiet())?;
     let access = open::access_to_write(&source, &how)?;
+    say::notes(&source, &open::admit(&source, &how, &access)?);
     let upkeep = if given.named { Upkeep::nothing(0) } else { Upkeep { last: 1, ..Upkeep::default() } };
     let access = Access { upkeep, ..access };
     let output = Output::create(&source, true)?;
@@ -106,6 +118,7 @@ pub fn compact(given: &args::Compact, common: &args::Common) -> Result<u8> {
             return Err(Error::new(Kind::Interrupted, "interrupted"));
         }
         output.commit()?;
+        open::remember(&source, &how, false)?;
         Ok(done)
     });
     let words = |done: st::Compacted| {

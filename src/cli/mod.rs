@@ -11,7 +11,7 @@
 //!  history   log, snapshot, restore, compact                       overlay overlay
 //!  create    create                  recover recover
 //!  ask       passwords
-//!  trust     keygen, trust
+//!  trust     keygen, trust           sign    sign, verify
 //!  generate  manual, completions                         logging  stderr, syslog, a file
 //! ```
 
@@ -37,6 +37,7 @@ mod progress;
 mod recover;
 mod run;
 mod say;
+mod sign;
 mod trust;
 mod unmount;
 mod writing;
@@ -109,6 +110,8 @@ fn perform(cli: &Cli) -> Result<u8> {
         Verb::Recover(given) => recover::recover(given, common),
         Verb::Keygen(given) => trust::keygen(given, common),
         Verb::Trust(given) => trust::trust(given, common),
+        Verb::Sign(given) => sign::sign(given, common),
+        Verb::Verify(given) => sign::verify(given),
         Verb::Generate(given) => generate::generate(given),
     }
 }

@@ -41,7 +41,7 @@ fn settings() -> Result<PathBuf> {
     trust::config_dir().ok_or_else(trust::homeless)
 }
 
-fn say_unless(quiet: bool, text: &str) {
+pub(super) fn say_unless(quiet: bool, text: &str) {
     if !quiet {
         say::notice(text);
     }
@@ -56,7 +56,7 @@ fn add(key: &str, name: &str, common: &Common) -> Result<()> {
 }
 
 /// A key as it is, or the one in a file.
-fn key_of(text: &str) -> Result<PublicKey> {
+pub(super) fn key_of(text: &str) -> Result<PublicKey> {
     let file = Path::new(text);
     match text.parse::<PublicKey>() {
         Err(_) if file.exists() => trust::read_public_key(file),

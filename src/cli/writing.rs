@@ -10,7 +10,8 @@ use crate::formats::sevenz::pack::SevenzPacker;
 use crate::formats::tar::pack::TarPacker;
 use crate::formats::zip::pack::ZipPacker;
 use crate::formats::{self, Holds, Pack, Packed, Unwatched, collect, st, zip};
-use crate::key::Secret;
+use crate::key::{Secret, sign::Signing};
+use crate::open::How;
 use crate::tree::{Filter, Tree};
 use serde_json::json;
 use std::ffi::OsString;
@@ -74,6 +75,7 @@ pub struct Packing {
     pub threads: usize,
     pub filter: Filter,
     pub segmentation: Option<st::Segmentation>,
+    pub signing: Signing,
 }
 
 impl Packing {
@@ -90,6 +92,9 @@ impl Packing {
         if self.segmentation.is_some() && format != Format::St {
             return Err(Error::new(Kind::Usage, "--segment is for .st"));
         }
+        if self.signing.key().is_some() && format != Format::St {
+            return Err(Error::new(Kind::Usage, "--sign is for .st"));
+        }
         let password = given.encrypt.as_ref().map(|file| new_password(file.as_deref())).transpose()?;
         let tar = |codec| Box::new(TarPacker { codec, level, threads, filter: self.filter.clone() });
         Ok(match format {
@@ -98,6 +103,7 @@ impl Packing {
                 segmentation: self.segmentation,
                 threads,
                 filter,
+                signing: self.signing.clone(),
                 ..st::Packer::default()
             }),
             Format::Zip => {
@@ -112,6 +118,14 @@ impl Packing {
             Format::TarZst => tar(Some(Codec::Zstd)),
             Format::TarLz4 => tar(Some(Codec::Lz4)),
         })
+    }
+
+    /// Remembers what was signed, so that it is known when it is opened.
+    pub fn remember(&self, out: &Path, (_, split): (bool, Option<&str>), how: &How) -> Result<()> {
+        match self.signing.key() {
+            Some(_) if split.is_none() && out != Path::new("-") => crate::open::remember(out, how, true),
+            _ => Ok(()),
+        }
     }
 
     /// Tells what of a tree the format cannot hold.
@@ -248,6 +262,7 @@ pub fn convert(given: &args::Convert, common: &args::Common) -> Result<u8> {
         threads: plan::threads(given.threads),
         filter: plan::filter(&given.globs)?,
         segmentation: None,
+        signing: plan::signing(&given.signing)?,
     };
     let packer = packing.packer(&given.writing)?;
     let progress = Progress::new("convert", common);
@@ -256,7 +271,10 @@ pub fn convert(given: &args::Convert, common: &args::Common) -> Result<u8> {
     say::notes(&given.source, &volume.notes);
     packing.tell_lost(&*volume.tree)?;
     let to = (given.overwrite, given.writing.split.as_deref());
-    let done = write(&*packer, &*volume.tree, &given.out, to, &progress);
+    let done = write(&*packer, &*volume.tree, &given.out, to, &progress).and_then(|packed| {
+        packing.remember(&given.out, to, &how)?;
+        Ok(packed)
+    });
     let told = done.map(|packed| (words(&packed, &progress), pack::pack_json(&packed), packed.skipped));
     pack::finish(told, &progress)
 }

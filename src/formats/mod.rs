@@ -42,6 +42,7 @@ pub use upkeep::Upkeep;
 
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
+use crate::key::sign::Signing;
 use crate::key::{Keys, NoKeys, Secret, Vault};
 use crate::source::{Held, ReadAt, Stamp, Store};
 use crate::tree::{Changes, Difference, Merged, Node, Owner, Renumbered, Time, Tree};
@@ -67,6 +68,8 @@ pub struct Access {
     pub upkeep: Upkeep,
     /// How strongly what is written is compressed, 1 to 9, where the format leaves that open.
     pub level: Option<u8>,
+    /// What signs what is written, where the format has signatures.
+    pub signing: Signing,
     /// How archives of other makers are read.
     pub reading: Arc<Reading>,
     /// The other files of an archive of several, where there may be any.
@@ -90,11 +93,12 @@ impl Access {
     /// To read the newest state.
     pub fn to_read(bytes: Arc<dyn ReadAt>, cache: Arc<Cache>, name: impl Into<String>) -> Self {
         let (store, held, owners, state, level, upkeep) = (None, None, None, None, None, Upkeep::default());
+        let signing = Signing::default();
         let (reading, watch, name) = (Arc::default(), Arc::new(Unwatched), name.into());
         let (volumes, parts, compressed, modified, memory) = (None, None, None, None, None);
         #[rustfmt::skip]
         let access = Self {
-            bytes, store, held, owners, state, upkeep, level, reading, volumes, parts, compressed, modified, memory, watch,
+            bytes, store, held, owners, state, upkeep, level, signing, reading, volumes, parts, compressed, modified, memory, watch,
             cache, name,
         };
         access
@@ -288,6 +292,11 @@ pub trait Format: Sync {
         None
     }
 
+    /// What it stands on, as [`Volume::root`], with nothing else done.
+    fn root(&self, _access: &Access) -> Result<Option<Root>> {
+        Ok(None)
+    }
+
     /// Which container it is, as [`Root::uid`], told without a password.
     fn uid(&self, _access: &Access) -> Result<Option<[u8; 16]>> {
         Ok(None)
@@ -397,6 +406,11 @@ pub trait Writer: Send + Sync {
     /// taken has to be kept.
     fn holds(&self) -> &'static Holds {
         &Holds::EVERYTHING
+    }
+
+    /// What the container stands on since the last commit, where its format knows.
+    fn root(&self) -> Option<Root> {
+        None
     }
 
     /// The number of the last commit.
@@ -677,6 +691,18 @@ pub fn uid(access: &Access) -> Result<Option<[u8; 16]>> {
     format_of(&*access.bytes, &access.name)?.map_or(Ok(None), |format| format.uid(access))
 }
 
+/// What an archive stands on, where its format knows.
+pub fn root(access: &Access) -> Result<Option<Root>> {
+    let access = parts::whole(access.clone())?;
+    let format = format_of(&*access.bytes, &access.name)?.ok_or_else(|| not_recognised(&access.name))?;
+    format.root(&access)
+}
+
+fn not_recognised(name: &str) -> Error {
+    Error::new(Kind::NotRecognised, format!("{name}: not an archive of a known format"))
+        .hint(format!("stmount reads {NAMES}"))
+}
+
 fn no_states(name: &str) -> Error {
     Error::new(Kind::Unsupported, format!("{name}: an archive of its format has no earlier states"))
         .hint("a .st has, and a zip that was changed by stmount")
@@ -686,8 +712,7 @@ fn open_whole(access: Access) -> Result<Volume> {
     match format_of(&*access.bytes, &access.name)? {
         Some(format) if access.state.is_some() && !format.keeps_states() => Err(no_states(&access.name)),
         Some(format) => format.open(access),
-        None => Err(Error::new(Kind::NotRecognised, format!("{}: not an archive of a known format", access.name))
-            .hint(format!("stmount reads {}", NAMES))),
+        None => Err(not_recognised(&access.name)),
     }
 }
 

@@ -23,6 +23,7 @@ use ed25519_dalek::{Signer as _, VerifyingKey};
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use zeroize::Zeroizing;
 
 const PUBLIC: &str = "stpub";
@@ -106,6 +107,30 @@ impl SigningKey {
             .expect("32 bytes are not too long");
         file.push('\n');
         file
+    }
+}
+
+/// What signs, or nothing. It is shown by its public half alone.
+#[derive(Clone, Default)]
+pub struct Signing(Option<Arc<SigningKey>>);
+
+impl Signing {
+    pub fn by(key: SigningKey) -> Self {
+        Self(Some(Arc::new(key)))
+    }
+
+    pub fn key(&self) -> Option<&SigningKey> {
+        self.0.as_deref()
+    }
+
+    pub fn public(&self) -> Option<PublicKey> {
+        self.0.as_ref().map(|key| key.public())
+    }
+}
+
+impl fmt::Debug for Signing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Signing").field(&self.public()).finish()
     }
 }
 

@@ -62,6 +62,8 @@ pub struct Options {
     pub archive: Wishes,
     /// Files with passwords to try, for whoever opens the archive.
     pub password_files: Vec<PathBuf>,
+    /// The file of the key that signs what is written; an empty name is that of this user. As `cachesize`.
+    pub sign: Option<PathBuf>,
     /// Bytes of memory for decoded data. Not used below: whoever opens the container sizes its cache with it.
     pub cachesize: Option<u64>,
     /// Threads that take requests from the kernel.
@@ -99,6 +101,7 @@ impl Default for Options {
             volname: None,
             archive: Wishes::default(),
             password_files: Vec::new(),
+            sign: None,
             cachesize: None,
             threads: None,
             readahead: None,
@@ -134,6 +137,7 @@ const FLAGS: &[(&str, SetFlag)] = &[
     ("force", |o| o.archive.force = true),
     ("backup", |o| o.archive.backups = 1),
     ("recursive", |o| o.archive.depth = DEPTH),
+    ("sign", |o| o.sign = Some(PathBuf::new())),
     ("nocache", |o| o.archive.cache_max = Some(0)),
 ];
 
@@ -160,6 +164,7 @@ const VALUES: &[(&str, SetValue)] = &[
     ("backup", |o, v| number(v, 10).map(|n| o.archive.backups = n)),
     ("trust", |o, v| v.parse().map(|level| o.archive.trust = Some(level))),
     ("password-file", |o, v| text(v).map(|v| o.password_files.push(v.into()))),
+    ("sign", |o, v| text(v).map(|v| o.sign = Some(v.into()))),
     ("overlay", |o, v| text(v).map(|v| o.overlay = Some(overlaying(v)))),
     ("commit", |o, v| seconds(v).map(|t| o.commit = Some(t))),
     ("slack", |o, v| size(v).map(|n| o.upkeep.slack = n)),

@@ -13,6 +13,7 @@ mod nested;
 pub mod overlay;
 pub mod process;
 mod record;
+mod remembering;
 mod sidecar;
 pub mod trust;
 
@@ -24,12 +25,14 @@ use crate::error::{Error, Kind, Result, Within};
 pub use crate::formats::journal::Standing;
 use crate::formats::journal::{self, Journaled, Journals, Replayed};
 use crate::formats::{
-    self, Access, Reading, Remembered, Undone, Unwatched, Upkeep, Volume, Volumes, Watch, Writer, folder,
+    self, Access, Reading, Remembered, Signer, Undone, Unwatched, Upkeep, Volume, Volumes, Watch, Writer, folder,
 };
 use crate::key::Keys;
+use crate::key::sign::Signing;
 use crate::source::{FileSource, Held, ReadAt, Spill};
 use crate::tree::{Owner, Time, Union};
 use beside::{Beside, Indexes};
+use remembering::Remembering;
 use sidecar::Sidecar;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -51,6 +54,8 @@ pub struct How {
     pub backups: u32,
     /// Whose signatures are trusted.
     pub trust: Trust,
+    /// What signs what is written.
+    pub signing: Signing,
 }
 
 /// What a person wishes of opening archives.
@@ -115,6 +120,7 @@ impl Wishes {
             depth: self.depth,
             backups: self.backups,
             trust: Trust::of_user(self.trust),
+            signing: Signing::default(),
         }
     }
 }
@@ -145,6 +151,7 @@ impl How {
             depth: 0,
             backups: 0,
             trust: Trust::nobody(),
+            signing: Signing::default(),
         }
     }
 }
@@ -163,15 +170,13 @@ pub fn open_as(path: &Path, how: &How) -> Result<Volume> {
         Some(parts) => union(&parts, how)?,
         None => open_one(path, how)?,
     };
-    Ok(match how.depth {
-        0 => volume,
-        _ => Volume {
-            tree: Arc::new(nested::Nested::new(volume.tree, how.clone())),
-            states: None,
-            writer: None,
-            ..volume
-        },
-    })
+    if how.depth == 0 {
+        return Ok(volume);
+    }
+    // Whoever vouches for a container vouches for the archives in it.
+    let trust = if volume.root.is_some() { Trust::nobody() } else { how.trust.clone() };
+    let tree = nested::Nested::new(volume.tree, How { trust, ..how.clone() });
+    Ok(Volume { tree: Arc::new(tree), states: None, writer: None, ..volume })
 }
 
 fn union(paths: &[PathBuf], how: &How) -> Result<Volume> {
@@ -252,7 +257,8 @@ fn claimed(path: &Path, how: &How, claim: &Claim) -> Result<Access> {
     let held = Arc::new(held);
     let access = Access::to_write(held.clone(), how.cache.clone(), path.display().to_string());
     let (reading, watch) = (how.reading.clone(), how.watch.clone());
-    Ok(Access { held: Some(held), owners: Some(Arc::new(owners)), reading, watch, ..access })
+    let (owners, signing) = (Some(Arc::new(owners) as Arc<formats::Owners>), how.signing.clone());
+    Ok(Access { held: Some(held), owners, reading, watch, signing, ..access })
 }
 
 /// Opens a container to change it, and holds its lock from then on. What can only be read is opened to be read; then the
@@ -292,12 +298,51 @@ pub fn journal_of(path: &Path, how: &How) -> Result<Option<(PathBuf, journal::St
 /// read, unless it is `wanted` that they take changes.
 pub fn open_claimed(path: &Path, how: &How, claim: &Claim, upkeep: Upkeep, wanted: bool) -> Result<Volume> {
     if how.depth > 0 || !is_container(path) {
+        if how.signing.key().is_some() {
+            let what = format!("{}: only what is written to a .st can be signed", path.display());
+            return Err(Error::new(Kind::Unsupported, what));
+        }
         return if wanted { open_journaled(path, how, claim) } else { open_as(path, how) };
     }
     match claimed(path, how, claim) {
-        Ok(access) => how.trust.judge(&path.display().to_string(), formats::open(Access { upkeep, ..access })?),
+        Ok(access) => open_admitted(path, how, Access { upkeep, ..access }),
         Err(e) if matches!(e.kind(), Kind::Denied | Kind::ReadOnly) => open_as(path, how),
         Err(e) => Err(e),
+    }
+}
+
+/// Opens a container that is held, once it is known that it may be written to: opening it may change it already.
+pub fn open_admitted(path: &Path, how: &How, access: Access) -> Result<Volume> {
+    let mut notes = admit(path, how, &access)?;
+    let mut volume = formats::open(access)?;
+    volume.notes.append(&mut notes);
+    let is_vouched_for = volume.root.is_some_and(|root| root.is_vouched_for()) || how.signing.key().is_some();
+    if let Some(writer) = volume.writer.take_if(|_| is_vouched_for) {
+        volume.writer = Some(Arc::new(Remembering::new(writer, how.trust.clone())));
+    }
+    Ok(volume)
+}
+
+/// Lets a container pass that is going to be written to, before anything is written. What is to be told of it.
+///
+/// # Errors
+/// `Untrusted` when whoever signed it, or did not, is not trusted.
+pub fn admit(path: &Path, how: &How, access: &Access) -> Result<Vec<String>> {
+    let root = formats::root(access)?;
+    let mut notes = how.trust.admit(&path.display().to_string(), root)?;
+    let is_signed = root.is_some_and(|root| matches!(root.signer, Signer::By(_)));
+    if is_signed && how.signing.key().is_none() {
+        notes.push("it is signed, and what is written to it is not: -o sign, or --sign, with the key".to_owned());
+    }
+    Ok(notes)
+}
+
+/// Remembers what a container stands on that this program has just written; `anew` when it stands in place of another one.
+pub fn remember(path: &Path, how: &How, anew: bool) -> Result<()> {
+    match formats::root(&access(path, how)?)? {
+        Some(root) if anew => how.trust.made_anew(&root),
+        Some(root) => how.trust.made(&root),
+        None => Ok(()),
     }
 }
 
@@ -334,6 +379,8 @@ fn open_journaled(path: &Path, how: &How, claim: &Claim) -> Result<Volume> {
     if how.depth > 0 || !path.is_file() {
         return Err(only_read("only a single archive takes changes"));
     }
+    // No format with a journal has signatures; what is not trusted is not even put back to what it was.
+    how.trust.admit(&path.display().to_string(), None)?;
     let access = claimed(path, how, claim)?;
     let journals = Sidecar::of(path, how.caches.as_deref());
     let held = access.held.clone().expect("what is claimed is held");
@@ -344,7 +391,6 @@ fn open_journaled(path: &Path, how: &How, claim: &Claim) -> Result<Volume> {
     }
     let settling = formats::open_to_settle(access)?.ok_or_else(|| only_read(why_not(path)))?;
     let formats::Settling { volume, settle, first_new, password } = settling;
-    let volume = how.trust.judge(&path.display().to_string(), volume)?;
     let (writer, replayed) = Journaled::new(volume.tree, first_new, settle, Box::new(journals), password)?;
     let mut notes = volume.notes;
     if replayed.batches > 0 {

@@ -7,7 +7,7 @@ mod writing;
 
 pub use overlay::{Of, Overlay, OverlayVerb};
 pub use reading::{Opening, Passwords, Reading};
-pub use trust::{Keygen, Trust, TrustVerb};
+pub use trust::{Keygen, Sign, Signing, Trust, TrustVerb, Verify};
 pub use writing::{Convert, Find, Format, Index, Kind, Method, Writing};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
@@ -126,6 +126,10 @@ pub enum Verb {
     Keygen(Keygen),
     /// Tell whose signatures are trusted
     Trust(Trust),
+    /// Sign a container
+    Sign(Sign),
+    /// Tell whether a container is signed by a trusted key
+    Verify(Verify),
     /// Write the manual or shell completions
     Generate(Generate),
 }
@@ -140,6 +144,7 @@ pub enum Verb {
     stmount --password-file key a.zip     else the password is asked for\n  \
     stmount -o rw photos.zip /mnt/photos  a zip, 7z or tar that takes changes\n  \
     stmount -o overlay=saves game.iso     takes changes, which go to the folder saves\n  \
+    stmount -o sign backup.st /mnt/backup sign what is written, with your key\n  \
     stmount -o follow backup.st /mnt/now  read what another process writes, commit by commit\n  \
     stmount -f -d game.st /mnt/game       stay in the foreground and tell everything\n\n\
     The command returns when the mount can be read. The daemon logs to syslog, or to --log-file.")]
@@ -209,6 +214,8 @@ back, besides those with names; 32, 24, 31, 9 and 12 without it
 readahead=SIZE, threads=N: how far to read ahead; threads that take requests
 
 follow: read-only, and moving on with each commit of whoever writes to the container
+
+sign, sign=KEYFILE: what is written to a .st is signed, with your own key or with the one in this file
 
 break_lock: as --break-lock
 
@@ -291,6 +298,8 @@ pub struct Snapshot {
     #[arg(short, long)]
     pub delete: bool,
     #[command(flatten)]
+    pub signing: Signing,
+    #[command(flatten)]
     pub passwords: Passwords,
 }
 
@@ -311,6 +320,8 @@ pub struct Compact {
     #[command(flatten)]
     pub level: Level,
     #[command(flatten)]
+    pub signing: Signing,
+    #[command(flatten)]
     pub passwords: Passwords,
 }
 
@@ -324,6 +335,8 @@ pub struct Restore {
     /// Container and state
     #[arg(value_name = "SOURCE@STATE", value_hint = ValueHint::FilePath)]
     pub state: PathBuf,
+    #[command(flatten)]
+    pub signing: Signing,
     #[command(flatten)]
     pub passwords: Passwords,
 }
@@ -403,7 +416,8 @@ pub struct Run {
 #[derive(Args, Debug)]
 #[command(after_help = "EXAMPLES\n  \
     stmount create disk.st && stmount disk.st /mnt/disk\n  \
-    stmount create -f disk.st             replace one that exists\n\n\
+    stmount create -f disk.st             replace one that exists\n  \
+    stmount create --sign disk.st         signed with your key\n\n\
     It is a directory with the mode 0755 that belongs to you. The container appears under its name when it is complete.")]
 pub struct Create {
     /// The container to make
@@ -412,12 +426,15 @@ pub struct Create {
     /// Replace FILE if it exists
     #[arg(short, long)]
     pub force: bool,
+    #[command(flatten)]
+    pub signing: Signing,
 }
 
 #[derive(Args, Debug)]
 #[command(after_help = "EXAMPLES\n  \
     stmount pack Game game.st\n  \
     stmount pack -9 Game game.st          smaller, slower\n  \
+    stmount pack --sign Game game.st      signed with your key; --sign=release.key with another one\n  \
     stmount pack Game game.zip            by the ending: .st .zip .7z .tar .tar.gz .tar.bz2 .tar.xz .tar.zst .tar.lz4\n  \
     stmount pack --encrypt Game game.7z   the password is asked for\n  \
     stmount pack --split 700M Game game.zip         game.zip.001, game.zip.002 ...\n  \
@@ -466,6 +483,8 @@ pub struct Pack {
     pub delete: bool,
     #[command(flatten)]
     pub writing: Writing,
+    #[command(flatten)]
+    pub signing: Signing,
     #[command(flatten)]
     pub passwords: Passwords,
 }

@@ -22,9 +22,6 @@ pub struct Reading {
     /// Where the index of what is slow to open is kept: auto, none, or a directory
     #[arg(long = "index", value_name = "WHERE", value_hint = ValueHint::DirPath)]
     pub index: Option<String>,
-    /// Refuse what no trusted key has signed (high), tell of it (standard), or do not look (low); see stmount trust
-    #[arg(long, value_name = "LEVEL", value_parser = ["high", "standard", "low"], hide_possible_values = true)]
-    pub trust: Option<String>,
     #[command(flatten)]
     pub passwords: Passwords,
 }
@@ -39,9 +36,13 @@ pub struct Opening {
     pub reading: Reading,
 }
 
-/// Who knows passwords. All that are given are tried, in this order; then somebody at the terminal is asked.
+/// Who knows passwords, and whose signatures count. All passwords that are given are tried, in this order; then somebody
+/// at the terminal is asked.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Passwords {
+    /// Refuse what no trusted key has signed (high), tell of it (standard), or do not look (low); see stmount trust
+    #[arg(long, value_name = "LEVEL", value_parser = ["high", "standard", "low"], hide_possible_values = true)]
+    pub trust: Option<String>,
     /// Passwords, one in each line, that are tried in turn; - is the standard input (repeatable)
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub password_file: Vec<PathBuf>,
@@ -72,7 +73,7 @@ impl Reading {
         options.extend(self.strict.then(|| "strict".to_owned()));
         options.extend(self.max_entries.map(|most| format!("max-entries={most}")));
         options.extend(self.index.as_deref().map(|place| format!("index={}", escaped(place))));
-        options.extend(self.trust.as_deref().map(|level| format!("trust={level}")));
+        options.extend(self.passwords.trust.as_deref().map(|level| format!("trust={level}")));
         options
     }
 }

@@ -1,6 +1,8 @@
 //! The words of `keygen` and `trust`.
 
+use super::Passwords;
 use clap::{Args, Subcommand, ValueHint};
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 #[derive(Args, Debug)]
@@ -80,4 +82,55 @@ pub enum TrustVerb {
         #[arg(value_name = "CONTAINER|UID", value_hint = ValueHint::FilePath)]
         which: PathBuf,
     },
+}
+
+/// What signs what is written.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Signing {
+    /// Sign it, with the key in KEYFILE, or with your own (stmount keygen)
+    #[arg(long, value_name = "KEYFILE", num_args = 0..=1, require_equals = true, default_missing_value = "",
+        value_hint = ValueHint::FilePath)]
+    pub sign: Option<OsString>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "EXAMPLES\n  \
+    stmount sign game.st                  with the key that stmount keygen made\n  \
+    stmount sign --key ~/.ssh/id_ed25519 game.st\n  \
+    stmount pack --sign Game game.st      signed from the beginning\n  \
+    stmount -o sign backup.st /mnt/b      each commit is signed\n\n\
+    A small commit is added that is signed and changes nothing. All of the container follows from it: every name, every \
+    byte, and the states before. Who changes any of it needs the key. It must not be mounted for writing.")]
+pub struct Sign {
+    /// The container
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub file: PathBuf,
+    /// The secret key: of stmount keygen, or one of ssh-ed25519 without a passphrase
+    #[arg(long, value_name = "KEYFILE", value_hint = ValueHint::FilePath)]
+    pub key: Option<PathBuf>,
+    #[command(flatten)]
+    pub passwords: Passwords,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "EXAMPLES\n  \
+    stmount verify game.st                signed by a key that you trust?\n  \
+    stmount verify --key release.pub game.st\n  \
+    stmount verify --json game.st | jq -r .signer\n\n\
+    Exit code 0: the newest state is signed by one of these keys, or, without --key, by one that is trusted (stmount trust) \
+    and is not older than it was; else 24. It looks at the signature and at the index of every table, which is what opening \
+    does; whatever is read later is compared with them. stmount check reads everything.")]
+pub struct Verify {
+    /// The container
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub file: PathBuf,
+    /// A key that may have signed it, stpub1... or ssh-ed25519 ..., or a file with one (repeatable)
+    #[arg(long, value_name = "KEY|FILE", value_hint = ValueHint::FilePath)]
+    pub key: Vec<String>,
+    /// JSON: {"v":1,"verified":BOOL,"signer":KEY|null,"fingerprint":TEXT|null,"sequence":N|null,"time":{...}|null,
+    /// "why":TEXT|null}
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub passwords: Passwords,
 }

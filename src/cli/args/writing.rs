@@ -1,6 +1,6 @@
 //! In what an archive is written: `pack` and `convert` know the same words.
 
-use super::{Globs, Level, Opening};
+use super::{Globs, Level, Opening, Signing};
 use clap::{Args, ValueEnum, ValueHint};
 use std::path::PathBuf;
 
@@ -75,6 +75,8 @@ pub struct Convert {
     /// Replace OUT if it exists
     #[arg(short = 'f', long)]
     pub overwrite: bool,
+    #[command(flatten)]
+    pub signing: Signing,
     #[command(flatten)]
     pub opening: Opening,
 }

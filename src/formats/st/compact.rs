@@ -69,7 +69,9 @@ pub fn compact<T: Target + 'static>(
         next_ino: history.newest().head.next_ino.get(),
     };
     let seal = history.medium().sealing.seal().cloned();
-    let packer = Packer { again: Some(again), seal, ..packer.clone() };
+    let root = history.root();
+    let (signing, is_vouched_for) = (access.signing.clone(), root.is_some_and(|root| root.is_vouched_for()));
+    let packer = Packer { again: Some(again), seal, signing, ..packer.clone() };
     let mut stream = target.stream()?;
     let packed = packer.pack(&before, &mut *stream, watch)?;
     stream.flush().map_err(|e| Error::io(e, "cannot write the new container"))?;
@@ -80,7 +82,7 @@ pub fn compact<T: Target + 'static>(
     }
 
     let own = Access::to_write(target.clone(), Cache::new(access.cache.budget() / 4), &*access.name);
-    let own = Access { reading: access.reading.clone(), ..own };
+    let own = Access { reading: access.reading.clone(), signing: access.signing.clone(), ..own };
     let writer = super::writer(own, packer.level)?;
     let mut moved = vec![(first, writer.last_commit())];
     for record in records {
@@ -95,7 +97,8 @@ pub fn compact<T: Target + 'static>(
         tags.into_iter().filter_map(|(name, tagged)| Some((name, Tagged { record: place(tagged.record)?, ..tagged })));
     let names = names.map(|(name, tagged)| Ok(MetaRow { name: generations::tag_key(&name)?, value: tagged.encode() }));
     let names = names.collect::<Result<Vec<_>>>()?;
-    if !names.is_empty() {
+    // A state with a number that was seen must not come back as another one.
+    if !names.is_empty() || is_vouched_for {
         writer.commit_names(names, Vec::new())?;
     }
     drop(writer);

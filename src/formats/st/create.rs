@@ -16,14 +16,19 @@ use super::table::NewTable;
 use super::tree::ROOT;
 use crate::codec::id::Id;
 use crate::error::{Error, Result};
-use crate::key;
+use crate::key::{self, sign::Signing};
 use crate::tree::{Kind, Time};
 use std::io::Write;
 use std::sync::Arc;
 use zerocopy::{FromZeros, IntoBytes};
 
 /// Writes an empty container: a root directory with the mode 0755 that belongs to `owner`, a user and a group by number.
-pub fn create(out: &mut (dyn Write + Send), (user, group): (u32, u32), seal: Option<&Arc<Seal>>) -> Result<()> {
+pub fn create(
+    out: &mut (dyn Write + Send),
+    (user, group): (u32, u32),
+    seal: Option<&Arc<Seal>>,
+    signing: &Signing,
+) -> Result<()> {
     let sealing = seal.cloned().map(Sealing::of).unwrap_or_default();
     let (uid, now) = (sealing.uid().map_or_else(key::random, Ok)?, Time::now());
     let (mut log, keys) = begin(out, uid, 1, &sealing)?;
@@ -43,8 +48,8 @@ pub fn create(out: &mut (dyn Write + Send), (user, group): (u32, u32), seal: Opt
     head.next_ino = (ROOT + 1).into();
     head.tables = 1.into();
     let totals = TotalsItem { nodes: 1.into(), bytes: 0.into() };
-    let commit = Commit { record: 0, head, tables: vec![reference], totals, parity: 0 };
-    log.append(RecordType::Commit, &[&sealing.commit(&commit)?])?;
+    let mut commit = Commit { record: 0, head, tables: vec![reference], totals, parity: 0, signer: None };
+    log.commit(&mut commit, &sealing, signing)?;
     log.flush()
 }
 

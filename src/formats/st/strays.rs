@@ -13,7 +13,7 @@
 
 use super::commit::read_front;
 use super::layout::{
-    ALIGN, FOOTER_LEN, FOOTER_MAGIC, Footer, HEADER_LEN, RECORD_HEADER_LEN, RecordHeader, RecordType, record_len,
+    ALIGN, FOOTER_LEN, FOOTER_MAGIC, Footer, HEADER_LEN, RECORD_HEADER_LEN, RecordHeader, has_footer, record_len,
 };
 use super::records::{Forward, header_at};
 use crate::error::{Error, Kind, Result};
@@ -156,12 +156,16 @@ fn ends_right(source: &dyn ReadAt, uid: &[u8; 16], header: &RecordHeader, from: 
     if source.read_at(from, &mut rest)? < rest.len() {
         return Ok(false);
     }
-    if header.kind != RecordType::Commit as u8 {
+    if !has_footer(header.kind) {
         return Ok(rest.iter().all(|b| *b == 0));
     }
     let (padding, footer) = rest.split_at(rest.len() - FOOTER_LEN as usize);
     let footer = Footer::read_from_bytes(footer).expect("the rest has the size of a footer");
     let right = footer.magic == FOOTER_MAGIC && footer.check == footer.expected_check(uid);
-    let place = (footer.record.get(), footer.logical_end.get()) == (header.offset.get(), end);
-    Ok(padding.iter().all(|b| *b == 0) && right && place)
+    // What stands behind a commit names it, and is signed by nobody.
+    let is_commit = header.is_commit();
+    let named = if is_commit { header.offset.get() } else { header.last_commit.get() };
+    let place = (footer.record.get(), footer.logical_end.get()) == (named, end);
+    let is_clean = is_commit || (footer.public_key == [0; 32] && footer.signature == [0; 64]);
+    Ok(padding.iter().all(|b| *b == 0) && right && place && is_clean && footer.flags.get() == 0)
 }

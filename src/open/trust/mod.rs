@@ -11,6 +11,8 @@
 //!   older than it was, or another branch   refused     told                         -
 //! ```
 //!
+//! At the level `high` an archive of a format that carries no signatures is refused as well; a folder never is.
+//!
 //! Keys are pinned by `stmount trust add` ([`Store`]). At the level `low` nothing is looked at and nothing is written; else
 //! only of a container that is signed or sealed something is remembered.
 
@@ -21,7 +23,7 @@ mod store;
 
 pub use places::{config_dir, homeless, state_dir};
 pub use seen::{Seen, Standing};
-pub use signing::{default_key, read_key, read_public_key, write_default_key, write_key};
+pub use signing::{default_key, read_key, read_public_key, signing, write_default_key, write_key};
 pub use store::{FirstUse, NAME, Pinned, Removed, Store};
 
 use crate::error::{Error, Kind, Result, Within};
@@ -199,30 +201,80 @@ impl Trust {
     /// Lets an opened volume pass, with what is to be told of it, or refuses it. `name` is what it is called.
     ///
     /// # Errors
-    /// `Untrusted` when it is refused; `Usage` when nobody can tell how much trust is asked for.
+    /// As [`Trust::admit`].
     pub fn judge(&self, name: &str, mut volume: Volume) -> Result<Volume> {
-        let Some(root) = volume.root else { return Ok(volume) };
-        let level = self.level.clone().map_err(|what| Error::new(Kind::Usage, what))?;
-        if level == Level::Low {
-            return Ok(volume);
-        }
-        let judging = Judging { trust: self, level, root, name };
-        let mut notes = Vec::new();
-        let is_doubtful = judging.signature(&mut notes).within(|| name)?;
-        judging.age(is_doubtful, &mut notes).within(|| name)?;
+        let mut notes = self.admit(name, volume.root)?;
         volume.notes.append(&mut notes);
         Ok(volume)
     }
 
-    /// Remembers a state that this program has made itself.
-    pub fn made(&self, root: &Root) -> Result<()> {
-        match (&self.level, &self.state) {
-            (Ok(Level::High | Level::Standard), Some(dir)) if root.is_vouched_for() => {
-                Seen::below(dir).remember(root, Time::now().secs)
-            }
-            _ => Ok(()),
-        }
+    /// Lets an archive pass that stands on this, or on nothing that its format knows. What is to be told of it.
+    ///
+    /// # Errors
+    /// `Untrusted` when it is refused; `Usage` when nobody can tell how much trust is asked for.
+    pub fn admit(&self, name: &str, root: Option<Root>) -> Result<Vec<String>> {
+        let level = self.level.clone().map_err(|what| Error::new(Kind::Usage, what))?;
+        let root = match (level, root) {
+            (Level::Low, _) | (Level::Standard, None) => return Ok(Vec::new()),
+            (Level::High, None) => return Err(no_signatures(name)),
+            (_, Some(root)) => root,
+        };
+        let judging = Judging { trust: self, level, root, name };
+        let mut notes = Vec::new();
+        let is_doubtful = judging.signature(&mut notes).within(|| name)?;
+        judging.age(is_doubtful, &mut notes).within(|| name)?;
+        Ok(notes)
     }
+
+    /// Remembers a state that this program has made itself, and the key that it was signed with.
+    pub fn made(&self, root: &Root) -> Result<()> {
+        if self.looks_at_nothing() || !root.is_vouched_for() {
+            return Ok(());
+        }
+        if let (Signer::By(key), Some(dir)) = (root.signer, &self.config) {
+            remember_key(dir, root, key, None)?;
+        }
+        self.state.as_ref().map_or(Ok(()), |dir| Seen::below(dir).remember(root, Time::now().secs))
+    }
+
+    /// Remembers a container that was made in place of one that may have been seen.
+    pub fn made_anew(&self, root: &Root) -> Result<()> {
+        if let Some(dir) = self.state.as_ref().filter(|_| !self.looks_at_nothing() && root.is_vouched_for()) {
+            Seen::below(dir).forget(&root.uid)?;
+        }
+        self.made(root)
+    }
+
+    /// What a key is called: by the name that it has in the store, where it has one.
+    pub fn called(&self, key: &PublicKey) -> String {
+        let store = self.config.as_deref().and_then(|dir| Store::load(dir).ok());
+        store.map_or_else(|| key.to_string(), |store| store.called(key))
+    }
+
+    fn looks_at_nothing(&self) -> bool {
+        !matches!(self.level, Ok(Level::High | Level::Standard))
+    }
+}
+
+fn no_signatures(name: &str) -> Error {
+    Error::new(Kind::Untrusted, format!("{name}: nobody has signed it: its format carries no signatures"))
+        .hint("--trust standard, which opens it; stmount convert --sign makes a .st of it that carries one")
+}
+
+/// Remembers who signed a container; where that may only be somebody new, unless it is known `before` to be another one.
+fn remember_key(dir: &Path, root: &Root, key: PublicKey, before: Option<Option<PublicKey>>) -> Result<()> {
+    if before.is_none() && Store::load(dir)?.first(&root.uid) == Some(key) {
+        return Ok(());
+    }
+    let date = Time::now().date();
+    let day = date.split(' ').next().unwrap_or_default();
+    Store::change(dir, |store| {
+        // Somebody else may have seen it meanwhile, with another key.
+        if before.is_none_or(|before| store.first(&root.uid) == before) {
+            store.remember(root.uid, key, day);
+        }
+        Ok(())
+    })
 }
 
 struct Judging<'a> {
@@ -249,23 +301,11 @@ impl Judging<'_> {
         let Verdict { outcome, remember } = decide(self.level, &store, &self.root, self.name);
         let is_doubtful = follow(outcome, notes)?;
         let before = store.first(&self.root.uid);
-        let remembered = remember.filter(|_| is_whole).map(|key| self.remember_key(dir, key, before));
+        let remembered = remember.filter(|_| is_whole).map(|key| remember_key(dir, &self.root, key, Some(before)));
         if let Some(Err(e)) = remembered {
             notes.push(format!("who signed it is not remembered: {e}"));
         }
         Ok(is_doubtful || !is_whole)
-    }
-
-    fn remember_key(&self, dir: &Path, key: PublicKey, before: Option<PublicKey>) -> Result<()> {
-        let date = Time::now().date();
-        let day = date.split(' ').next().unwrap_or_default();
-        Store::change(dir, |store| {
-            // Somebody else may have seen it meanwhile, with another key.
-            if store.first(&self.root.uid) == before {
-                store.remember(self.root.uid, key, day);
-            }
-            Ok(())
-        })
     }
 
     fn age(&self, is_doubtful: bool, notes: &mut Vec<String>) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use super::places;
 use crate::error::{Error, Kind, Result, Within};
-use crate::key::sign::{PublicKey, SigningKey};
+use crate::key::sign::{PublicKey, Signing, SigningKey};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -31,6 +31,17 @@ pub fn read_key(path: &Path) -> Result<SigningKey> {
         log::warn!("{}: others may read this secret key; chmod 600 keeps it from them", path.display());
     }
     SigningKey::parse(&text).within(|| path.display())
+}
+
+/// What signs with the key in a file; with an empty name, with that of this user.
+pub fn signing(path: &Path) -> Result<Signing> {
+    let own = path.as_os_str().is_empty();
+    let key = if own { read_key(&default_key()?) } else { read_key(path) };
+    let hint = |e: Error| match e.kind() {
+        Kind::NotFound if own => e.hint("stmount keygen makes one"),
+        _ => e,
+    };
+    key.map(Signing::by).map_err(hint)
 }
 
 /// Reads a public key; of a secret key, its public half.
