@@ -37,6 +37,28 @@ impl Desk {
         String::from_utf8(said.stdout).unwrap()
     }
 
+    /// What is said besides.
+    #[track_caller]
+    fn notes(&self, args: &[&str]) -> String {
+        let said = self.command(args).output().unwrap();
+        assert!(said.status.success(), "{args:?}: {}", told(&said));
+        told(&said)
+    }
+
+    /// A folder to pack, the container `a.st` with it, signed, and the key.
+    fn signed(&self) -> String {
+        let public = self.ok(&["keygen", "-q"]);
+        fs::create_dir(self.path("d")).unwrap();
+        fs::write(self.path("d/one"), "hello\n").unwrap();
+        self.ok(&["pack", "-q", "--sign", "d", "a.st"]);
+        public.trim().to_owned()
+    }
+
+    fn verified(&self, args: &[&str]) -> serde_json::Value {
+        let said = self.command(&[&["verify", "--json"], args].concat()).output().unwrap();
+        serde_json::from_slice(&said.stdout).unwrap()
+    }
+
     /// Runs what has to fail with this code, and tells why.
     #[track_caller]
     fn fails(&self, args: &[&str], code: i32) -> String {
@@ -144,11 +166,149 @@ fn the_level_is_said_by_a_word_by_an_option_or_by_the_environment() {
     let desk = Desk::new();
     fs::create_dir(desk.path("empty")).unwrap();
     desk.ok(&["pack", "-q", "empty", "a.zip"]);
-    for level in ["high", "standard", "low"] {
+    for level in ["standard", "low"] {
         desk.ok(&["ls", "--trust", level, "a.zip"]);
     }
+    assert!(desk.fails(&["ls", "--trust", "high", "a.zip"], 24).contains("carries no signatures"));
+    desk.ok(&["ls", "--trust", "high", "empty"]);
     desk.fails(&["ls", "--trust", "none", "a.zip"], 1);
     assert!(desk.fails(&["-o", "trust=none", "a.zip", "m"], 1).contains("none of high, standard, low"));
     // Nothing is signed, and so nothing is written.
     assert!(!desk.path("config").exists() && !desk.path("state").exists());
+}
+
+#[test]
+fn a_container_is_signed_and_verified() {
+    let desk = Desk::new();
+    assert!(desk.fails(&["create", "--sign", "c.st"], 10).contains("stmount keygen makes one"));
+    let public = desk.signed();
+    let said = desk.ok(&["verify", "a.st"]);
+    assert!(said.starts_with(&format!("a.st: signed by {public}\nfingerprint ")), "{said}");
+    assert!(said.contains(", state 1 of "), "{said}");
+    assert!(desk.notes(&["sign", "a.st"]).contains("already"));
+    assert!(desk.ok(&["info", "a.st"]).contains(&format!("signed by        {public}\n")));
+    assert_eq!(desk.ok(&["cat", "--trust", "high", "a.st:one"]), "hello\n");
+
+    // With another key, of ssh: named, or trusted.
+    let mut ssh = Command::new("ssh-keygen");
+    ssh.args(["-q", "-t", "ed25519", "-N", "", "-C", "me", "-f"]).arg(desk.path("id"));
+    assert!(ssh.status().unwrap().success());
+    desk.ok(&["pack", "-q", "d", "b.st"]);
+    assert!(desk.fails(&["verify", "b.st"], 24).contains("it is not signed"));
+    assert!(desk.notes(&["sign", "--key", "id", "b.st"]).contains("the state 2"));
+    desk.ok(&["verify", "b.st"]);
+    desk.ok(&["verify", "--key", &public, "--key", "id.pub", "b.st"]);
+    assert!(desk.fails(&["verify", "--key", &public, "b.st"], 24).contains("another key"));
+    desk.fails(&["verify", "--key", "nonsense", "b.st"], 1);
+    let json = desk.verified(&["b.st"]);
+    assert_eq!((json["verified"].as_bool(), json["sequence"].as_u64()), (Some(true), Some(2)));
+    assert_eq!(json["signer"], desk.ok(&["keygen", "-y", "id.pub"]).trim());
+    desk.ok(&["pack", "-q", "d", "a.zip"]);
+    desk.fails(&["sign", "a.zip"], 33);
+    desk.fails(&["pack", "-q", "--sign", "d", "b.zip"], 1);
+    desk.fails(&["verify", "missing.st"], 10);
+}
+
+#[test]
+fn each_verb_that_writes_signs_or_says_that_it_does_not() {
+    let desk = Desk::new();
+    desk.signed();
+    fs::write(desk.path("d/two"), "more\n").unwrap();
+    for args in [
+        &["snapshot", "--sign", "a.st", "one"][..],
+        &["pack", "-q", "--sign", "--update", "d", "a.st"],
+        &["restore", "--sign", "a.st@one"],
+        &["compact", "-q", "--sign", "a.st"],
+        &["sign", "a.st"],
+    ] {
+        assert!(!desk.notes(args).contains("warning"), "{args:?}");
+        let json = desk.verified(&["a.st"]);
+        assert_eq!(json["verified"], true, "{args:?}: {json}");
+    }
+    let before = desk.verified(&["a.st"])["sequence"].as_u64().unwrap();
+    for args in [
+        &["snapshot", "a.st", "two"][..],
+        &["pack", "--append", "d", "a.st"],
+        &["restore", "a.st@two"],
+        &["compact", "a.st"],
+    ] {
+        assert!(desk.notes(args).contains("what is written to it is not"), "{args:?}");
+        assert!(desk.fails(&["verify", "a.st"], 24).contains("not signed any more"), "{args:?}");
+        assert!(desk.notes(&["ls", "a.st"]).contains("not signed any more"));
+        desk.fails(&["ls", "--trust", "high", "a.st"], 24);
+        desk.ok(&["sign", "a.st"]);
+        assert_eq!(desk.notes(&["ls", "--trust", "high", "a.st"]), "");
+    }
+    assert!(desk.verified(&["a.st"])["sequence"].as_u64().unwrap() > before);
+}
+
+#[test]
+fn what_is_not_trusted_is_not_written_to() {
+    let desk = Desk::new();
+    desk.signed();
+    fs::copy(desk.path("a.st"), desk.path("old.st")).unwrap();
+    desk.ok(&["snapshot", "--sign", "a.st", "one"]);
+    fs::copy(desk.path("old.st"), desk.path("a.st")).unwrap();
+    assert!(desk.notes(&["ls", "a.st"]).contains("older than the state 2"));
+    assert!(desk.fails(&["verify", "a.st"], 24).contains("older than the state 2"));
+    let mut bad = fs::read(desk.path("old.st")).unwrap();
+    let at = bad.len() - 60;
+    bad[at] ^= 1;
+    fs::write(desk.path("bad.st"), &bad).unwrap();
+    fs::create_dir(desk.path("m")).unwrap();
+    for file in ["a.st", "bad.st"] {
+        let (state, before) = (format!("{file}@1"), fs::read(desk.path(file)).unwrap());
+        for args in [
+            &["snapshot", "--trust", "high", file, "two"][..],
+            &["pack", "-q", "--trust", "high", "--append", "d", file],
+            &["restore", "--trust", "high", &state],
+            &["compact", "-q", "--trust", "high", file],
+            &["recover", "-q", "--trust", "high", file],
+            &["sign", "--trust", "high", file],
+            &["-o", "trust=high", file, "m"],
+        ] {
+            desk.fails(args, 24);
+            assert_eq!(fs::read(desk.path(file)).unwrap(), before, "{args:?}");
+        }
+    }
+    // A wrong signature is refused at any level but low, and told by who looks for damage.
+    assert!(desk.fails(&["ls", "bad.st"], 24).contains("its signature is wrong"));
+    assert_eq!(desk.ok(&["ls", "--trust", "low", "bad.st"]), "one\n");
+    assert!(desk.ok(&["info", "bad.st"]).contains("the signature is wrong"));
+    let said = desk.command(&["check", "-q", "bad.st"]).output().unwrap();
+    assert_eq!(said.status.code(), Some(50));
+    assert!(String::from_utf8_lossy(&said.stdout).contains("its signature is wrong"));
+    desk.ok(&["trust", "forget", "a.st"]);
+    assert!(desk.notes(&["ls", "a.st"]).contains("which was not known"));
+}
+
+#[test]
+fn a_mount_signs_what_is_written_to_it() {
+    if !std::path::Path::new("/dev/fuse").exists() {
+        return;
+    }
+    let desk = Desk::new();
+    desk.signed();
+    fs::create_dir(desk.path("m")).unwrap();
+    assert_eq!(desk.notes(&["-o", "sign", "a.st", "m"]), "");
+    fs::write(desk.path("m/new"), "new").unwrap();
+    desk.ok(&["umount", "m"]);
+    let json = desk.verified(&["a.st"]);
+    assert_eq!((json["verified"].as_bool(), json["sequence"].as_u64().is_some_and(|n| n > 1)), (Some(true), true));
+    // What was written is known: an earlier copy is noticed.
+    assert_eq!(desk.notes(&["ls", "--trust", "high", "a.st"]), "");
+    fs::copy(desk.path("a.st"), desk.path("old.st")).unwrap();
+    desk.ok(&["-o", "sign=config/signing.key", "a.st", "m"]);
+    fs::write(desk.path("m/new"), "newer").unwrap();
+    desk.ok(&["umount", "m"]);
+    fs::copy(desk.path("old.st"), desk.path("a.st")).unwrap();
+    assert!(desk.notes(&["ls", "a.st"]).contains("is older than"));
+    desk.ok(&["trust", "forget", "a.st"]);
+    assert!(desk.notes(&["a.st", "m"]).contains("what is written to it is not: -o sign"));
+    desk.ok(&["umount", "m"]);
+    // Nothing was written, so it is signed still.
+    desk.ok(&["verify", "a.st"]);
+    desk.ok(&["pack", "-q", "d", "a.zip"]);
+    assert!(desk.fails(&["-o", "rw,sign", "a.zip", "m"], 33).contains("can be signed"));
+    desk.fails(&["-o", "sign=missing.key", "a.st", "m"], 10);
 }

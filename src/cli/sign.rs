@@ -74,6 +74,7 @@ pub fn verify(given: &args::Verify) -> Result<u8> {
 
 /// Opens it whoever signed it: that is what is asked.
 fn look(file: &Path, how: &How) -> Result<Seen> {
+    std::fs::metadata(file).map_err(|e| Error::io(e, format!("cannot open {}", file.display())))?;
     refuse_others(file)?;
     let volume = open::open_as(file, &How { trust: Trust::nobody(), ..how.clone() })?;
     let unknown = || Error::new(Kind::Unsupported, format!("{}: only a .st can be signed", file.display()));
@@ -83,7 +84,12 @@ fn look(file: &Path, how: &How) -> Result<Seen> {
 }
 
 fn trusted(file: &Path, root: &Root) -> Result<Vec<String>> {
-    Trust::of_user(Some(Level::High)).admit(&file.display().to_string(), Some(*root))
+    let admitted = Trust::of_user(Some(Level::High)).admit(&file.display().to_string(), Some(*root));
+    admitted.map_err(|e| match (e.kind(), root.signer) {
+        // What opens it all the same makes it no more trusted.
+        (Kind::Untrusted, Signer::None | Signer::Bad) => Error::new(Kind::Untrusted, e.to_string()),
+        _ => e,
+    })
 }
 
 fn signed_by_one(root: &Root, keys: &[PublicKey]) -> Result<Vec<String>> {

@@ -83,3 +83,84 @@ fn footer_at(source: &dyn ReadAt, record: u64, uid: &[u8; 16], end: u64) -> Opti
     let place = (footer.record.get(), footer.logical_end.get()) == (record, end);
     (place && footer.check == footer.expected_check(uid)).then_some(footer)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::append::StWriter;
+    use super::super::layout::HEADER_LEN;
+    use super::super::parity::Policy;
+    use super::super::seal::Seal;
+    use super::super::{Container, KeySet, NewSlot, create, opened_to_write};
+    use super::*;
+    use crate::cache::Cache;
+    use crate::formats::{self, Access, Reading, Unwatched, Writer};
+    use crate::key::sign::SigningKey;
+    use crate::key::{Keyfile, Master};
+    use crate::source::parity::Algorithm;
+    use crate::source::{Memory, Store};
+    use std::sync::Arc;
+
+    fn signing() -> Signing {
+        Signing::by(SigningKey::from_seed(&[7; 32]))
+    }
+
+    fn by_us() -> Signer {
+        Signer::By(signing().public().unwrap())
+    }
+
+    fn access(store: &Arc<Memory>) -> Access {
+        Access { signing: signing(), ..Access::to_write(store.clone(), Cache::new(8 << 20), "test.st") }
+    }
+
+    fn writer(access: Access) -> StWriter {
+        let Ok((_, opened)) = opened_to_write(access).unwrap() else { panic!("it can be written to") };
+        StWriter::new(opened).unwrap()
+    }
+
+    #[test]
+    fn a_footer_that_is_damaged_is_read_through_the_parity() {
+        let mut bytes = Vec::new();
+        create(&mut bytes, (0, 0), None, &signing()).unwrap();
+        let store = Arc::new(Memory::new(bytes));
+        let writer = writer(access(&store));
+        writer.set_parity(Some(Policy { share: 0.5, algorithm: Algorithm::of(1).unwrap() })).unwrap();
+        let end = writer.end();
+        writer.protect(&Unwatched).unwrap();
+        drop(writer);
+        let found = Container::open(access(&store)).unwrap().check(1, &Unwatched).unwrap();
+        assert!(found.is_whole() && found.strays.is_empty(), "{:?}", found.strays);
+        assert_eq!(formats::root(&access(&store)).unwrap().unwrap().signer, by_us());
+        store.write_at(end - 100, b"damage").unwrap();
+        assert_eq!(formats::root(&access(&store)).unwrap().unwrap().signer, by_us());
+        let found = Container::open(access(&store)).unwrap().check(1, &Unwatched).unwrap();
+        assert!(!found.strays.is_empty());
+    }
+
+    #[test]
+    fn a_sealed_container_is_signed_as_well() {
+        let (master, uid) = (Master::random().unwrap(), [5; 16]);
+        let mut keys = KeySet::new(uid, &[1, 2], false);
+        let keyfile = Keyfile::new(&std::array::from_fn::<u8, 64, _>(|n| n as u8)).unwrap();
+        keys.add(&master, NewSlot::Keyfile(keyfile), "one").unwrap();
+        let seal = Arc::new(Seal::new(keys, master.clone()).unwrap());
+        let mut bytes = Vec::new();
+        create(&mut bytes, (0, 0), Some(&seal), &signing()).unwrap();
+        let store = Arc::new(Memory::new(bytes));
+        let reading = Reading::default();
+        reading.vault.keep(uid, &master);
+        let access = Access { reading: Arc::new(reading), ..access(&store) };
+        let root = formats::root(&access).unwrap().unwrap();
+        assert_eq!((root.signer, root.sealed, root.uid, root.sequence), (by_us(), true, uid, 1));
+        writer(Access { signing: Signing::default(), ..access.clone() }).name_state("one", true).unwrap();
+        let root = formats::root(&access).unwrap().unwrap();
+        assert_eq!((root.signer, root.sealed, root.sequence), (Signer::None, true, 2));
+        writer(access.clone()).name_state("two", true).unwrap();
+        let root = formats::root(&access).unwrap().unwrap();
+        assert_eq!((root.signer, root.sequence), (by_us(), 3));
+        // Whose it is can be told without its keys.
+        let locked = Access { reading: Arc::default(), ..access };
+        assert_eq!(formats::uid(&locked).unwrap(), Some(uid));
+        store.write_at(0, &[0; HEADER_LEN as usize]).unwrap();
+        assert_eq!(formats::uid(&locked).unwrap(), Some(uid));
+    }
+}
