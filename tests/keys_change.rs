@@ -20,6 +20,7 @@ use stmount::codec::seal::{AES_256_GCM_SIV, XCHACHA20_POLY1305};
 use stmount::error::{Kind, Result};
 use stmount::formats::st::{self, Container, KeySet, NewSlot, Policy, Resealing, Seal};
 use stmount::formats::{self, Access, Reading, Unwatched, Upkeep};
+use stmount::key::sign::Signing;
 use stmount::key::{Keyfile, Keys, Secret};
 use stmount::source::parity::Algorithm;
 use stmount::source::{Memory, ReadAt, Store};
@@ -61,7 +62,7 @@ fn sealed() -> Vec<u8> {
 fn sealed_with(policy: Option<Policy>) -> Vec<u8> {
     let seal = Arc::new(Seal::fresh(CASCADE, true, vec![way(1)]).unwrap());
     let mut bytes = Vec::new();
-    st::create(&mut bytes, (0, 0), Some(&seal), policy).unwrap();
+    st::create(&mut bytes, (0, 0), Some(&seal), (policy, &Signing::default())).unwrap();
     bytes
 }
 
@@ -154,7 +155,7 @@ fn what_cannot_be_changed_leaves_all_as_it_was() {
     let refused = change(&disk, 1, |keys, seal| keys.remove(seal.master(), 0)).unwrap_err();
     assert!(refused.kind() == Kind::NotPermitted && disk.bytes() == before, "{refused}");
     let mut plain = Vec::new();
-    st::create(&mut plain, (0, 0), None, None).unwrap();
+    st::create(&mut plain, (0, 0), None, (None, &Signing::default())).unwrap();
     let disk = Arc::new(Disk::new(plain));
     assert_eq!(change(&disk, 1, |_, _| Ok(())).unwrap_err().kind(), Kind::Usage);
 }

@@ -4,10 +4,11 @@
     st_ref.py list FILE        JSON lines, one for each name, sorted
     st_ref.py cat FILE PATH    the contents of a file
     st_ref.py check FILE       every table, segment and chunk, and all parity; prints a summary
+    st_ref.py verify FILE      the key that signed the newest commit, in hexadecimal, or null
 
     --password-file F, --identity F, --keyfile F    for one that is sealed: a passphrase, a secret key of age, a keyfile
 
-Needs Python 3.11 and the modules `zstandard` and `blake3`; for what is sealed `cryptography`, too. Does not check limits that only protect a reader's memory.
+Needs Python 3.11 and the modules `zstandard` and `blake3`; for `verify` and for what is sealed `cryptography`, too. Does not check limits that only protect a reader's memory.
 """
 import bisect
 import contextlib
@@ -193,6 +194,18 @@ def narrow_parity(cells, m):
         yield bytes(functools.reduce(int.__xor__, map(times, row, column)) for column in zip(*(c[:64] for c in cells)))
 
 
+def verified_by(key, signature, message):
+    """The key, if it has signed this."""
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    try:
+        Ed25519PublicKey.from_public_bytes(key).verify(signature, message)
+    except InvalidSignature as e:
+        raise ValueError("the signature is wrong") from e
+    return key.hex()
+
+
 class Container:
     def __init__(self, path, secrets=()):
         self.secrets, self.seal = secrets, None
@@ -201,6 +214,7 @@ class Container:
             self.uid = self.header(self.start)
             with contextlib.suppress(*DAMAGED):
                 self.uid, features, self.before, self.places, items = self.commit(at)
+                self.newest = at
                 if blake3(self.uid + said).digest(8) == check:
                     break
         else:
@@ -440,6 +454,32 @@ class Container:
         need(found["target"] is not None or KINDS[node.mode >> 12] != "symlink", "a symbolic link has no target")
         return found
 
+    def signer(self):
+        """The key that signed the newest commit; None when nobody did."""
+        head = self.file[self.start + self.newest :][:96]
+        length, payload = RECORD.unpack(head)[5], self.record(self.newest, (COMMIT,))
+        end = self.start + self.newest + (96 + length + 128 + 63) // 64 * 64
+        footer, said = self.file[end - 128 : end], dict(self.items(payload)).get(3)
+        own, logical_end, magic, check = FOOTER.unpack(footer.ljust(128))
+        whole = (own, logical_end, magic) == (self.newest, end - self.start, FOOTER_MAGIC)
+        whole = whole and blake3(self.uid + footer[:120]).digest(8) == check
+        if said is None:
+            need(not whole or not any(footer[16:112]), "a signature that the commit knows nothing of")
+            return None
+        need(whole and footer[16:48] == said, "the signature is missing")
+        message = blake3(self.uid + head[:80], derive_key_context="stmount st v1 sign").digest()
+        return verified_by(said, footer[48:112], message)
+
+    @staticmethod
+    def items(payload):
+        """The items of a commit."""
+        (count,) = struct.unpack_from("<I", payload, 160)
+        at = 168 + 64 * count
+        while at < len(payload):
+            kind, _, length = struct.unpack_from("<HHI", payload, at)
+            yield kind, payload[at + 8 : at + 8 + length]
+            at += 8 + length
+
     def check(self):
         """Passes everything there is; returns how much it was."""
         for row in self.live[SEGMENT]:
@@ -486,6 +526,8 @@ if __name__ == "__main__":
             sys.stdout.writelines(json.dumps(line, sort_keys=True) + "\n" for line in container.listing())
         elif verb == "cat":
             sys.stdout.buffer.writelines(container.contents(dict(container.walk())[os.fsencode(path[0])]))
+        elif verb == "verify":
+            print(json.dumps(container.signer()))
         else:
             print(json.dumps(container.check()))
     except DAMAGED as e:

@@ -2,8 +2,8 @@
 
 use super::{heap, say};
 use crate::error::{Error, Kind as ErrorKind, Result};
-use crate::formats::{Found, Volume, Watch, collect, st};
-use crate::open::{self, How};
+use crate::formats::{Found, Root, Signer, Volume, Watch, collect, st};
+use crate::open::{self, How, trust::Trust};
 use crate::pool::lock;
 use crate::tree::{Filter, Kind, Node, Tree, path_display};
 use serde_json::{Value, json};
@@ -42,8 +42,43 @@ pub struct Checked {
 /// States that are counted. Each takes some microseconds.
 const COUNTED: usize = 100_000;
 
+/// Opens what is to be looked at. A wrong signature is told, and does not keep it from being looked at.
+fn open(source: &Path, how: &How) -> Result<Volume> {
+    let e = match open::open_as(source, how) {
+        Err(e) if e.kind() == ErrorKind::Untrusted => e,
+        opened => return opened,
+    };
+    let volume = open::open_as(source, &How { trust: Trust::nobody(), ..how.clone() })?;
+    if is_wrong(&volume) { Ok(volume) } else { Err(e) }
+}
+
+fn is_wrong(volume: &Volume) -> bool {
+    volume.root.is_some_and(|root| root.signer == Signer::Bad)
+}
+
+const WRONG: &str = "its signature is wrong: it was changed without the key, or it is damaged";
+
+fn of_signature(root: &Root, trust: &Trust, facts: &mut Facts) {
+    let words = match root.signer {
+        Signer::None => "nobody".to_owned(),
+        Signer::By(key) => trust.called(&key),
+        Signer::Bad => "nobody can tell: the signature is wrong".to_owned(),
+    };
+    let key = if let Signer::By(key) = root.signer { Some(key.to_string()) } else { None };
+    if root.signer != Signer::None {
+        facts.rows.push(("signed by".to_owned(), words));
+    }
+    facts.json["signed_by"] = json!(key);
+    facts.json["signature"] = match root.signer {
+        Signer::None => "none",
+        Signer::By(_) => "valid",
+        Signer::Bad => "wrong",
+    }
+    .into();
+}
+
 pub fn info(source: &Path, how: &How) -> Result<Facts> {
-    let volume = crate::open::open_as(source, how)?;
+    let volume = open(source, how)?;
     let totals = volume.tree.totals()?;
     let mut facts = Facts { rows: Vec::new(), json: json!({}) };
     facts.tell("source", source.display().to_string(), source.display().to_string());
@@ -52,6 +87,7 @@ pub fn info(source: &Path, how: &How) -> Result<Facts> {
         let container = container(source, how)?;
         of_container(&container.info()?, &mut facts);
         of_seal(container.seal().map(|seal| seal.keys()), &mut facts);
+        volume.root.iter().for_each(|root| of_signature(root, &how.trust, &mut facts));
         let states = st::count(&open::access(source, how)?, COUNTED)?;
         let words = states.map_or_else(|| format!("more than {}", say::count(COUNTED as u64)), say::count);
         facts.tell("states", words, states);
@@ -139,10 +175,12 @@ fn container(source: &Path, how: &How) -> Result<st::Container> {
 
 pub fn check(source: &Path, how: &How, threads: usize, watch: &dyn Watch) -> Result<Checked> {
     heap::keep_small();
-    let volume = crate::open::open_as(source, how)?;
+    let volume = open(source, how)?;
     say::notes(source, &volume.notes);
     if volume.format == CONTAINER {
-        return Ok(of_check(container(source, how)?.check(threads, watch)?));
+        let mut checked = of_check(container(source, how)?.check(threads, watch)?);
+        checked.damage.extend(is_wrong(&volume).then(|| WRONG.to_owned()));
+        return Ok(checked);
     }
     read_all(&volume, threads, watch)
 }

@@ -13,6 +13,7 @@
 //!  volumes   split, join, and lost volumes made anew
 //!  ask       passwords, identities, keyfiles           sealing  for whom a new container is sealed
 //!  keys      key, rekey
+//!  trust     keygen, trust           sign    sign, verify
 //!  generate  manual, completions                         logging  stderr, syslog, a file
 //! ```
 
@@ -41,6 +42,8 @@ mod recover;
 mod run;
 mod say;
 pub mod sealing;
+mod sign;
+mod trust;
 mod unmount;
 mod volumes;
 mod writing;
@@ -116,6 +119,10 @@ fn perform(cli: &Cli) -> Result<u8> {
         Verb::Parity(given) => parity::parity(given, common),
         Verb::Split(given) => volumes::split(given, common),
         Verb::Join(given) => volumes::join(given, common),
+        Verb::Keygen(given) => trust::keygen(given, common),
+        Verb::Trust(given) => trust::trust(given, common),
+        Verb::Sign(given) => sign::sign(given, common),
+        Verb::Verify(given) => sign::verify(given),
         Verb::Generate(given) => generate::generate(given),
     }
 }

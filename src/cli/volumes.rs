@@ -187,7 +187,10 @@ impl Found {
         for (number, piece) in (1..).zip(&pieces) {
             let (len, is_last) = (piece.len()?, number == self.last);
             if (!is_last && len != size) || len > size {
-                return Err(Error::new(Kind::Damaged, format!("{} has another length than the first", self.name(number))));
+                return Err(Error::new(
+                    Kind::Damaged,
+                    format!("{} has another length than the first", self.name(number)),
+                ));
             }
         }
         Ok(pieces)

@@ -68,6 +68,8 @@ pub struct Options {
     /// Files with secret keys, and keyfiles. As `password_files`.
     pub identities: Vec<PathBuf>,
     pub keyfiles: Vec<PathBuf>,
+    /// The file of the key that signs what is written; an empty name is that of this user. As `cachesize`.
+    pub sign: Option<PathBuf>,
     /// Bytes of memory for decoded data. Not used below: whoever opens the container sizes its cache with it.
     pub cachesize: Option<u64>,
     /// Threads that take requests from the kernel.
@@ -109,6 +111,7 @@ impl Default for Options {
             password_files: Vec::new(),
             identities: Vec::new(),
             keyfiles: Vec::new(),
+            sign: None,
             cachesize: None,
             threads: None,
             readahead: None,
@@ -144,6 +147,7 @@ const FLAGS: &[(&str, SetFlag)] = &[
     ("force", |o| o.archive.force = true),
     ("backup", |o| o.archive.backups = 1),
     ("recursive", |o| o.archive.depth = DEPTH),
+    ("sign", |o| o.sign = Some(PathBuf::new())),
     ("nocache", |o| o.archive.cache_max = Some(0)),
     ("allow-damaged", |o| o.archive.allow_damaged = true),
     ("scrub", |o| o.scrub = Some(WEEK)),
@@ -175,9 +179,11 @@ const VALUES: &[(&str, SetValue)] = &[
     ("cache", |o, v| text(v).map(|v| o.archive.cache_dir = Some(v.into()))),
     ("cache-max", |o, v| size(v).map(|n| o.archive.cache_max = Some(n))),
     ("backup", |o, v| number(v, 10).map(|n| o.archive.backups = n)),
+    ("trust", |o, v| v.parse().map(|level| o.archive.trust = Some(level))),
     ("password-file", |o, v| text(v).map(|v| o.password_files.push(v.into()))),
     ("identity", |o, v| text(v).map(|v| o.identities.push(v.into()))),
     ("keyfile", |o, v| text(v).map(|v| o.keyfiles.push(v.into()))),
+    ("sign", |o, v| text(v).map(|v| o.sign = Some(v.into()))),
     ("overlay", |o, v| text(v).map(|v| o.overlay = Some(overlaying(v)))),
     ("commit", |o, v| seconds(v).map(|t| o.commit = Some(t))),
     ("scrub", |o, v| seconds(v).map(|t| o.scrub = Some(t))),
@@ -425,6 +431,7 @@ fn distance(a: &str, b: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::open::trust::Level;
 
     fn parse(list: &str) -> Result<Options> {
         Options::parse(&[list])
@@ -508,6 +515,15 @@ mod tests {
         }
         for bad in ["", "k", "1.5G", "1X", "-1", "99999999999T", "1ib"] {
             assert!(size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn trust_has_three_levels() {
+        assert_eq!(parse("").unwrap().archive.trust, None);
+        assert_eq!(parse("trust=low,trust=high").unwrap().archive.trust, Some(Level::High));
+        for bad in ["trust", "trust=", "trust=High", "trust=none"] {
+            assert_eq!(parse(bad).unwrap_err().kind(), Kind::Usage, "{bad}");
         }
     }
 

@@ -62,7 +62,8 @@ impl<T: ReadAt + ?Sized> VolumeSet<T> {
         let size = self.size;
         let first = range.start / size;
         let touched = (first..).take_while(move |n| n * size < range.end);
-        touched.map(move |n| (n as usize, range.start.max(n * size) - n * size..range.end.min((n + 1) * size) - n * size))
+        touched
+            .map(move |n| (n as usize, range.start.max(n * size) - n * size..range.end.min((n + 1) * size) - n * size))
     }
 
     fn there(&self, n: usize) -> Result<&Arc<T>> {

@@ -10,6 +10,7 @@ use stmount::cache::Cache;
 use stmount::codec::seal::{AES_256_GCM_SIV, XCHACHA20_POLY1305};
 use stmount::formats::st::{self, NewSlot, Packer, Policy, Seal};
 use stmount::formats::{Access, Pack, Reading, Unwatched};
+use stmount::key::sign::{Signing, SigningKey};
 use stmount::key::{Identity, Keys, Recipient, Secret, parse_identities};
 use stmount::source::parity::Algorithm;
 use stmount::source::{ReadAt, Store};
@@ -28,7 +29,9 @@ pub enum As {
     /// By both ciphers, padded.
     Cascade,
     Parity,
-    /// Sealed by both ciphers, and with parity.
+    /// With the signature of a key, whenever it is written.
+    Signed,
+    /// Sealed by both ciphers, signed, and with parity.
     All,
 }
 
@@ -38,8 +41,9 @@ pub fn wanted() -> As {
         Ok("sealed") => As::Sealed,
         Ok("cascade") => As::Cascade,
         Ok("parity") => As::Parity,
+        Ok("signed") => As::Signed,
         Ok("all") => As::All,
-        Ok(other) => panic!("STMOUNT_TEST_AS={other} is none of plain, sealed, cascade, parity, all"),
+        Ok(other) => panic!("STMOUNT_TEST_AS={other} is none of plain, sealed, cascade, parity, signed, all"),
     }
 }
 
@@ -58,7 +62,7 @@ pub fn is_sealed() -> bool {
 
 fn seal() -> Option<Arc<Seal>> {
     match wanted() {
-        As::Plain | As::Parity => None,
+        As::Plain | As::Parity | As::Signed => None,
         As::Sealed => Some(sealed_with(&[AES_256_GCM_SIV], false)),
         As::Cascade | As::All => Some(sealed_with(&[AES_256_GCM_SIV, XCHACHA20_POLY1305], true)),
     }
@@ -75,9 +79,17 @@ fn parity() -> Option<Policy> {
     matches!(wanted(), As::Parity | As::All).then_some(some)
 }
 
+/// What signs.
+pub fn signing() -> Signing {
+    match wanted() {
+        As::Signed | As::All => Signing::by(SigningKey::from_seed(&[7; 32])),
+        _ => Signing::default(),
+    }
+}
+
 /// A packer that dresses what it packs.
 pub fn packer() -> Packer {
-    Packer { seal: seal(), parity: parity(), ..Packer::default() }
+    Packer { seal: seal(), parity: parity(), signing: signing(), ..Packer::default() }
 }
 
 pub fn pack(packer: &Packer, tree: &dyn Tree) -> Vec<u8> {
@@ -90,7 +102,7 @@ pub fn pack(packer: &Packer, tree: &dyn Tree) -> Vec<u8> {
 /// An empty container that belongs to root.
 pub fn create() -> Vec<u8> {
     let mut bytes = Vec::new();
-    st::create(&mut bytes, (0, 0), seal().as_ref(), parity()).unwrap();
+    st::create(&mut bytes, (0, 0), seal().as_ref(), (parity(), &signing())).unwrap();
     bytes
 }
 
@@ -116,32 +128,54 @@ pub fn read(bytes: Arc<dyn ReadAt>, cache: Arc<Cache>, name: impl Into<String>) 
 }
 
 pub fn write<S: Store + 'static>(store: Arc<S>, cache: Arc<Cache>, name: impl Into<String>) -> Access {
-    Access { reading: reading(), ..Access::to_write(store, cache, name) }
+    Access { reading: reading(), signing: signing(), ..Access::to_write(store, cache, name) }
 }
 
-/// Lets the program open what is dressed, and dress what it makes: `args` as they are to be given.
-pub fn command<'a>(command: &mut Command, args: &[&'a str]) -> Vec<&'a str> {
-    static FILE: OnceLock<tempfile::NamedTempFile> = OnceLock::new();
-    let file = FILE.get_or_init(|| {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), IDENTITY).unwrap();
-        file
-    });
-    if is_sealed() {
-        command.env("STMOUNT_IDENTITY", file.path());
+/// Files of the tests: an identity, a key that signs, and what the program remembers.
+struct Files {
+    dir: tempfile::TempDir,
+}
+
+impl Files {
+    fn all() -> &'static Self {
+        static FILES: OnceLock<Files> = OnceLock::new();
+        FILES.get_or_init(|| {
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::write(dir.path().join("identity"), IDENTITY).unwrap();
+            let key = SigningKey::from_seed(&[7; 32]);
+            std::fs::write(dir.path().join("key"), key.to_file("2026-01-01 00:00:00").as_bytes()).unwrap();
+            Self { dir }
+        })
     }
-    let mut args = args.to_vec();
-    let makes = matches!(args.first(), Some(&("pack" | "create"))) && args.iter().any(|arg| arg.ends_with(".st"));
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.dir.path().join(name)
+    }
+}
+
+/// Lets the program open what is dressed, and dress what it makes: `args` as they are to be given. What it remembers of
+/// containers is nobody's business.
+pub fn command(command: &mut Command, args: &[&str]) -> Vec<String> {
+    let files = Files::all();
+    command.env("STMOUNT_CONFIG_DIR", files.path("config")).env("STMOUNT_STATE_DIR", files.path("state"));
+    if is_sealed() {
+        command.env("STMOUNT_IDENTITY", files.path("identity"));
+    }
+    let mut args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+    let makes = args.first().is_some_and(|verb| verb == "pack" || verb == "create");
+    let adds = args.iter().any(|arg| arg == "--append" || arg == "--update");
     // What is added to a container is dressed as that is.
-    if makes && !args.iter().any(|arg| matches!(*arg, "--append" | "--update")) {
+    if makes && !adds && args.iter().any(|arg| arg.ends_with(".st")) {
+        let sign = format!("--sign={}", files.path("key").display());
         let more: &[&str] = match wanted() {
             As::Plain => &[],
             As::Sealed => &["--recipient", RECIPIENT],
             As::Cascade => &["--recipient", RECIPIENT, "--cipher", "cascade", "--pad"],
             As::Parity => &["--parity", "5%"],
-            As::All => &["--recipient", RECIPIENT, "--cipher", "cascade", "--pad", "--parity", "5%"],
+            As::Signed => &[&sign],
+            As::All => &["--recipient", RECIPIENT, "--cipher", "cascade", "--pad", "--parity", "5%", &sign],
         };
-        args.splice(1..1, more.iter().copied());
+        args.splice(1..1, more.iter().map(|word| (*word).to_owned()));
     }
     args
 }

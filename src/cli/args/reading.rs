@@ -40,10 +40,13 @@ pub struct Opening {
     pub reading: Reading,
 }
 
-/// What opens what is encrypted. All that are given are tried, keys before passwords; then somebody at the terminal is
-/// asked.
+/// What opens what is encrypted, and whose signatures count. All that are given are tried, keys before passwords; then
+/// somebody at the terminal is asked.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Passwords {
+    /// Refuse what no trusted key has signed (high), tell of it (standard), or do not look (low); see stmount trust
+    #[arg(long, value_name = "LEVEL", value_parser = ["high", "standard", "low"], hide_possible_values = true)]
+    pub trust: Option<String>,
     /// Passwords, one in each line, that are tried in turn; - is the standard input (repeatable)
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub password_file: Vec<PathBuf>,
@@ -102,6 +105,7 @@ impl Reading {
         options.extend(self.strict.then(|| "strict".to_owned()));
         options.extend(self.max_entries.map(|most| format!("max-entries={most}")));
         options.extend(self.index.as_deref().map(|place| format!("index={}", escaped(place))));
+        options.extend(self.passwords.trust.as_deref().map(|level| format!("trust={level}")));
         options
     }
 }

@@ -10,17 +10,19 @@
 //! state that opens is one that was committed.
 
 use super::layout::{
-    COMPAT_PARITY, CommitHead, HEADER_LEN, Header, INCOMPAT_SEALED, ITEM_CRITICAL, ITEM_PARITY, ITEM_TOTALS, ItemHead,
-    KNOWN_INCOMPAT, MAGIC, MAJOR, RECORD_HEADER_LEN, RecordHeader, SealedFront, TableRef, TotalsItem,
+    COMPAT_PARITY, CommitHead, HEADER_LEN, Header, INCOMPAT_SEALED, ITEM_CRITICAL, ITEM_PARITY, ITEM_SIGNER,
+    ITEM_TOTALS, ItemHead, KNOWN_INCOMPAT, MAGIC, MAJOR, RECORD_HEADER_LEN, RecordHeader, SealedFront, TableRef,
+    TotalsItem,
 };
 use super::locks::Locks;
 use super::medium::Medium;
 use super::parity::Rescue;
 use super::seal::Sealing;
-use super::{limits, parity, records};
+use super::{limits, parity, records, signed};
 use crate::codec::damaged;
 use crate::codec::id::Id;
 use crate::error::{Error, Kind, Result, Within};
+use crate::formats::Root;
 use crate::source::ReadAt;
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -37,6 +39,8 @@ pub struct Commit {
     pub totals: TotalsItem,
     /// Where the body of the newest parity group before it is, 0 for none.
     pub parity: u64,
+    /// The key that is said to have signed it. Whether it has, the footer tells: see `signed`.
+    pub signer: Option<[u8; 32]>,
 }
 
 impl Commit {
@@ -51,6 +55,10 @@ impl Commit {
             out.extend_from_slice(ItemHead { kind: ITEM_PARITY.into(), zero: 0.into(), len: 8.into() }.as_bytes());
             out.extend_from_slice(&self.parity.to_le_bytes());
         }
+        if let Some(key) = &self.signer {
+            out.extend_from_slice(ItemHead { kind: ITEM_SIGNER.into(), zero: 0.into(), len: 32.into() }.as_bytes());
+            out.extend_from_slice(key);
+        }
         out
     }
 
@@ -62,7 +70,8 @@ impl Commit {
         }
         let count = head.tables.get() as usize;
         let (tables, items) = <[TableRef]>::ref_from_prefix_with_elems(rest, count).map_err(|_| short())?;
-        let mut commit = Self { record, head, tables: tables.to_vec(), totals: TotalsItem::default(), parity: 0 };
+        let (tables, totals) = (tables.to_vec(), TotalsItem::default());
+        let mut commit = Self { record, head, tables, totals, parity: 0, signer: None };
         commit.read_items(items)?;
         Ok(commit)
     }
@@ -75,6 +84,7 @@ impl Commit {
             match head.kind.get() {
                 ITEM_TOTALS => self.totals = TotalsItem::read_from_bytes(value).map_err(|_| cut())?,
                 ITEM_PARITY => self.parity = u64::from_le_bytes(value.try_into().map_err(|_| cut())?),
+                ITEM_SIGNER => self.signer = Some(value.try_into().map_err(|_| cut())?),
                 kind if kind & ITEM_CRITICAL != 0 => {
                     return Err(Error::new(Kind::Unsupported, format!("the container needs feature {kind:#x}"))
                         .hint("open it with a newer version of stmount"));
@@ -123,6 +133,8 @@ pub struct Found {
     pub end: u64,
     /// Its end or its beginning are damaged: it is read through its parity.
     pub mended: Option<Rescue>,
+    /// What all of it stands on, and who signed that.
+    pub root: Root,
     /// Bytes behind it that belong to nothing.
     pub torn: u64,
     /// False when the header of the file is lost; it is not needed.
@@ -249,7 +261,8 @@ impl<'a, T> Search<'a, T> {
         let end = behind.unwrap_or(end).max(end);
         let parity = last.map_or(commit.parity, |record| record + RECORD_HEADER_LEN);
         medium.healing.found(parity, mended.as_ref().map(|rescue| rescue.mender.clone()));
-        Ok(Found { commit, medium, end, mended, torn: len.saturating_sub(end), has_header })
+        let root = signed::root(&medium, &commit)?;
+        Ok(Found { commit, medium, end, mended, root, torn: len.saturating_sub(end), has_header })
     }
 
     /// The commit that the footer at the end of the container names.

@@ -95,8 +95,10 @@ pub fn compact<T: Target + 'static>(
         next_ino: history.newest().head.next_ino.get(),
     };
     let seal = resealing.seal(&history.medium().sealing);
+    let root = history.root();
+    let (signing, is_vouched_for) = (access.signing.clone(), root.is_some_and(|root| root.is_vouched_for()));
     let policy = newest.index().meta(POLICY)?.map(|value| Policy::decode(&value)).transpose()?;
-    let packer = Packer { again: Some(again), seal: seal.clone(), parity: policy, ..packer.clone() };
+    let packer = Packer { again: Some(again), seal: seal.clone(), signing, parity: policy, ..packer.clone() };
     let mut stream = target.stream()?;
     let packed = packer.write(&before, &mut *stream, watch)?;
     stream.flush().map_err(|e| Error::io(e, "cannot write the new container"))?;
@@ -107,7 +109,7 @@ pub fn compact<T: Target + 'static>(
     }
 
     let own = Access::to_write(target.clone(), Cache::new(access.cache.budget() / 4), &*access.name);
-    let own = Access { reading: reading(access, seal.as_deref()), ..own };
+    let own = Access { reading: reading(access, seal.as_deref()), signing: access.signing.clone(), ..own };
     let writer = super::writer(own, packer.level)?;
     let mut moved = vec![(first, writer.last_commit())];
     for record in records {
@@ -122,7 +124,8 @@ pub fn compact<T: Target + 'static>(
         tags.into_iter().filter_map(|(name, tagged)| Some((name, Tagged { record: place(tagged.record)?, ..tagged })));
     let names = names.map(|(name, tagged)| Ok(MetaRow { name: generations::tag_key(&name)?, value: tagged.encode() }));
     let names = names.collect::<Result<Vec<_>>>()?;
-    if !names.is_empty() {
+    // A state with a number that was seen must not come back as another one.
+    if !names.is_empty() || is_vouched_for {
         writer.commit_names(names, Vec::new())?;
     }
     writer.protect(watch)?;

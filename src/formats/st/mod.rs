@@ -13,7 +13,7 @@
 //!  append    writing in place          generations  earlier states       past  those that are looked into
 //!  conflict  a container that others move, replace or change while it is open to be written
 //!  check     every hash, with  named    info     what there is, and what reading it costs
-//!  keys      who opens a sealed container
+//!  keys      who opens a sealed container  signed   who signed a commit
 //!  create    an empty container          recover  lost headers, ends and commits
 //!  parity    what makes damage good      volumes  what of several files may be lost
 //! ```
@@ -46,6 +46,7 @@ mod rows;
 mod scrub;
 mod seal;
 mod segment;
+mod signed;
 mod strays;
 mod table;
 mod tape;
@@ -67,7 +68,7 @@ pub use strays::Strays;
 pub use tree::Container;
 pub use volumes::{Endurance, Lost, Rebuilt, ends_here, endurance, rebuild, volume_size};
 
-use super::{Access, Format, Generation, Heals, Match, Probe, States, Unwatched, Volume, Writer};
+use super::{Access, Format, Generation, Heals, Match, Probe, Root, States, Unwatched, Volume, Writer};
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result, Within};
 use crate::source::{ReadAt, Span};
@@ -116,11 +117,38 @@ impl Format for St {
     fn generations(&self, access: &Access) -> Option<Result<Vec<Generation>>> {
         Some(generations(access))
     }
+
+    fn root(&self, access: &Access) -> Result<Option<Root>> {
+        let found = || -> Result<Root> {
+            let source = without_stub(access.bytes.clone())?;
+            Ok(commit::newest(&source, &locks(access), &open_tables)?.0.root)
+        };
+        found().map(Some).within(|| &access.name)
+    }
+
+    fn uid(&self, access: &Access) -> Result<Option<[u8; 16]>> {
+        uid(access).within(|| &access.name)
+    }
 }
 
 fn footer_of(tail: &[u8]) -> Option<Footer> {
     let footer = Footer::read_from_bytes(tail.get(tail.len().checked_sub(size_of::<Footer>())?..)?).ok()?;
     (footer.magic == FOOTER_MAGIC).then_some(footer)
+}
+
+/// The identity of a container, told without its keys. `None` when its header is lost, and its end.
+fn uid(access: &Access) -> Result<Option<[u8; 16]>> {
+    let source = without_stub(access.bytes.clone())?;
+    if let Some(header) = commit::read_front(&*source)? {
+        return Ok(Some(header.uid));
+    }
+    let Some(footer) = records::read_footer(&*source, source.len()?)? else { return Ok(None) };
+    // It stands first in every COMMIT, sealed or not.
+    let (record, mut uid) = (footer.record.get(), [0; 16]);
+    let Ok(header) = records::read_header(&*source, record) else { return Ok(None) };
+    source.read_exact_at(record + RECORD_HEADER_LEN, &mut uid)?;
+    let is_right = header.is_commit() && header.check == header.expected_check(&uid);
+    Ok(is_right.then_some(uid))
 }
 
 /// The container in a file that may have something in front of it, such as a program that unpacks it.
@@ -165,8 +193,8 @@ fn open_to_read(access: Access, format: &'static str) -> Result<Volume> {
     let asked = access.state.as_ref().map(|which| history.named(&newest, which));
     let tree = asked.transpose()?.map(|commit| history.state(&access, commit.record)).transpose()?;
     let past = Past::new(access.name, history.newest().clone(), newest.shared_index(), newest.shared_tape());
-    let (tree, past) = (Arc::new(tree.unwrap_or(newest)), Arc::new(past));
-    Ok(Volume { heals: Some(past.clone()), states: Some(past), ..Volume::read_only(tree, format) })
+    let (root, tree, past) = (history.root(), Arc::new(tree.unwrap_or(newest)), Arc::new(past));
+    Ok(Volume { heals: Some(past.clone()), states: Some(past), root, ..Volume::read_only(tree, format) })
 }
 
 /// Opens a container to change it. One that cannot be changed is opened to be read, and said so.
@@ -174,6 +202,7 @@ fn open_to_write(access: Access, format: &'static str) -> Result<Volume> {
     let (name, held) = (access.name.clone(), access.held.clone());
     match opened_to_write(access).within(|| &name)? {
         Ok((container, opened)) => {
+            let root = Some(signed::root(&opened.medium, &opened.commit)?);
             let kept = held.map(|held| conflict::Kept::of(&opened, held));
             let writer = Arc::new(append::StWriter::new(opened)?);
             let tree = writer.tidy_up(Arc::new(container))?;
@@ -182,14 +211,16 @@ fn open_to_write(access: Access, format: &'static str) -> Result<Volume> {
                 Some(kept) => Arc::new(conflict::Keeper::new(kept, writer, tree.clone())),
                 None => writer,
             };
-            Ok(Volume { states, heals, writer: Some(writer), ..Volume::read_only(tree, format) })
+            Ok(Volume { states, heals, writer: Some(writer), root, ..Volume::read_only(tree, format) })
         }
         Err((container, commit, why)) => {
             log::warn!("{name}: it is read-only: {why}");
+            let root = Some(signed::root(container.medium(), &commit)?);
             let past = Arc::new(Past::new(name, commit, container.shared_index(), container.shared_tape()));
             Ok(Volume {
                 heals: Some(past.clone()),
                 states: Some(past),
+                root,
                 ..Volume::read_only(Arc::new(container), format)
             })
         }
@@ -225,6 +256,18 @@ fn writer(access: Access, level: u8) -> Result<append::StWriter> {
     }
 }
 
+/// Makes a state of a container that is signed, and is else the same as the newest one. What it stands on then.
+///
+/// # Errors
+/// `Usage` when nothing signs.
+pub fn sign(access: Access) -> Result<Root> {
+    let nothing = || Error::new(Kind::Usage, format!("{}: there is no key to sign it with", access.name));
+    access.signing.key().ok_or_else(nothing)?;
+    let writer = writer(access, LIVE_LEVEL)?;
+    writer.commit_names(Vec::new(), Vec::new())?;
+    writer.root().ok_or_else(|| Error::new(Kind::Io, "what was signed cannot be read"))
+}
+
 type ToWrite = Result<(Container, append::Opened), (Container, Commit, &'static str)>;
 
 /// A container and what its writer needs, or its newest commit and why it can have none.
@@ -248,11 +291,14 @@ fn opened_to_write(access: Access) -> Result<ToWrite> {
     };
     let (end, medium) = (found.end, found.medium);
     let (index, tape) = (container.shared_index(), container.shared_tape());
-    let Access { cache, owners, upkeep, name, level, .. } = access;
+    let Access { cache, owners, upkeep, name, level, signing, .. } = access;
     let (owner, commit) = (tape.owner(), found.commit);
     // Who adds to a container will do so again, and look for what is there.
     let preset = Preset { chunk_rows: true, ..Preset::of(level.unwrap_or(LIVE_LEVEL)) };
-    let opened = append::Opened { name, store, medium, cache, owner, owners, upkeep, tape, index, commit, end, preset };
+    #[rustfmt::skip]
+    let opened = append::Opened {
+        name, store, medium, cache, owner, owners, upkeep, tape, index, commit, end, preset, signing,
+    };
     Ok(Ok((container, opened)))
 }
 

@@ -278,12 +278,13 @@ mod tests {
     use super::*;
     use crate::cache::Cache;
     use crate::formats::{Access, Writer};
+    use crate::key::sign::Signing;
     use crate::source::Memory;
 
     /// The writer of an empty container.
     fn writer() -> StWriter {
         let mut bytes = Vec::new();
-        create(&mut bytes, (0, 0), None, None).unwrap();
+        create(&mut bytes, (0, 0), None, (None, &Signing::default())).unwrap();
         let access = Access::to_write(Arc::new(Memory::new(bytes)), Cache::new(8 << 20), "test.st");
         let Ok((_, opened)) = opened_to_write(access).unwrap() else { panic!("it can be written to") };
         StWriter::new(opened).unwrap()

@@ -134,7 +134,7 @@ impl StWriter {
         for record in plan.needed.states.iter().filter(|record| **record >= plan.start) {
             let mut earlier = commit::read(&self.medium, *record)?;
             earlier.tables = earlier.tables.iter().filter_map(place).collect();
-            earlier.parity = 0;
+            (earlier.parity, earlier.signer) = (0, None);
             let head = &mut earlier.head;
             (head.prev, head.prev_hash) = (prev.0.into(), prev.1);
             (head.tail_start, head.tail_hash) = (copy.at.into(), nothing);
@@ -156,6 +156,7 @@ impl StWriter {
         (head.prev, head.prev_hash) = (prev.0.into(), prev.1);
         head.keys = keys.into();
         commit.record = copy.at;
+        commit.signer = self.signing.public().map(|key| *key.as_bytes());
         copy.check(RecordType::Commit, self.medium.sealing.commit(&commit)?.len() as u64)?;
         let end = self.write_commit(copy.tail, &mut commit, last_commit)?;
         Ok((commit, tables, end))
