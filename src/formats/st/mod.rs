@@ -227,8 +227,8 @@ fn open_to_write(access: Access, format: &'static str) -> Result<Volume> {
     }
 }
 
-/// Gives a sealed container other keys, which `change` makes of its seal, and returns the seal that it has then. They are
-/// written behind all that is there: who had a key before may have kept a copy of it.
+/// Gives a sealed container other keys, which `change` makes of its seal. They are written behind all that is there: who
+/// had a key before may have kept a copy of it.
 ///
 /// # Errors
 /// `Usage` when it is not sealed; `ReadOnly` when it cannot be changed; those of `change`, and then nothing is written.
