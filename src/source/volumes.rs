@@ -97,7 +97,7 @@ impl<T: ReadAt + ?Sized> ReadAt for VolumeSet<T> {
     }
 
     fn read_at(&self, at: u64, into: &mut [u8]) -> Result<usize> {
-        let end = self.len()?.min(at.saturating_add(into.len() as u64));
+        let end = self.len()?.min(at.saturating_add(into.len() as u64)).max(at);
         let mut done = 0;
         for (n, range) in self.pieces(at..end) {
             let part = &mut into[done..done + (range.end - range.start) as usize];
@@ -116,7 +116,7 @@ impl<T: ReadAt + ?Sized> ReadAt for VolumeSet<T> {
     }
 
     fn will_read(&self, range: Range<u64>) {
-        let end = self.len().unwrap_or(0).min(range.end);
+        let end = self.len().unwrap_or(0).min(range.end).max(range.start);
         let there = self.pieces(range.start..end).filter_map(|(n, range)| Some((self.there(n).ok()?, range)));
         there.for_each(|(volume, range)| volume.will_read(range));
     }
@@ -151,6 +151,7 @@ impl Store for VolumeSet<dyn Store> {
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init, reason = "one range is meant")]
 mod tests {
     use super::*;
     use crate::source::Memory;
@@ -170,6 +171,7 @@ mod tests {
         set.read_exact_at(0, &mut into).unwrap();
         assert_eq!(&into, b"abc");
         assert_eq!(set.read_at(6, &mut into).unwrap(), 2);
+        assert_eq!((set.read_at(8, &mut into).unwrap(), set.read_at(u64::MAX, &mut into).unwrap()), (0, 0));
         let e = set.read_at(1, &mut into).unwrap_err();
         assert_eq!((e.kind(), e.to_string().contains("x.002")), (Kind::MissingVolume, true));
     }

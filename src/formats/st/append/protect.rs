@@ -11,11 +11,14 @@ use super::super::parity::{self, Behind, Policy};
 use super::super::rows::meta_key;
 use super::{StWriter, State};
 use crate::codec::id::Id;
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::formats::Watch;
 use crate::source::ReadAt;
 use crate::source::parity::{Group, Piece, Plan};
 use std::sync::atomic::Ordering::Relaxed;
+
+/// What a commit that says how much parity there is to be takes, and more.
+const SPARE: u64 = 64 << 10;
 
 impl State {
     /// Where the body of the newest group is, 0 for none.
@@ -36,10 +39,13 @@ impl StWriter {
         let known = self.policy(&state)?;
         let policy = given.or(known).unwrap_or_default();
         if known != Some(policy) {
-            // What another amount covers is covered anew.
-            state.groups.clear();
+            // What another amount covers is covered anew, and does not stay.
+            self.make_room(&state, policy)?;
+            self.cut_parity(&mut state)?;
             drop(state);
             self.commit_names(parity::row(Some(policy)), Vec::new())?;
+        } else {
+            drop(state);
         }
         self.mend(watch)
     }
@@ -47,6 +53,25 @@ impl StWriter {
     /// Takes all parity away. What of it is at the end of the file is given back.
     pub fn drop_parity(&self) -> Result<()> {
         let mut state = self.state();
+        self.cut_parity(&mut state)?;
+        let known = self.policy(&state)?.is_some();
+        drop(state);
+        if known { self.commit_names(Vec::new(), vec![meta_key(parity::POLICY)]) } else { Ok(()) }
+    }
+
+    /// Refuses parity that there is no room for, before anything is changed.
+    fn make_room(&self, state: &State, policy: Policy) -> Result<()> {
+        let (end, commit_end) = (self.end.load(Relaxed), commit::end(&*self.medium, &state.commit)?);
+        let plan = Plan::of(0..commit_end + SPARE, policy.share, policy.algorithm)?;
+        let room = self.store.free()?.saturating_add(end.saturating_sub(commit_end));
+        if room < plan.body_len() + SPARE {
+            return Err(Error::new(Kind::NoSpace, format!("the parity would take {} bytes", plan.body_len())));
+        }
+        Ok(())
+    }
+
+    /// Takes away the parity behind the last commit, and knows of no other.
+    fn cut_parity(&self, state: &mut State) -> Result<()> {
         let (end, commit_end) = (self.end.load(Relaxed), commit::end(&*self.medium, &state.commit)?);
         state.groups.clear();
         self.medium.healing.found(0, None);
@@ -54,9 +79,7 @@ impl StWriter {
             self.store.set_len(commit_end)?;
             self.end.store(commit_end, Relaxed);
         }
-        let known = self.policy(&state)?.is_some();
-        drop(state);
-        if known { self.commit_names(Vec::new(), vec![meta_key(parity::POLICY)]) } else { Ok(()) }
+        Ok(())
     }
 
     fn policy(&self, state: &State) -> Result<Option<Policy>> {
