@@ -477,7 +477,7 @@ fn opened(bytes: Vec<u8>) -> Container {
 
 fn empty() -> Arc<Disk> {
     let mut bytes = Vec::new();
-    st::create(&mut bytes, (0, 0), None, &Signing::default()).unwrap();
+    st::create(&mut bytes, (0, 0), None, &stmount::key::sign::Signing::default()).unwrap();
     Arc::new(Disk::new(bytes))
 }
 

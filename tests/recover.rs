@@ -120,7 +120,7 @@ fn the_containers_are_of_many_commits_and_tables_were_merged() {
 
 fn created() -> Vec<u8> {
     let mut bytes = Vec::new();
-    st::create(&mut bytes, (0, 0), None, &Signing::default()).unwrap();
+    st::create(&mut bytes, (0, 0), None, &stmount::key::sign::Signing::default()).unwrap();
     bytes
 }
 
