@@ -2,7 +2,6 @@
 //! is given back.
 
 mod common {
-    #[allow(dead_code)]
     pub mod dice;
     #[allow(dead_code)]
     pub mod disk;

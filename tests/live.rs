@@ -40,8 +40,7 @@ fn empty() -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     std::os::unix::fs::PermissionsExt::set_mode(&mut folder.path().metadata().unwrap().permissions(), 0o755);
     std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let bytes = dress::pack(&dress::packer(), &Folder::open(folder.path()).unwrap());
-    bytes
+    dress::pack(&dress::packer(), &Folder::open(folder.path()).unwrap())
 }
 
 fn without_directory_links(mut dump: Dump) -> Dump {

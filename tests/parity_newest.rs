@@ -1,7 +1,6 @@
 //! A container with parity whose end or header is damaged: what was committed behind its parity is there still.
 
 mod common {
-    #[allow(dead_code)]
     pub mod dice;
     #[allow(dead_code)]
     pub mod disk;

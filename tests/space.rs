@@ -1,7 +1,6 @@
 //! The space of a container that takes changes: what nothing needs is given back, and nobody notices.
 
 mod common {
-    #[allow(dead_code, reason = "power fails in some tests only")]
     pub mod dice;
     #[allow(dead_code)]
     pub mod disk;
@@ -28,8 +27,7 @@ use stmount::vfs::{Commit, Policy, ROOT, Rename, SNAPSHOT, SetXattr, Vfs};
 fn packed(files: &[(&str, &[u8])]) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     files.iter().for_each(|(name, bytes)| std::fs::write(folder.path().join(name), bytes).unwrap());
-    let bytes = dress::pack(&dress::packer(), &Folder::open(folder.path()).unwrap());
-    bytes
+    dress::pack(&dress::packer(), &Folder::open(folder.path()).unwrap())
 }
 
 fn noise(len: usize, seed: u64) -> Vec<u8> {

@@ -2,7 +2,6 @@
 //! never passes over it in silence.
 
 mod common {
-    #[allow(dead_code)]
     pub mod dice;
     pub mod dress;
     pub mod listing;

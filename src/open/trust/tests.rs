@@ -137,7 +137,9 @@ fn nothing_is_written_of_what_nobody_vouches_for_and_at_the_level_low() {
     }
     desk.refused(Level::Standard, root(Signer::Bad));
     desk.refused(Level::High, root(Signer::By(key(1))));
-    desk.trust(Level::High).judge("a.zip", volume(None)).unwrap();
+    desk.trust(Level::Standard).judge("a.zip", volume(None)).unwrap();
+    let e = desk.trust(Level::High).judge("a.zip", volume(None)).err().unwrap();
+    assert!(e.kind() == Kind::Untrusted && e.to_string().contains("carries no signatures"), "{e}");
     assert!(desk.is_empty());
 }
 
