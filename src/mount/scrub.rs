@@ -3,6 +3,8 @@
 //! `$XDG_STATE_HOME/stmount/scrubbed/UID` is written when a look ends: its time of change counts.
 
 use crate::formats::Heals;
+use crate::key::sign::hex;
+use crate::open::trust::state_dir;
 use crate::vfs::Schedule;
 use std::fs;
 use std::path::PathBuf;
@@ -10,7 +12,7 @@ use std::time::Duration;
 
 /// The schedule of a container that is mounted.
 pub fn schedule(heals: &dyn Heals, every: Duration, rate: u64) -> Schedule {
-    let mark = state_dir().map(|dir| dir.join("scrubbed").join(heals.identity().map(|b| format!("{b:02x}")).concat()));
+    let mark = state_dir().map(|dir| dir.join("scrubbed").join(hex(&heals.identity())));
     let last = mark.as_ref().and_then(|mark| mark.metadata().and_then(|meta| meta.modified()).ok());
     Schedule { every, rate, last, done: Box::new(move || note(mark.as_ref())) }
 }
@@ -22,11 +24,4 @@ fn note(mark: Option<&PathBuf>) {
     if let Err(e) = made {
         log::info!("{}: {e}", mark.display());
     }
-}
-
-fn state_dir() -> Option<PathBuf> {
-    let var = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    var("STMOUNT_STATE_DIR")
-        .or_else(|| var("XDG_STATE_HOME").map(|dir| dir.join("stmount")))
-        .or_else(|| var("HOME").map(|home| home.join(".local/state/stmount")))
 }
