@@ -62,6 +62,8 @@ pub enum Kind {
     UnknownRecipient,
     /// It is encrypted in a way this build cannot undo.
     UnknownCipher,
+    /// It is not signed by a key that is trusted, or it is older than what was seen of it.
+    Untrusted,
     /// A volume of an archive of several files is not there.
     MissingVolume,
     /// A known format, with a codec, a feature or a version this build has not got.

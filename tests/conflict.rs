@@ -2,6 +2,8 @@
 
 #[path = "common/desk.rs"]
 mod desk;
+#[path = "common/dress.rs"]
+mod dress;
 
 use desk::{Desk, until};
 use std::fs::{self, File};

@@ -3,6 +3,8 @@
 
 #[path = "common/desk.rs"]
 mod desk;
+#[path = "common/dress.rs"]
+mod dress;
 #[path = "common/metadata.rs"]
 mod metadata;
 #[path = "common/reader.rs"]

@@ -3,6 +3,8 @@
 
 #[path = "common/desk.rs"]
 mod desk;
+#[path = "common/dress.rs"]
+mod dress;
 #[path = "common/rar.rs"]
 mod maker;
 #[path = "common/reader.rs"]

@@ -3,6 +3,7 @@
 #[allow(dead_code)]
 mod common {
     pub mod dice;
+    pub mod dress;
     pub mod fs;
     pub mod ops;
 }

@@ -2,6 +2,7 @@
 //! memory out of proportion, never a byte outside of where one unpacks to.
 
 mod common {
+    pub mod dress;
     pub mod listing;
     pub mod metadata;
 }

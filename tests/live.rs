@@ -4,20 +4,22 @@
 mod common {
     pub mod dice;
     pub mod disk;
+    pub mod dress;
     pub mod fs;
     pub mod ops;
 }
 
 use common::dice::Dice;
 use common::disk::{Disk, Event, after_power_failure};
+use common::dress;
 use common::fs::{Dump, Fs, Op, Ours, Path, Plain, Real, dump, with_times_of};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use stmount::cache::Cache;
 use stmount::error::Kind as ErrorKind;
 use stmount::formats::folder::Folder;
-use stmount::formats::st::{Container, Packer};
-use stmount::formats::{Access, Pack, Unwatched, Upkeep};
+use stmount::formats::st::Container;
+use stmount::formats::{Unwatched, Upkeep};
 use stmount::source::Memory;
 use stmount::vfs::{New, Policy, ROOT, Rename, Vfs};
 
@@ -38,9 +40,7 @@ fn empty() -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     std::os::unix::fs::PermissionsExt::set_mode(&mut folder.path().metadata().unwrap().permissions(), 0o755);
     std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let mut bytes = Vec::new();
-    Packer::default().pack(&Folder::open(folder.path()).unwrap(), &mut bytes, &Unwatched).unwrap();
-    bytes
+    dress::pack(&dress::packer(), &Folder::open(folder.path()).unwrap())
 }
 
 fn without_directory_links(mut dump: Dump) -> Dump {
@@ -219,7 +219,7 @@ fn name(op: &Op) -> String {
 }
 
 fn open(bytes: Vec<u8>) -> Container {
-    Container::open(Access::to_read(Arc::new(Memory::new(bytes)), Cache::new(4 << 20), "after.st")).unwrap()
+    Container::open(dress::read(Arc::new(Memory::new(bytes)), Cache::new(4 << 20), "after.st")).unwrap()
 }
 
 /// Every hash is right, and every file can be read.

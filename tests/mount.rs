@@ -4,6 +4,7 @@
 
 mod common;
 
+use common::dress;
 use common::memtree::{MemTree, Odd, ROOT};
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -20,7 +21,7 @@ use stmount::cache::Cache;
 use stmount::error::{Error, Kind as ErrorKind};
 use stmount::formats::folder::Folder;
 use stmount::formats::st::Packer;
-use stmount::formats::{self, Access, Pack, Unwatched, Volume};
+use stmount::formats::{self, Pack, Unwatched, Volume};
 use stmount::mount::{self, Mounted, Options};
 use stmount::source::Memory;
 use stmount::tree::{Kind, Node, device};
@@ -63,7 +64,7 @@ fn writable(options: &str) -> Place {
     let (folder, mut bytes) = (tempfile::tempdir().unwrap(), Vec::new());
     Packer::default().pack(&Folder::open(folder.path()).unwrap(), &mut bytes, &Unwatched).unwrap();
     let file = Arc::new(Memory::new(bytes));
-    let access = Access::to_write(file, Cache::new(8 << 20), "test.st");
+    let access = dress::write(file, Cache::new(8 << 20), "test.st");
     mounted_volume(formats::open(access).unwrap(), options)
 }
 

@@ -4,6 +4,7 @@
 mod common {
     pub mod agree;
     pub mod desk;
+    pub mod dress;
     pub mod fs;
     pub mod overlaid;
 }

@@ -4,6 +4,7 @@
 mod common {
     pub mod agree;
     pub mod dice;
+    pub mod dress;
     pub mod fs;
     pub mod ops;
     pub mod overlaid;

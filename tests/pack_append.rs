@@ -3,12 +3,14 @@
 mod common {
     pub mod dice;
     pub mod disk;
+    pub mod dress;
     pub mod listing;
     pub mod metadata;
 }
 
 use common::dice::Dice;
 use common::disk::{Disk, after_power_failure};
+use common::dress;
 use common::listing;
 use common::metadata::{self, describe, noise, set_time};
 use serde_json::Value;
@@ -23,7 +25,7 @@ use std::sync::{Arc, Mutex};
 use stmount::cache::Cache;
 use stmount::error::{Error, Kind as ErrorKind, Result};
 use stmount::formats::folder::Folder;
-use stmount::formats::st::{self, Container};
+use stmount::formats::st::Container;
 use stmount::formats::{self, Access, Unwatched, Watch};
 use stmount::jobs::update::{self, Options, Report, Source, Take};
 use stmount::source::FileSource;
@@ -53,6 +55,7 @@ impl Desk {
 
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_stmount"));
+        let args = dress::command(&mut command, args);
         command.args(args).current_dir(self.0.path()).stdin(Stdio::null()).env("NO_COLOR", "1");
         command
     }
@@ -85,7 +88,7 @@ impl Desk {
     }
 
     fn tree(&self, name: &str) -> Container {
-        let how = stmount::open::How::new(Cache::new(32 << 20));
+        let how = stmount::open::How { reading: dress::reading(), ..stmount::open::How::new(Cache::new(32 << 20)) };
         let access = stmount::open::access(&self.path(name), &how).unwrap();
         Container::open(access).unwrap()
     }
@@ -465,20 +468,18 @@ fn mirror(disk: &Arc<Disk>, from: &Path, watch: Arc<dyn Watch>) -> Result<Report
 
 fn mirror_at(level: u8, disk: &Arc<Disk>, from: &Path, watch: Arc<dyn Watch>) -> Result<Report> {
     let options = Options { take: Take::Changed, delete: true, root: true, filter: Filter::default() };
-    let access = Access::to_write(disk.clone(), Cache::new(8 << 20), "test.st");
+    let access = dress::write(disk.clone(), Cache::new(8 << 20), "test.st");
     let volume = formats::open(Access { level: Some(level), ..access })?;
     update::update(&Arc::new(Source::new(Arc::new(Folder::open(from)?), watch)), &volume, &options)
 }
 
 fn opened(bytes: Vec<u8>) -> Container {
     let source = Arc::new(stmount::source::Memory::new(bytes));
-    Container::open(Access::to_read(source, Cache::new(8 << 20), "test.st")).unwrap()
+    Container::open(dress::read(source, Cache::new(8 << 20), "test.st")).unwrap()
 }
 
 fn empty() -> Arc<Disk> {
-    let mut bytes = Vec::new();
-    st::create(&mut bytes, (0, 0), None, None).unwrap();
-    Arc::new(Disk::new(bytes))
+    Arc::new(Disk::new(dress::create()))
 }
 
 /// Does something to a folder of few names, so that everything meets everything.

@@ -4,6 +4,8 @@
 mod desk;
 #[path = "common/dice.rs"]
 mod dice;
+#[path = "common/dress.rs"]
+mod dress;
 
 use desk::{Desk, until};
 use dice::Dice;

@@ -6,6 +6,7 @@
 
 mod common {
     pub mod dice;
+    pub mod dress;
     // Not every test asks all of it.
     #[allow(dead_code)]
     pub mod disk;
@@ -17,15 +18,16 @@ mod common {
 
 use common::dice::Dice;
 use common::disk::{Disk, after_power_failure};
+use common::dress;
 use common::fs::{Fs, Op, Ours, Path};
 use common::{listing, metadata};
 use std::ops::Range;
 use std::sync::Arc;
 use stmount::cache::Cache;
 use stmount::error::{Kind, Result};
+use stmount::formats::Unwatched;
 use stmount::formats::folder::Folder;
 use stmount::formats::st::{self, Container, Packer, Recovered, Segmentation};
-use stmount::formats::{Access, Pack, Unwatched};
 use stmount::source::{Memory, ReadAt, Store};
 use stmount::vfs::Rename;
 
@@ -119,9 +121,7 @@ fn the_containers_are_of_many_commits_and_tables_were_merged() {
 }
 
 fn created() -> Vec<u8> {
-    let mut bytes = Vec::new();
-    st::create(&mut bytes, (0, 0), None, None).unwrap();
-    bytes
+    dress::create()
 }
 
 fn packed(files: usize) -> Vec<u8> {
@@ -132,10 +132,8 @@ fn packed(files: usize) -> Vec<u8> {
         std::fs::write(below.join(format!("file {i}")), metadata::noise(i * 37 % 9000, i as u32 + 1)).unwrap();
     }
     std::fs::hard_link(dir.path().join("a/file 0"), dir.path().join("again")).unwrap();
-    let packer = Packer { level: 3, segmentation: Some(Segmentation::Bytes(16384)), threads: 2, ..Packer::default() };
-    let mut out = Vec::new();
-    packer.pack(&Folder::open(dir.path()).unwrap(), &mut out, &Unwatched).unwrap();
-    out
+    let packer = Packer { level: 3, segmentation: Some(Segmentation::Bytes(16384)), threads: 2, ..dress::packer() };
+    dress::pack(&packer, &Folder::open(dir.path()).unwrap())
 }
 
 /// Containers of every kind: packed only, packed and written to, written to from nothing, with small and large files.
@@ -164,7 +162,7 @@ fn contents(store: &dyn ReadAt) -> Vec<u8> {
 
 fn open(bytes: &[u8]) -> Result<Container> {
     let bytes = Arc::new(Memory::new(bytes.to_vec()));
-    Container::open(Access::to_read(bytes, Cache::new(8 << 20), "x.st"))
+    Container::open(dress::read(bytes, Cache::new(8 << 20), "x.st"))
 }
 
 fn shown(bytes: &[u8]) -> String {
@@ -201,11 +199,8 @@ fn of_kind(bytes: &[u8], kind: u8) -> Vec<Record> {
 
 fn recover<S: Store + 'static>(store: &Arc<S>, dry_run: bool) -> Result<Recovered> {
     let cache = Cache::new(8 << 20);
-    let access = if dry_run {
-        Access::to_read(store.clone(), cache, "x.st")
-    } else {
-        Access::to_write(store.clone(), cache, "x.st")
-    };
+    let access =
+        if dry_run { dress::read(store.clone(), cache, "x.st") } else { dress::write(store.clone(), cache, "x.st") };
     st::recover(access, 2, &Unwatched)
 }
 

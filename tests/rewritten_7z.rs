@@ -2,6 +2,7 @@
 
 #[allow(dead_code)]
 mod common {
+    pub mod dress;
     pub mod fs;
 }
 

@@ -14,6 +14,7 @@ use stmount::error::Kind;
 use stmount::formats::folder::Folder;
 use stmount::formats::st::{self, Container, NewSlot, Packer, Seal};
 use stmount::formats::{Access, Pack, Reading, Unwatched};
+use stmount::key::sign::Signing;
 use stmount::key::{Cost, OneKey, Secret};
 use stmount::source::Memory;
 use tempfile::TempDir;
@@ -95,7 +96,7 @@ fn two_packs_of_the_same_have_nothing_in_common() {
 fn an_empty_container_is_sealed_as_well() {
     for seal in seals() {
         let mut bytes = Vec::new();
-        st::create(&mut bytes, (0, 0), Some(&seal), None).unwrap();
+        st::create(&mut bytes, (0, 0), Some(&seal), (None, &Signing::default())).unwrap();
         assert!(Container::open(access(&bytes, "open sesame")).is_ok());
         assert_eq!(Container::open(access(&bytes, "")).err().unwrap().kind(), Kind::WrongPassword);
     }

@@ -1,24 +1,25 @@
 //! The space of a container that takes changes: what nothing needs is given back, and nobody notices.
 
 mod common {
-    #[allow(dead_code, reason = "power fails in some tests only")]
     pub mod dice;
     #[allow(dead_code)]
     pub mod disk;
+    pub mod dress;
     #[allow(dead_code, reason = "the model and the real directory are for other tests")]
     pub mod fs;
 }
 
 use common::dice::Dice;
 use common::disk::{Disk, after_power_failure};
+use common::dress;
 use common::fs::{Dump, Fs, Op, Ours, dump};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use stmount::cache::Cache;
 use stmount::error::Kind;
 use stmount::formats::folder::Folder;
-use stmount::formats::st::{self, Packer};
-use stmount::formats::{self, Access, Pack, Unwatched, Upkeep};
+use stmount::formats::st;
+use stmount::formats::{self, Access, Unwatched, Upkeep};
 use stmount::source::{FileSource, Memory, ReadAt};
 use stmount::vfs::{Commit, Policy, ROOT, Rename, SNAPSHOT, SetXattr, Vfs};
 
@@ -26,9 +27,7 @@ use stmount::vfs::{Commit, Policy, ROOT, Rename, SNAPSHOT, SetXattr, Vfs};
 fn packed(files: &[(&str, &[u8])]) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     files.iter().for_each(|(name, bytes)| std::fs::write(folder.path().join(name), bytes).unwrap());
-    let mut bytes = Vec::new();
-    Packer::default().pack(&Folder::open(folder.path()).unwrap(), &mut bytes, &Unwatched).unwrap();
-    bytes
+    dress::pack(&dress::packer(), &Folder::open(folder.path()).unwrap())
 }
 
 fn noise(len: usize, seed: u64) -> Vec<u8> {
@@ -37,7 +36,7 @@ fn noise(len: usize, seed: u64) -> Vec<u8> {
 }
 
 fn access(bytes: Vec<u8>) -> Access {
-    Access::to_read(Arc::new(Memory::new(bytes)), Cache::new(4 << 20), "x.st")
+    dress::read(Arc::new(Memory::new(bytes)), Cache::new(4 << 20), "x.st")
 }
 
 /// What a state shows that has a name or a number.
@@ -63,7 +62,7 @@ fn records_follow_each_other(bytes: &[u8]) {
     let mut at = 4096;
     while at < bytes.len() {
         assert!(bytes[at..].starts_with(b"\xabSTR") && number(at + 8) == at, "no record begins at {at}");
-        let footer = if bytes[at + 4] == 4 { 128 } else { 0 };
+        let footer = if matches!(bytes[at + 4], 4 | 5) { 128 } else { 0 };
         let end = (at + 96 + number(at + 16) + footer).next_multiple_of(64);
         assert!(footer == 0 || bytes[end - 16..].starts_with(b"STcf"), "the commit at {at} has no footer");
         at = end;
@@ -169,7 +168,7 @@ fn a_file_without_a_name_goes_with_its_last_handle_also_when_it_was_committed_me
 #[test]
 fn a_file_that_was_looked_up_can_be_opened_until_it_is_forgotten() {
     let disk = Arc::new(Disk::new(packed(&[("a", b"one"), ("b", b"two"), ("c", b"three")])));
-    let volume = formats::open(Access::to_write(disk.clone(), Cache::new(8 << 20), "x.st")).unwrap();
+    let volume = formats::open(dress::write(disk.clone(), Cache::new(8 << 20), "x.st")).unwrap();
     let vfs = Vfs::writable(volume.tree, volume.writer.unwrap(), Policy::default(), Commit::default()).with_forgets();
     let [a, b, c] = [b"a", b"b", b"c"].map(|name| vfs.lookup(ROOT, name).unwrap().unwrap().ino);
     vfs.rename(ROOT, b"a", ROOT, b"b", Rename::Replace).unwrap();

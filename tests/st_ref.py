@@ -4,8 +4,11 @@
     st_ref.py list FILE        JSON lines, one for each name, sorted
     st_ref.py cat FILE PATH    the contents of a file
     st_ref.py check FILE       every table, segment and chunk, and all parity; prints a summary
+    st_ref.py verify FILE      the key that signed the newest commit, in hexadecimal, or null
 
-Needs Python 3.11 and the modules `zstandard` and `blake3`. Does not check limits that only protect a reader's memory.
+    --password-file F, --identity F, --keyfile F    for one that is sealed: a passphrase, a secret key of age, a keyfile
+
+Needs Python 3.11 and the modules `zstandard` and `blake3`; for `verify` and for what is sealed `cryptography`, too. Does not check limits that only protect a reader's memory.
 """
 import bisect
 import contextlib
@@ -25,7 +28,7 @@ from blake3 import blake3
 MAGIC, RECORD_MAGIC, FOOTER_MAGIC = b"\x89STF\r\n\x1a\n", b"\xabSTR", b"STcf"
 RECORD, FOOTER = struct.Struct("<4sBBHQQQQ8s32s8s8x"), struct.Struct("<QQ96x4s4x8s")
 GROUP = struct.Struct("<8sBBBBHHQQQQQQ16s32s64x16s")
-SEG, TABLE, COMMIT, PARITY, STATE = 2, 3, 4, 5, 7
+KEYS, SEG, TABLE, COMMIT, PARITY, STATE, SEALED = 1, 2, 3, 4, 5, 7, 2
 KINDS = {1: "fifo", 2: "char", 4: "dir", 6: "block", 8: "file", 10: "symlink", 12: "socket"}
 MIB, TAPE_END, WORD = 1 << 20, 1 << 62, (1 << 64) - 1
 
@@ -191,18 +194,32 @@ def narrow_parity(cells, m):
         yield bytes(functools.reduce(int.__xor__, map(times, row, column)) for column in zip(*(c[:64] for c in cells)))
 
 
+def verified_by(key, signature, message):
+    """The key, if it has signed this."""
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    try:
+        Ed25519PublicKey.from_public_bytes(key).verify(signature, message)
+    except InvalidSignature as e:
+        raise ValueError("the signature is wrong") from e
+    return key.hex()
+
+
 class Container:
-    def __init__(self, path):
+    def __init__(self, path, secrets=()):
+        self.secrets, self.seal = secrets, None
         self.file = mmap.mmap(os.open(path, os.O_RDONLY), 0, access=mmap.ACCESS_READ)
         for at, said, check in self.witnesses():
             self.uid = self.header(self.start)
             with contextlib.suppress(*DAMAGED):
                 self.uid, features, self.before, self.places, items = self.commit(at)
+                self.newest = at
                 if blake3(self.uid + said).digest(8) == check:
                     break
         else:
             raise ValueError("no commit is whole")
-        need(not features, "made by a newer version")
+        need(not features & ~1 and features & 1 == bool(self.seal), "made by a newer version")
         self.newest_group = self.behind(at, int.from_bytes(items.get(2, b""), "little"))
         tables = [self.table(*place) for place in self.places]
         rows = sorted(functools.reduce(dict.__or__, tables, {}).items())  # the newest row of a key counts
@@ -230,7 +247,7 @@ class Container:
         head = self.file[at : at + 4096]
         if head.startswith(MAGIC) and blake3(head[:4064]).digest() == head[4064:]:
             major, uid, incompat = struct.unpack_from("<H6x16sQ", head, 8)
-            need(major == 1 and not incompat, "made by a newer version")
+            need(major == 1 and not incompat & ~1, "made by a newer version")
             return uid
 
     def verified(self, at, length, digest):
@@ -241,18 +258,46 @@ class Container:
     def record(self, at, kinds, digest=None):
         """The payload of a record, whose hash something else may tell too."""
         head = self.file[self.start + at : self.start + at + 96]
-        magic, of_kind, _, _, own, length, _, _, half_uid, said, check = RECORD.unpack(head)
+        magic, of_kind, flags, _, own, length, _, _, half_uid, said, check = RECORD.unpack(head)
         right = (magic, own, said, at % 64) == (RECORD_MAGIC, at, digest or said, 0)
         need(right and of_kind in kinds, f"no record at {at}")
         payload = self.verified(at + 96, length, said)
         uid = self.uid or payload[:16]  # without a header, the commit that is read first tells it
         need(half_uid == uid[:8] and blake3(uid + head[:80]).digest(8) == check, f"the record at {at} is damaged")
+        if flags & SEALED and of_kind in (COMMIT, STATE):
+            return self.unlocked(payload)
+        need(of_kind == KEYS or bool(flags & SEALED) == bool(self.seal), f"the record at {at} is not sealed as the others")
         return payload
+
+    def unlocked(self, payload):
+        """What a sealed commit says, whose front tells where the keys are."""
+        uid, keys = struct.unpack_from("<16sQ", payload)
+        if not self.seal:
+            from st_seal import Seal  # needs a module that nobody needs for what is in clear
+
+            self.uid = self.uid or uid
+            self.seal = Seal(self.keys(keys), self.secrets)
+            head = self.file[self.start : self.start + 4096]
+            need(not self.header(self.start) or self.seal.fits(head), "the header of the file was changed")
+        commit = self.seal.open("commit", b"commit" + payload[:24], payload[24:])
+        need((commit[:16], commit[152:160]) == (uid, payload[16:24]), "a commit is sealed in another way")
+        return commit
+
+    def keys(self, at):
+        """The keys at an offset: the same twice, one behind the other."""
+        for copy in range(at, at + (1 << 19), 64):
+            with contextlib.suppress(*DAMAGED):
+                return self.record(copy, (KEYS,))
+        raise ValueError("the keys are lost")
+
+    def opened(self, piece, kind, stored):
+        return self.seal.open(kind, piece, stored) if self.seal else stored
 
     def commit(self, at, digest=None):
         """What the commit there says, if it is whole: uid, features, (offset and hash of the one before), tables."""
         payload = self.record(at, (COMMIT, STATE) if digest else (COMMIT,), digest)
-        uid, *before, tail, tail_hash, features, count = struct.unpack_from("<16s16xQ32sQ32s16xQ24xI", payload)
+        front = struct.unpack_from("<16s16xQ32sQ32s16xQ24xI", payload)
+        uid, *before, tail, tail_hash, features, count = front
         need(self.uid in (None, uid) and tail <= at, "a commit of another container, or of an impossible tail")
         self.verified(tail, at - tail, tail_hash)
         item, items = 168 + 64 * count, {}
@@ -304,10 +349,10 @@ class Container:
         payload, found, last = self.record(at, (TABLE,)), {}, b""
         blocks, fence, lengths = pieces(payload, [blocks_len, fence_len, payload_len - blocks_len - fence_len])
         need(struct.unpack("<QQ", lengths) == (blocks_len, fence_len), "a table ends otherwise than it should")
-        fence = rows_of(fence, FENCE)
+        fence = rows_of(self.opened(b"fence", "table", fence), FENCE)
         for told, stored in zip(fence, pieces(blocks, [row.length for row in fence])):
             need(blake3(stored).digest() == told.digest, "a block is damaged")
-            rows = rows_of(stored, told.family) if told.family in ROWS else []
+            rows = rows_of(self.opened(b"block", "table", stored), told.family) if told.family in ROWS else []
             for i, row in enumerate(rows):
                 numbers = row[1 : 1 + FAMILIES[told.family][2]]
                 key = struct.pack(f">B{len(numbers)}Q", told.family, *numbers) + getattr(row, "name", b"")
@@ -320,9 +365,10 @@ class Container:
     def segment(self, row, depth=0):
         """The raw bytes of a segment."""
         need(depth <= 2 and row.store == 0, "bases have bases have bases, or a segment is in another container")
-        payload = self.record(row.at, (SEG,), row.digest)
+        stored = self.record(row.at, (SEG,), row.digest)
+        payload = self.opened(b"segment", "segment", stored)
         address, raw_len, stage_count, base_count = struct.unpack_from("<QQBxH", payload)
-        need((address, raw_len, len(payload)) == (row.address, row.raw_len, row.payload_len), "another segment")
+        need((address, raw_len, len(stored)) == (row.address, row.raw_len, row.payload_len), "another segment")
         at, stages = 24 + 16 * base_count, []
         bases = [b"".join(self.tape(*base, depth + 1)) for base in struct.iter_unpack("<QQ", payload[24:at])]
         for stage in range(stage_count):
@@ -408,6 +454,32 @@ class Container:
         need(found["target"] is not None or KINDS[node.mode >> 12] != "symlink", "a symbolic link has no target")
         return found
 
+    def signer(self):
+        """The key that signed the newest commit; None when nobody did."""
+        head = self.file[self.start + self.newest :][:96]
+        length, payload = RECORD.unpack(head)[5], self.record(self.newest, (COMMIT,))
+        end = self.start + self.newest + (96 + length + 128 + 63) // 64 * 64
+        footer, said = self.file[end - 128 : end], dict(self.items(payload)).get(3)
+        own, logical_end, magic, check = FOOTER.unpack(footer.ljust(128))
+        whole = (own, logical_end, magic) == (self.newest, end - self.start, FOOTER_MAGIC)
+        whole = whole and blake3(self.uid + footer[:120]).digest(8) == check
+        if said is None:
+            need(not whole or not any(footer[16:112]), "a signature that the commit knows nothing of")
+            return None
+        need(whole and footer[16:48] == said, "the signature is missing")
+        message = blake3(self.uid + head[:80], derive_key_context="stmount st v1 sign").digest()
+        return verified_by(said, footer[48:112], message)
+
+    @staticmethod
+    def items(payload):
+        """The items of a commit."""
+        (count,) = struct.unpack_from("<I", payload, 160)
+        at = 168 + 64 * count
+        while at < len(payload):
+            kind, _, length = struct.unpack_from("<HHI", payload, at)
+            yield kind, payload[at + 8 : at + 8 + length]
+            at += 8 + length
+
     def check(self):
         """Passes everything there is; returns how much it was."""
         for row in self.live[SEGMENT]:
@@ -425,14 +497,37 @@ class Container:
         return dict(names=names, commits=commits) | found
 
 
+def arguments(words):
+    """The words that are no options, and the secrets that the options name."""
+    plain, files, words = [], {}, iter(words)
+    for word in words:
+        if word in ("--password-file", "--identity", "--keyfile"):
+            with open(next(words), "rb") as file:
+                files[word] = file.read()
+        else:
+            plain.append(word)
+    passphrase = files.get("--password-file", b"").split(b"\n")[0]
+    secrets = [("passphrase", [passphrase])] if passphrase else []
+    if "--keyfile" in files:
+        secrets.append(("keyfile", [files["--keyfile"]]))
+        secrets += [("both", [passphrase, files["--keyfile"]])] if passphrase else []
+    if "--identity" in files:
+        from st_seal import age_identity
+
+        secrets.append(("x25519", [age_identity(files["--identity"].decode())]))
+    return plain, secrets
+
+
 if __name__ == "__main__":
-    verb, file, *path = sys.argv[1:]
+    (verb, file, *path), secrets = arguments(sys.argv[1:])
     try:
-        container = Container(file)
+        container = Container(file, secrets)
         if verb == "list":
             sys.stdout.writelines(json.dumps(line, sort_keys=True) + "\n" for line in container.listing())
         elif verb == "cat":
             sys.stdout.buffer.writelines(container.contents(dict(container.walk())[os.fsencode(path[0])]))
+        elif verb == "verify":
+            print(json.dumps(container.signer()))
         else:
             print(json.dumps(container.check()))
     except DAMAGED as e:

@@ -2,42 +2,53 @@
 //! the operating system shows the folder it was packed from.
 
 mod common {
+    pub mod dress;
     pub mod listing;
     pub mod metadata;
 }
 
+use common::dress;
 use common::{listing, metadata};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use stmount::cache::Cache;
+use stmount::codec::seal::{AES_256_GCM_SIV, XCHACHA20_POLY1305};
 use stmount::formats::folder::Folder;
 use stmount::formats::st::{Container, Packer, Segmentation};
-use stmount::formats::{Access, Pack, Unwatched};
 use stmount::source::Memory;
 use stmount::tree::Filter;
 use tempfile::TempDir;
 
 fn pack(source: &Path, packer: &Packer) -> Vec<u8> {
-    let mut out = Vec::new();
-    let packed = packer.pack(&Folder::open(source).unwrap(), &mut out, &Unwatched).unwrap();
-    assert_eq!(packed.skipped, 0);
-    out
+    dress::pack(packer, &Folder::open(source).unwrap())
 }
 
 fn open(bytes: Vec<u8>) -> Container {
-    Container::open(Access::to_read(Arc::new(Memory::new(bytes)), Cache::new(64 << 20), "test.st")).unwrap()
+    Container::open(dress::read(Arc::new(Memory::new(bytes)), Cache::new(64 << 20), "test.st")).unwrap()
 }
 
 fn packers() -> Vec<Packer> {
-    let of = |level, segmentation, threads| Packer { level, segmentation, threads, ..Packer::default() };
-    vec![
+    let of = |level, segmentation, threads| Packer { level, segmentation, threads, ..dress::packer() };
+    let plain = [
         of(1, None, 2),
         of(6, None, 1),
         of(9, None, 3),
         of(6, Some(Segmentation::Bytes(4096)), 2),
         of(6, Some(Segmentation::Chunk), 2),
-    ]
+    ];
+    let both: &[u16] = &[AES_256_GCM_SIV, XCHACHA20_POLY1305];
+    let seals = [(&both[..1], false), (both, false), (both, true)];
+    let sealed =
+        seals.map(|(ciphers, padded)| Packer { seal: Some(dress::sealed_with(ciphers, padded)), ..of(6, None, 2) });
+    plain.into_iter().chain(sealed).collect()
+}
+
+/// What the other reader says of a container, with the key that opens those that are sealed.
+fn python(dir: &Path, args: &[&Path]) -> String {
+    let identity = dir.join("identity");
+    fs::write(&identity, dress::IDENTITY).unwrap();
+    listing::say("st_ref.py", &[args, &["--identity".as_ref(), &identity]].concat())
 }
 
 /// Packs a folder in many ways; both readers must see what the operating system sees.
@@ -48,10 +59,10 @@ fn compare(source: &Path) {
         let bytes = pack(source, &packer);
         let file = dir.path().join("packed.st");
         fs::write(&file, &bytes).unwrap();
-        let what = format!("level {}, {:?}", packer.level, packer.segmentation);
-        listing::assert_same(&truth, &listing::say("st_ref.py", &["list".as_ref(), &file]), &format!("Python, {what}"));
+        let what = format!("level {}, {:?}, {:?}", packer.level, packer.segmentation, packer.seal);
+        listing::assert_same(&truth, &python(dir.path(), &["list".as_ref(), &file]), &format!("Python, {what}"));
         listing::assert_same(&truth, &listing::of(&open(bytes)).unwrap(), &format!("Rust, {what}"));
-        listing::say("st_ref.py", &["check".as_ref(), &file]);
+        python(dir.path(), &["check".as_ref(), &file]);
     }
 }
 
@@ -130,12 +141,12 @@ fn a_tree_of_several_tables_is_read_back() {
     }
     fs::create_dir(dir.path().join("z")).unwrap();
     fs::write(dir.path().join("z/last"), b"in the second table").unwrap();
-    let bytes = pack(dir.path(), &Packer { level: 1, ..Packer::default() });
+    let bytes = pack(dir.path(), &Packer { level: 1, ..dress::packer() });
     let file = dir.path().join("packed.st");
     fs::write(&file, &bytes).unwrap();
-    let check = listing::say("st_ref.py", &["check".as_ref(), &file]);
+    let check = python(dir.path(), &["check".as_ref(), &file]);
     assert!(check.contains("\"tables\": 2"), "{check}");
-    let listed = listing::say("st_ref.py", &["list".as_ref(), &file]);
+    let listed = python(dir.path(), &["list".as_ref(), &file]);
     listing::assert_same(&listed, &listing::of(&open(bytes)).unwrap(), "Python and Rust");
     let names: Vec<_> = listed.lines().filter(|line| line.contains("\"type\": \"file\"")).collect();
     assert_eq!(names.len(), 5 * 53_000 + 1);
@@ -147,7 +158,7 @@ fn link_counts_of_directories_are_those_of_what_was_packed() {
     let dir = TempDir::new().unwrap();
     ["a", "b", "c"].iter().for_each(|name| fs::create_dir(dir.path().join(name)).unwrap());
     let filter = Filter::new(&[], &["b".to_owned()]).unwrap();
-    let tree = open(pack(dir.path(), &Packer { filter, ..Packer::default() }));
+    let tree = open(pack(dir.path(), &Packer { filter, ..dress::packer() }));
     let listed = listing::of(&tree).unwrap();
     let root = listed.lines().next().unwrap();
     assert!(root.contains("\"nlink\": 4"), "{root}");
@@ -159,7 +170,7 @@ fn one_file_is_printed() {
     fs::create_dir(dir.path().join("below")).unwrap();
     fs::write(dir.path().join("below/file"), b"its contents\n").unwrap();
     let file = dir.path().join("x.st");
-    let bytes = pack(dir.path(), &Packer::default());
+    let bytes = pack(dir.path(), &dress::packer());
     fs::write(&file, bytes).unwrap();
-    assert_eq!(listing::say("st_ref.py", &["cat".as_ref(), &file, "below/file".as_ref()]), "its contents\n");
+    assert_eq!(python(dir.path(), &["cat".as_ref(), &file, "below/file".as_ref()]), "its contents\n");
 }

@@ -2,6 +2,8 @@
 
 #[path = "common/desk.rs"]
 mod desk;
+#[path = "common/dress.rs"]
+mod dress;
 #[path = "common/metadata.rs"]
 mod metadata;
 

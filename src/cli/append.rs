@@ -5,7 +5,7 @@ use super::progress::Progress;
 use super::{args, daemon, plan, say};
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
-use crate::formats::{self, Access};
+use crate::formats::Access;
 use crate::jobs::update::{self, Options, Report, Source, Take};
 use crate::open::{self, How};
 use serde_json::json;
@@ -43,7 +43,7 @@ pub fn append(given: &args::Pack, common: &args::Common) -> Result<u8> {
     let options = Options { take, delete: given.delete, root: sources.has_root, filter: pack::filter(given)? };
     let progress = Progress::new(if given.update { "update" } else { "append" }, common);
     let source = Arc::new(Source::new(sources.tree, progress.clone()));
-    let how = plan::how_to_change(&given.passwords, progress.clone())?;
+    let how = plan::how_to_write(&given.passwords, &given.signing, progress.clone())?;
     let how = How { cache: Cache::new(plan::CACHE / 4), ..how };
     let done = progress.guard(|| (), || into(&out, &how, given.level.number(), &source, &options));
     pack::finish(done.map(|report| told(&report, &progress)), &progress)
@@ -53,7 +53,9 @@ fn into(out: &Path, how: &How, level: u8, source: &Arc<Source>, options: &Option
     let access = daemon::locking(out, || open::access_to_write(out, how))?;
     let names = source.clone();
     let owners = Arc::new(move |uid, gid| names.owner(uid, gid));
-    let volume = formats::open(Access { level: Some(level), owners: Some(owners), ..access })?;
+    let access = Access { level: Some(level), owners: Some(owners), ..access };
+    let volume = open::open_admitted(out, how, access)?;
+    say::notes(out, &volume.notes);
     update::update(source, &volume, options)
 }
 

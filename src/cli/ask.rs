@@ -70,7 +70,8 @@ impl Passwords {
         if let Some(fd) = given.password_fd {
             known.extend(from_descriptor(fd)?);
         }
-        let identities = identities(&given.identity)?;
+        let file = var("STMOUNT_IDENTITY").map(PathBuf::from);
+        let identities = identities(&[&given.identity[..], file.as_slice()].concat())?;
         let keyfiles = given.keyfile.iter().map(|file| keyfile(file)).collect::<Result<Vec<_>>>()?;
         within("identities", identities.len())?;
         within("keyfiles", keyfiles.len())?;
@@ -137,6 +138,7 @@ pub(super) fn from_file(path: &Path) -> Result<Vec<Secret>> {
         return read_all(io::stdin().lock(), "the standard input");
     }
     let what = path.display().to_string();
+    guard::no_core_dumps();
     let file = File::open(path).map_err(|e| Error::io(e, format!("cannot open the password file {what}")))?;
     read_all(file, &what)
 }
@@ -187,6 +189,7 @@ fn within(what: &str, number: usize) -> Result<()> {
 pub fn new_password() -> Result<Secret> {
     let refused = |e| Error::new(Kind::Usage, "there is no terminal to ask for the new password").caused_by(e);
     let typed = |prompt: &str| rpassword::prompt_password(prompt).map(Zeroizing::new).map_err(refused);
+    guard::no_core_dumps();
     let first = typed("new password: ").map_err(|e| e.hint("--encrypt=FILE"))?;
     if first.is_empty() {
         return Err(Error::new(Kind::Usage, "an empty password protects nothing"));

@@ -28,7 +28,7 @@ use crate::key::Keys;
 use crate::mount::session::{Entry, Register};
 use crate::mount::{self, Mounted, place};
 use crate::open::overlay::{self, Overlaying};
-use crate::open::{Claim, How};
+use crate::open::{Claim, How, trust};
 use crate::pool::lock;
 use crate::tree::Totals;
 use serde::{Deserialize, Serialize};
@@ -98,7 +98,8 @@ pub fn mount(given: &args::Mount, common: &Common) -> Result<Code> {
         None if given.foreground || given.debug => {
             let plan = planned?;
             let (begun, progress) = (Instant::now(), Progress::new("open", common));
-            let how = how(&plan, Arc::new(keys(&plan, given)?), progress.clone());
+            let how = keys(&plan, given).and_then(|keys| how(&plan, Arc::new(keys), progress.clone()));
+            let how = how.inspect_err(|_| plan.undo())?;
             serve(&plan, &how, |ready, plan| {
                 progress.finish("", json!({}), exit::OK);
                 announce(ready, plan, given, common.quiet, begun);
@@ -118,10 +119,11 @@ fn keys(plan: &Mounting, given: &args::Mount) -> Result<Passwords> {
     Passwords::new(&passwords)
 }
 
-fn how(plan: &Mounting, keys: Arc<dyn Keys>, watch: Arc<dyn Watch>) -> How {
+fn how(plan: &Mounting, keys: Arc<dyn Keys>, watch: Arc<dyn Watch>) -> Result<How> {
+    let signing = plan.options.sign.as_deref().map(trust::signing).transpose()?.unwrap_or_default();
     let how = plan.options.archive.how(plan.options.cachesize.unwrap_or(plan::CACHE), keys, watch);
     how.cache.keep_evicted();
-    how
+    Ok(How { signing, ..how })
 }
 
 fn start(plan: &Mounting, given: &args::Mount, common: &Common) -> Result<Code> {
@@ -199,6 +201,8 @@ fn command(plan: &Mounting, given: &args::Mount, channel: &OwnedFd) -> Result<Co
     command.args(plan.made.then_some(&plan.mountpoint));
     command.env(ROLE, if plan.made { "made" } else { "given" }).stdout(Stdio::piped());
     command.env(ask::CHANNEL, channel.as_raw_fd().to_string());
+    // What the parent has read already, the daemon hears from it. Others can read what its environment was.
+    given.options.reading.passwords.password_env.iter().for_each(|name| _ = command.env_remove(name));
     if std::env::var_os(LIFELINE).is_none() {
         command.stdin(Stdio::null());
     }
@@ -240,7 +244,7 @@ fn be_daemon(planned: Result<Mounting>, given: &args::Mount) -> Code {
     };
     let keys = Arc::new(AskParent::new(ask));
     let served = planned.and_then(|plan| {
-        let how = how(&plan, keys.clone(), Arc::new(Told::default()));
+        let how = how(&plan, keys.clone(), Arc::new(Told::default())).inspect_err(|_| plan.undo())?;
         serve(&plan, &how, |ready, _| {
             keys.learn_all();
             report_ready(ready)

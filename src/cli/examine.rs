@@ -2,8 +2,8 @@
 
 use super::{heap, say};
 use crate::error::{Error, Kind as ErrorKind, Result};
-use crate::formats::{Found, Volume, Watch, collect, st};
-use crate::open::{self, How};
+use crate::formats::{Found, Root, Signer, Volume, Watch, collect, st};
+use crate::open::{self, How, trust::Trust};
 use crate::pool::lock;
 use crate::tree::{Filter, Kind, Node, Tree, path_display};
 use serde_json::{Value, json};
@@ -42,14 +42,52 @@ pub struct Checked {
 /// States that are counted. Each takes some microseconds.
 const COUNTED: usize = 100_000;
 
+/// Opens what is to be looked at. A wrong signature is told, and does not keep it from being looked at.
+fn open(source: &Path, how: &How) -> Result<Volume> {
+    let e = match open::open_as(source, how) {
+        Err(e) if e.kind() == ErrorKind::Untrusted => e,
+        opened => return opened,
+    };
+    let volume = open::open_as(source, &How { trust: Trust::nobody(), ..how.clone() })?;
+    if is_wrong(&volume) { Ok(volume) } else { Err(e) }
+}
+
+fn is_wrong(volume: &Volume) -> bool {
+    volume.root.is_some_and(|root| root.signer == Signer::Bad)
+}
+
+const WRONG: &str = "its signature is wrong: it was changed without the key, or it is damaged";
+
+fn of_signature(root: &Root, trust: &Trust, facts: &mut Facts) {
+    let words = match root.signer {
+        Signer::None => "nobody".to_owned(),
+        Signer::By(key) => trust.called(&key),
+        Signer::Bad => "nobody can tell: the signature is wrong".to_owned(),
+    };
+    let key = if let Signer::By(key) = root.signer { Some(key.to_string()) } else { None };
+    if root.signer != Signer::None {
+        facts.rows.push(("signed by".to_owned(), words));
+    }
+    facts.json["signed_by"] = json!(key);
+    facts.json["signature"] = match root.signer {
+        Signer::None => "none",
+        Signer::By(_) => "valid",
+        Signer::Bad => "wrong",
+    }
+    .into();
+}
+
 pub fn info(source: &Path, how: &How) -> Result<Facts> {
-    let volume = crate::open::open_as(source, how)?;
+    let volume = open(source, how)?;
     let totals = volume.tree.totals()?;
     let mut facts = Facts { rows: Vec::new(), json: json!({}) };
     facts.tell("source", source.display().to_string(), source.display().to_string());
     facts.tell("format", volume.format.to_owned(), volume.format);
     if volume.format == CONTAINER {
-        of_container(&container(source, how)?.info()?, &mut facts);
+        let container = container(source, how)?;
+        of_container(&container.info()?, &mut facts);
+        of_seal(container.seal().map(|seal| seal.keys()), &mut facts);
+        volume.root.iter().for_each(|root| of_signature(root, &how.trust, &mut facts));
         let states = st::count(&open::access(source, how)?, COUNTED)?;
         let words = states.map_or_else(|| format!("more than {}", say::count(COUNTED as u64)), say::count);
         facts.tell("states", words, states);
@@ -95,6 +133,29 @@ fn of_container(info: &st::Info, facts: &mut Facts) {
     facts.rows.push(("reading".to_owned(), cost(info)));
 }
 
+/// What it is sealed with, and what opens it.
+fn of_seal(keys: Option<&st::KeySet>, facts: &mut Facts) {
+    facts.json["sealed"] = json!(keys.map(|keys| json!({"ciphers": keys.cipher_names(), "padded": keys.padded()})));
+    let Some(keys) = keys else { return };
+    let padded = if keys.padded() { "; lengths are padded" } else { "" };
+    facts.rows.push(("sealed with".to_owned(), format!("{}{padded}", keys.cipher_names().join(", then "))));
+    let slots = keys.slots();
+    let described: Vec<_> = slots.iter().map(slot_json).collect();
+    facts.json["sealed"]["slots"] = json!(described);
+    let words = slots.into_iter().map(|slot| slot.words).collect::<Vec<_>>().join("; ");
+    facts.rows.push(("opens with".to_owned(), words));
+}
+
+/// What everybody can see of a way to open it.
+pub(super) fn slot_json(slot: &st::SlotInfo) -> Value {
+    match slot.cost {
+        Some(cost) => {
+            json!({"kind": slot.kind, "memory_kib": cost.memory_kib, "passes": cost.passes, "lanes": cost.lanes})
+        }
+        None => json!({"kind": slot.kind}),
+    }
+}
+
 /// What reading will cost, from a few segments that were decoded just now.
 fn cost(info: &st::Info) -> String {
     if info.segments == 0 {
@@ -114,20 +175,27 @@ fn container(source: &Path, how: &How) -> Result<st::Container> {
 
 pub fn check(source: &Path, how: &How, threads: usize, watch: &dyn Watch) -> Result<Checked> {
     heap::keep_small();
-    let volume = crate::open::open_as(source, how)?;
+    let volume = open(source, how)?;
     say::notes(source, &volume.notes);
     if volume.format == CONTAINER {
-        return Ok(of_check(container(source, how)?.check(threads, watch)?));
+        let mut checked = of_check(container(source, how)?.check(threads, watch)?);
+        checked.damage.extend(is_wrong(&volume).then(|| WRONG.to_owned()));
+        return Ok(checked);
     }
     read_all(&volume, threads, watch)
 }
 
 /// A container knows its hashes; damage that belongs to no file is told under the name of the container.
 fn of_check(found: st::Checked) -> Checked {
-    let lost = |file: st::DamagedFile| (file.path, format!("{} cannot be read", say::size(file.lost)));
-    let names = found.names.into_iter().map(|name| (name.path, name.what.to_owned()));
-    let damaged = found.files.into_iter().map(lost).chain(names).collect();
-    let strays = found.strays.lines();
+    let names = found.names.iter().map(|name| (name.path.clone(), name.what.to_owned()));
+    let (lost, healed): (Vec<_>, Vec<_>) = found.files.iter().partition(|file| file.hurt.lost > 0);
+    let damaged = lost.iter().map(|file| (file.path.clone(), hurt(&file.hurt))).chain(names).collect();
+    let mut strays = found.strays.lines();
+    if found.healed > 0 {
+        let pieces = say::counted(found.healed, "piece is", "pieces are");
+        strays.push(format!("{pieces} damaged and can be read by parity: check --repair writes them as they were"));
+    }
+    strays.extend(healed.iter().map(|file| format!("{}: {}", path_display(&file.path), hurt(&file.hurt))));
     Checked {
         files: found.entries,
         segments: found.segments,
@@ -135,6 +203,17 @@ fn of_check(found: st::Checked) -> Checked {
         damaged,
         damage: found.damage,
         strays,
+    }
+}
+
+/// `768 KiB in 3 segments cannot be read, 14 are read by parity`
+pub(super) fn hurt(hurt: &st::Hurt) -> String {
+    let lost =
+        format!("{} in {} cannot be read", say::size(hurt.lost), say::counted(hurt.segments, "segment", "segments"));
+    match (hurt.lost, hurt.healed) {
+        (0, healed) => format!("{} read by parity", say::counted(healed, "segment is", "segments are")),
+        (_, 0) => lost,
+        (_, healed) => format!("{lost}, {healed} are read by parity"),
     }
 }
 

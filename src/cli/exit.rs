@@ -15,6 +15,7 @@ pub const NEEDS_PASSWORD: u8 = 20;
 pub const MISSING_KEYFILE: u8 = 21;
 pub const UNKNOWN_CIPHER: u8 = 22;
 pub const UNKNOWN_RECIPIENT: u8 = 23;
+pub const UNTRUSTED: u8 = 24;
 pub const NOT_RECOGNISED: u8 = 30;
 pub const BAD_HEADER: u8 = 31;
 pub const MOUNT_FAILED: u8 = 32;
@@ -43,6 +44,7 @@ pub const TABLE: &[(u8, &str)] = &[
     (MISSING_KEYFILE, "the source opens with a keyfile, and the right one was not given"),
     (UNKNOWN_CIPHER, "the source is encrypted in a way that this program cannot undo"),
     (UNKNOWN_RECIPIENT, "the source is sealed for recipients, and no identity that was given is one of theirs"),
+    (UNTRUSTED, "the source is not signed by a key that is trusted, or it is older than it was when it was seen last"),
     (NOT_RECOGNISED, "the source is of no known format"),
     (BAD_HEADER, "the header or the index of the source is damaged"),
     (MOUNT_FAILED, "the kernel or fusermount3 refused the mount"),
@@ -76,6 +78,7 @@ pub fn code(kind: Kind) -> u8 {
         Kind::MissingKeyfile => MISSING_KEYFILE,
         Kind::UnknownRecipient => UNKNOWN_RECIPIENT,
         Kind::UnknownCipher => UNKNOWN_CIPHER,
+        Kind::Untrusted => UNTRUSTED,
         Kind::MissingVolume => MISSING_VOLUME,
         Kind::Changed => CHANGED,
         Kind::Damaged => DAMAGED,
@@ -106,7 +109,7 @@ mod tests {
         let kinds = [Kind::Usage, Kind::System, Kind::NotFound, Kind::Exists, Kind::NoSpace, Kind::Locked, Kind::Busy];
         let more = [Kind::BadMountPoint, Kind::MountFailed, Kind::NotRecognised, Kind::Unsupported, Kind::Header];
         let keys = [Kind::NeedsPassword, Kind::WrongPassword, Kind::MissingKeyfile, Kind::UnknownRecipient];
-        let last = [Kind::Damaged, Kind::Changed, Kind::Warnings];
+        let last = [Kind::Damaged, Kind::Changed, Kind::Warnings, Kind::Untrusted];
         for kind in kinds.into_iter().chain(more).chain(keys).chain(last) {
             assert!(TABLE.iter().any(|(c, _)| *c == code(kind)), "{kind:?}");
         }

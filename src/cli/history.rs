@@ -2,11 +2,12 @@
 
 use super::output::Output;
 use super::progress::Progress;
-use super::{args, exit, plan, say, text_out};
+use super::{args, daemon, exit, plan, say, text_out};
 use crate::error::{Error, Kind, Result};
-use crate::formats::{self, Access, Upkeep, Watch, st};
+use crate::formats::st::Resealing;
+use crate::formats::{self, Access, Unwatched, Upkeep, Watch, st};
 use crate::mount::session::Register;
-use crate::open;
+use crate::open::{self, How};
 use crate::vfs::{FORGET, SNAPSHOT};
 use serde_json::json;
 use std::path::Path;
@@ -46,7 +47,8 @@ pub fn snapshot(given: &args::Snapshot) -> Result<u8> {
     let Some(live) = live else {
         let source = given.named.canonicalize();
         let source = source.map_err(|e| Error::io(e, format!("cannot open {}", given.named.display())))?;
-        let volume = open::open_to_write(&source, &plan::how_with(&given.passwords)?)?;
+        let volume = open::open_to_write(&source, &plan::how_to_write(&given.passwords, &given.signing, quiet())?)?;
+        say::notes(&source, &volume.notes);
         let writer = volume
             .writer
             .ok_or_else(|| Error::new(Kind::ReadOnly, format!("{} cannot be written to", given.named.display())))?;
@@ -74,12 +76,23 @@ pub fn restore(given: &args::Restore) -> Result<u8> {
         Error::new(Kind::NotFound, format!("{} is no FILE@STATE", given.state.display()))
             .hint("stmount restore backup.st@before-update; stmount log backup.st lists the states")
     })?;
-    let how = plan::how_with(&given.passwords)?;
+    let how = plan::how_to_write(&given.passwords, &given.signing, quiet())?;
     match open::is_container(&file) {
-        true => st::restore(open::access_to_write(&file, &how)?, &state)?,
+        true => restore_container(&file, &state, &how)?,
         false => open::open_to_change(&file, &how)?.restore(&state)?,
     }
     Ok(exit::OK)
+}
+
+fn restore_container(file: &Path, state: &str, how: &How) -> Result<()> {
+    let access = open::access_to_write(file, how)?;
+    say::notes(file, &open::admit(file, how, &access)?);
+    st::restore(access, state)?;
+    open::remember(file, how, false)
+}
+
+fn quiet() -> Arc<dyn Watch> {
+    Arc::new(Unwatched)
 }
 
 pub fn compact(given: &args::Compact, common: &args::Common) -> Result<u8> {
@@ -88,19 +101,37 @@ pub fn compact(given: &args::Compact, common: &args::Common) -> Result<u8> {
     if !open::is_container(&source) {
         return compact_archive(&source, given, common);
     }
-    let how = plan::how_with(&given.passwords)?;
-    let access = open::access_to_write(&source, &how)?;
+    let how = plan::how_to_write(&given.passwords, &given.signing, quiet())?;
+    let access = daemon::locking(&source, || open::access_to_write(&source, &how))?;
+    say::notes(&source, &open::admit(&source, &how, &access)?);
     let upkeep = if given.named { Upkeep::nothing(0) } else { Upkeep { last: 1, ..Upkeep::default() } };
     let access = Access { upkeep, ..access };
-    let output = Output::create(&source, true)?;
-    keep_owner(&source, &output)?;
+    let repacking = Repacking { verb: "compact", level: given.level.number(), resealing: Resealing::AsBefore };
+    let code = repack(&source, &access, &repacking, common)?;
+    drop(access);
+    if code == exit::OK {
+        open::remember(&source, &how, false)?;
+    }
+    Ok(code)
+}
+
+/// How a container is packed anew in its place.
+pub(super) struct Repacking {
+    pub verb: &'static str,
+    pub level: u8,
+    pub resealing: Resealing,
+}
+
+pub(super) fn repack(source: &Path, access: &Access, how: &Repacking, common: &args::Common) -> Result<u8> {
+    let output = Output::create(source, true)?;
+    keep_owner(source, &output)?;
     let target = Arc::new(output.store()?);
-    let packer = st::Packer { level: given.level.number(), ..st::Packer::default() };
-    let progress = Progress::new("compact", common);
+    let packer = st::Packer { level: how.level, ..st::Packer::default() };
+    let progress = Progress::new(how.verb, common);
     let draft = output.draft();
     let clean = move || drop(draft.as_ref().map(std::fs::remove_file));
     let done = progress.guard(clean, || {
-        let done = st::compact(&access, &packer, &target, &*progress)?;
+        let done = st::compact(access, &packer, &how.resealing, &target, &*progress)?;
         if progress.is_cancelled() {
             return Err(Error::new(Kind::Interrupted, "interrupted"));
         }

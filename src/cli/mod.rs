@@ -12,6 +12,8 @@
 //!  create    create                  recover recover           parity  parity, check --repair
 //!  volumes   split, join, and lost volumes made anew
 //!  ask       passwords, identities, keyfiles           sealing  for whom a new container is sealed
+//!  keys      key, rekey
+//!  trust     keygen, trust           sign    sign, verify
 //!  generate  manual, completions                         logging  stderr, syslog, a file
 //! ```
 
@@ -28,6 +30,7 @@ mod heap;
 mod helper;
 mod history;
 mod inspect;
+mod keys;
 mod logging;
 mod output;
 mod overlay;
@@ -39,6 +42,8 @@ mod recover;
 mod run;
 mod say;
 pub mod sealing;
+mod sign;
+mod trust;
 mod unmount;
 mod volumes;
 mod writing;
@@ -96,6 +101,8 @@ fn perform(cli: &Cli) -> Result<u8> {
         Verb::Snapshot(given) => history::snapshot(given),
         Verb::Restore(given) => history::restore(given),
         Verb::Compact(given) => history::compact(given, common),
+        Verb::Key(given) => keys::key(given),
+        Verb::Rekey(given) => keys::rekey(given, common),
         Verb::Run(given) => run::run(given),
         Verb::Overlay(given) => overlay::overlay(given, common),
         Verb::Create(given) => create::create(given),
@@ -112,6 +119,10 @@ fn perform(cli: &Cli) -> Result<u8> {
         Verb::Parity(given) => parity::parity(given, common),
         Verb::Split(given) => volumes::split(given, common),
         Verb::Join(given) => volumes::join(given, common),
+        Verb::Keygen(given) => trust::keygen(given, common),
+        Verb::Trust(given) => trust::trust(given, common),
+        Verb::Sign(given) => sign::sign(given, common),
+        Verb::Verify(given) => sign::verify(given),
         Verb::Generate(given) => generate::generate(given),
     }
 }

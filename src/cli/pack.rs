@@ -37,13 +37,17 @@ pub fn pack(given: &args::Pack, common: &Common) -> Result<u8> {
         threads: plan::threads(given.threads),
         filter: filter(given)?,
         segmentation: plan::segment(given.segment.as_deref())?,
+        signing: plan::signing(&given.signing)?,
     };
     let packer = packing.packer(&given.writing)?;
     let tree = open_sources(&given.sources, given)?.tree;
     packing.tell_lost(&*tree)?;
     let progress = Progress::new("pack", common);
     let to = (given.force, given.writing.part()?);
-    let done = writing::write(&*packer, &*tree, &given.out, to, &progress);
+    let done = writing::write(&*packer, &*tree, &given.out, to, &progress).and_then(|wrote| {
+        packing.remember(&given.out, to, &plan::how_with(&given.passwords)?)?;
+        Ok(wrote)
+    });
     let words = |wrote: &Wrote| format!("{}{}", pack_words(&wrote.packed, &progress), wrote.volumes);
     finish(done.map(|wrote| (words(&wrote), pack_json(&wrote.packed), wrote.packed.skipped)), &progress)
 }
@@ -84,13 +88,24 @@ fn open_source(source: &Path, given: &args::Pack) -> Result<Arc<dyn Tree>> {
     if source.is_dir() {
         return Ok(Arc::new(Folder::open(source)?.one_file_system(given.one_file_system)));
     }
+    if !is_ours(source) {
+        return Err(Error::new(Kind::NotRecognised, "not a container"));
+    }
     // Archives of other makers are files like any other here; to make them anew is what `convert` does.
     let how = plan::how_with(&given.passwords)?;
     let volume = crate::open::open_as(source, &how)?;
     match volume.format {
-        "st" => Ok(volume.tree),
+        "st" => {
+            say::notes(source, &volume.notes);
+            Ok(volume.tree)
+        }
         _ => Err(Error::new(Kind::NotRecognised, "not a container")),
     }
+}
+
+fn is_ours(source: &Path) -> bool {
+    let (file, _) = crate::open::with_state(source).unwrap_or_else(|| (source.to_owned(), String::new()));
+    crate::open::is_container(&file)
 }
 
 /// A source by its own name: a folder with what is in it, anything else as an entry of the folder that it is in.

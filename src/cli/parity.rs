@@ -139,7 +139,7 @@ pub fn repair(file: &Path, how: &How, force: bool, watch: &dyn Watch) -> Result<
     // A container may be too damaged to be known as one.
     let access = daemon::locking(file, || open::access_to_write(file, how))?;
     let done = st::repair(&access, watch)?;
-    Ok(done.map(|done| Repair { written: !done.was_whole(), report: done.report, made: Vec::new() }))
+    Ok(done.map(|done| Repair { written: done.written, report: done.report, made: Vec::new() }))
 }
 
 /// The exit code of a repair whose file cannot be read then, since it is no archive, or for want of a key; `None` where that

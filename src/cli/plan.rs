@@ -4,10 +4,11 @@ use super::args;
 use super::ask::Passwords;
 use crate::error::{Error, Kind, Result};
 use crate::formats::{Reading, Unwatched, Watch, st};
+use crate::key::sign::Signing;
 use crate::mount::session::absolute;
 use crate::mount::{self, Options};
-use crate::open::How;
 use crate::open::overlay::Overlaying;
+use crate::open::{How, trust};
 use crate::source::parity::{Algorithm, LEAST_SHARE, MOST_SHARE};
 use crate::tree::Filter;
 use std::ffi::{OsStr, OsString};
@@ -83,6 +84,7 @@ pub fn mount_options(given: &args::MountOptions) -> Result<Options> {
 pub fn how(given: &args::Opening, watch: Arc<dyn Watch>) -> Result<How> {
     let mut options = given.reading.options();
     options.extend(given.force.then(|| "force".to_owned()));
+    options.extend(given.allow_damaged.then(|| "allow-damaged".to_owned()));
     let options = Options::parse(&options.iter().map(String::as_str).collect::<Vec<_>>())?;
     let keys = Arc::new(Passwords::new(&given.reading.passwords)?);
     Ok(options.archive.how(CACHE, keys, watch))
@@ -91,12 +93,22 @@ pub fn how(given: &args::Opening, watch: Arc<dyn Watch>) -> Result<How> {
 /// The same for one that changes it.
 pub fn how_to_change(passwords: &args::Passwords, watch: Arc<dyn Watch>) -> Result<How> {
     let reading = args::Reading { passwords: passwords.clone(), ..args::Reading::default() };
-    how(&args::Opening { reading, force: false }, watch)
+    how(&args::Opening { reading, ..args::Opening::default() }, watch)
 }
 
 /// The same for one that only needs passwords for it.
 pub fn how_with(passwords: &args::Passwords) -> Result<How> {
     how_to_change(passwords, Arc::new(Unwatched))
+}
+
+/// The same for one that writes to it, and may sign what it writes.
+pub fn how_to_write(passwords: &args::Passwords, signing: &args::Signing, watch: Arc<dyn Watch>) -> Result<How> {
+    Ok(How { signing: self::signing(signing)?, ..how_to_change(passwords, watch)? })
+}
+
+/// What `--sign` says.
+pub fn signing(given: &args::Signing) -> Result<Signing> {
+    given.sign.as_ref().map_or_else(|| Ok(Signing::default()), |file| trust::signing(Path::new(file)))
 }
 
 /// The same for one that tells of an archive and reads nothing in it: no password is asked for unless there is nothing to

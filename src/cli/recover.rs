@@ -2,7 +2,7 @@
 
 use super::args::{self, Common};
 use super::progress::Progress;
-use super::{exit, heap, plan, say, text_out};
+use super::{examine, exit, heap, plan, say, text_out};
 use crate::error::{Error, Kind, Result};
 use crate::formats::Watch;
 use crate::formats::st::{self, Recovered};
@@ -93,6 +93,12 @@ fn run(given: &args::Recover, watch: &dyn Watch) -> Result<Recovered> {
     let how = plan::how_with(&given.passwords)?;
     let access =
         if given.dry_run { open::access(&given.file, &how)? } else { open::access_to_write(&given.file, &how)? };
+    match open::admit(&given.file, &how, &access) {
+        Ok(notes) => say::notes(&given.file, &notes),
+        Err(e) if e.kind() == Kind::Untrusted && !given.dry_run => return Err(e),
+        // What is so damaged tells nothing of who signed it.
+        Err(e) => log::info!("{e}"),
+    }
     st::recover(access, plan::threads(given.threads), watch)
 }
 
@@ -134,7 +140,7 @@ fn missing_lines(found: &Recovered) -> Vec<String> {
 fn damage_lines(found: &Recovered) -> Vec<String> {
     let damage = found.checked.damage.iter().map(|what| format!("{what}\n"));
     let files = found.checked.files.iter();
-    let files = files.map(|file| format!("{}: {} cannot be read\n", path_display(&file.path), say::size(file.lost)));
+    let files = files.map(|file| format!("{}: {}\n", path_display(&file.path), examine::hurt(&file.hurt)));
     let names = found.checked.names.iter().map(|name| format!("{}: {}\n", path_display(&name.path), name.what));
     damage.chain(files).chain(names).collect()
 }

@@ -7,7 +7,7 @@
 //!   --recipient R, -R FILE                the identity of each
 //! ```
 
-use super::args::{Ciphers, Sealing};
+use super::args::{Ciphers, Sealing, Ways};
 use super::ask;
 use crate::codec::seal::{AES_256_GCM_SIV, XCHACHA20_POLY1305};
 use crate::error::{Error, Kind, Result, Within};
@@ -23,13 +23,26 @@ pub const GUESS: Duration = Duration::from_secs(1);
 /// `--encrypt`, and the file behind it.
 pub type Encrypt<'a> = Option<&'a Option<PathBuf>>;
 
+impl Ciphers {
+    /// What the container is sealed with, innermost first.
+    pub fn ids(self) -> &'static [u16] {
+        match self {
+            Self::Aes => &[AES_256_GCM_SIV],
+            Self::Cascade => &[AES_256_GCM_SIV, XCHACHA20_POLY1305],
+        }
+    }
+}
+
+impl Ways {
+    pub fn is_any(&self) -> bool {
+        !(self.recipient.is_empty() && self.recipients_file.is_empty()) || self.new_keyfile.is_some()
+    }
+}
+
 impl Sealing {
     /// What the container is sealed with, innermost first.
     pub fn ciphers(&self) -> &'static [u16] {
-        match self.cipher.unwrap_or_default() {
-            Ciphers::Aes => &[AES_256_GCM_SIV],
-            Ciphers::Cascade => &[AES_256_GCM_SIV, XCHACHA20_POLY1305],
-        }
+        self.cipher.unwrap_or_default().ids()
     }
 
     /// The seal of a new container that opens in the ways that are given.
@@ -37,13 +50,12 @@ impl Sealing {
     /// # Errors
     /// As [`new_slots`].
     pub fn seal(&self, encrypt: Encrypt<'_>) -> Result<Arc<Seal>> {
-        Seal::fresh(self.ciphers(), self.pad, new_slots(self, encrypt, cost)?).map(Arc::new)
+        Seal::fresh(self.ciphers(), self.pad, new_slots(&self.ways, encrypt, cost)?).map(Arc::new)
     }
 
     /// Whether something is asked for that only a container of this project has.
     pub fn is_beyond_a_password(&self) -> bool {
-        let ways = !self.recipient.is_empty() || !self.recipients_file.is_empty() || self.new_keyfile.is_some();
-        ways || self.pad || self.cipher.is_some()
+        self.ways.is_any() || self.pad || self.cipher.is_some()
     }
 
     /// Whether the container is to be sealed.
@@ -51,8 +63,7 @@ impl Sealing {
     /// # Errors
     /// `Usage` for what only a sealed one has, without any way to open it.
     pub fn is_wanted(&self, encrypt: Encrypt<'_>) -> Result<bool> {
-        let any_recipient = !(self.recipient.is_empty() && self.recipients_file.is_empty());
-        let opens = encrypt.is_some() || any_recipient || self.new_keyfile.is_some();
+        let opens = encrypt.is_some() || self.ways.is_any();
         if !opens && (self.pad || self.cipher.is_some()) {
             let what = if self.pad { "--pad" } else { "--cipher" };
             return Err(Error::new(Kind::Usage, format!("{what} is for a container that is sealed"))
@@ -68,7 +79,7 @@ impl Sealing {
 /// # Errors
 /// `Usage` for a recipient, a keyfile or a passphrase that cannot be used; what reading their files says.
 pub fn new_slots(
-    given: &Sealing,
+    given: &Ways,
     encrypt: Encrypt<'_>,
     cost: impl FnOnce() -> Result<Cost>,
 ) -> Result<Vec<(NewSlot, String)>> {
@@ -107,7 +118,7 @@ pub fn cost() -> Result<Cost> {
 }
 
 /// All recipients, each once.
-fn recipients(given: &Sealing) -> Result<Vec<Recipient>> {
+fn recipients(given: &Ways) -> Result<Vec<Recipient>> {
     let mut all: Vec<Recipient> = Vec::new();
     let mut add = |recipient| {
         if !all.contains(&recipient) {
@@ -162,14 +173,14 @@ mod tests {
         let (_kept, passphrase) = file("a passphrase\nanother\n");
         let (_kept, keyfile) = file("sixteen bytes or more");
         let (_kept, list) = file(&format!("# us\n{AGE}\n{SSH} ada\n"));
-        let recipients = Sealing { recipient: vec![AGE.into()], recipients_file: vec![list], ..Sealing::default() };
-        let labels = |given: &Sealing, encrypt| -> Vec<String> {
+        let recipients = Ways { recipient: vec![AGE.into()], recipients_file: vec![list], ..Ways::default() };
+        let labels = |given: &Ways, encrypt| -> Vec<String> {
             new_slots(given, encrypt, cheap).unwrap().into_iter().map(|(_, label)| label).collect()
         };
         let encrypt = Some(passphrase);
         assert_eq!(labels(&recipients, None), [AGE.to_owned(), format!("{SSH} ada")]);
-        assert_eq!(labels(&Sealing::default(), Some(&encrypt)), ["passphrase"]);
-        let both = Sealing { new_keyfile: Some(keyfile), ..recipients };
+        assert_eq!(labels(&Ways::default(), Some(&encrypt)), ["passphrase"]);
+        let both = Ways { new_keyfile: Some(keyfile), ..recipients };
         assert_eq!(labels(&both, None)[0], "keyfile file");
         let slots = new_slots(&both, Some(&encrypt), cheap).unwrap();
         assert_eq!((slots.len(), slots[0].1.as_str()), (3, "passphrase and keyfile file"));
@@ -178,21 +189,21 @@ mod tests {
 
     #[test]
     fn the_cost_is_not_measured_where_there_is_no_passphrase() {
-        let given = Sealing { recipient: vec![AGE.into()], ..Sealing::default() };
+        let given = Ways { recipient: vec![AGE.into()], ..Ways::default() };
         new_slots(&given, None, || panic!("measured")).unwrap();
     }
 
     #[test]
     fn what_cannot_be_used_is_named() {
-        let said = |given: Sealing| new_slots(&given, None, cheap).err().unwrap().to_string();
-        let wrong = Sealing { recipient: vec!["ssh-rsa AAAA".into()], ..Sealing::default() };
+        let said = |given: Ways| new_slots(&given, None, cheap).err().unwrap().to_string();
+        let wrong = Ways { recipient: vec!["ssh-rsa AAAA".into()], ..Ways::default() };
         assert!(said(wrong).contains("ssh-rsa"));
         let (_kept, list) = file("age1nonsense");
         let shown = list.display().to_string();
-        let wrong = said(Sealing { recipients_file: vec![list], ..Sealing::default() });
+        let wrong = said(Ways { recipients_file: vec![list], ..Ways::default() });
         assert!(wrong.starts_with(&shown) && wrong.contains("line 1"), "{wrong}");
         let (_kept, empty) = file("\n");
-        assert!(new_slots(&Sealing::default(), Some(&Some(empty)), cheap).is_err());
+        assert!(new_slots(&Ways::default(), Some(&Some(empty)), cheap).is_err());
     }
 
     #[test]

@@ -5,11 +5,12 @@ use super::progress::Progress;
 use super::say;
 use super::{exit, text_out};
 use crate::error::{Error, Kind, Result};
+use crate::formats::Health;
 use crate::mount::busy::{self, Holder};
 use crate::mount::place;
 use crate::mount::session::{self, Live, Register, absolute};
 use crate::pool::lock;
-use crate::vfs::{SETTLE, STATUS, Status};
+use crate::vfs::{SETTLE, STATUS, Scrubbing, Status};
 use serde_json::json;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -134,6 +135,15 @@ pub fn status(given: &args::Status) -> Result<u8> {
     Ok(exit::OK)
 }
 
+fn scrub_words(scrubbing: &Scrubbing) -> String {
+    let damaged = say::counted(scrubbing.damaged, "file or part of the index is", "files or parts of the index are");
+    let last =
+        scrubbing.last.map(|last| format!("looked for damage: last on {}, {damaged} lost\n", say::date(last as i64)));
+    let going =
+        scrubbing.going.map(|(done, all)| format!("looking for damage: {} of {}\n", say::size(done), say::size(all)));
+    [last, going].into_iter().flatten().collect()
+}
+
 fn in_words(status: &Status) -> String {
     let mut told = match (status.sequence, status.pending) {
         (None, _) => "read-only: there is nothing to store\n".to_owned(),
@@ -155,6 +165,17 @@ fn in_words(status: &Status) -> String {
     }
     if let Some(refuge) = &status.refuge {
         told.push_str(&format!("the container was replaced, moved or changed: changes go to {refuge}\n"));
+    }
+    if let Some(health) = status.health.filter(|health| *health != Health::default()) {
+        let pieces = say::counted(health.healed, "damaged piece was", "damaged pieces were");
+        told.push_str(&format!("{pieces} made good by parity, {} of them are not written yet\n", health.waiting));
+        if health.lost > 0 {
+            let reads = say::counted(health.lost, "read", "reads");
+            told.push_str(&format!("{reads} met damage that nothing makes good: stmount check names the files\n"));
+        }
+    }
+    if let Some(scrubbing) = status.scrubbing {
+        told.push_str(&scrub_words(&scrubbing));
     }
     let cache = &status.cache;
     if cache.budget > 0 {

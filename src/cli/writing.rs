@@ -12,6 +12,8 @@ use crate::formats::sevenz::pack::SevenzPacker;
 use crate::formats::tar::pack::TarPacker;
 use crate::formats::zip::pack::ZipPacker;
 use crate::formats::{self, Holds, Pack, Packed, Unwatched, collect, st, zip};
+use crate::key::sign::Signing;
+use crate::open::How;
 use crate::tree::{Filter, Tree};
 use serde_json::json;
 use std::ffi::OsString;
@@ -75,6 +77,7 @@ pub struct Packing {
     pub threads: usize,
     pub filter: Filter,
     pub segmentation: Option<st::Segmentation>,
+    pub signing: Signing,
 }
 
 impl Packing {
@@ -103,6 +106,9 @@ impl Packing {
         }
         let seal = if is_sealed && format == Format::St { Some(given.sealing.seal(encrypt)?) } else { None };
         let password = encrypt.filter(|_| is_lockable).map(|file| new_passphrase(file.as_deref())).transpose()?;
+        if self.signing.key().is_some() && format != Format::St {
+            return Err(Error::new(Kind::Usage, "--sign is for .st"));
+        }
         let tar = |codec| Box::new(TarPacker { codec, level, threads, filter: self.filter.clone() });
         Ok(match format {
             Format::St => Box::new(st::Packer {
@@ -113,6 +119,7 @@ impl Packing {
                 seal,
                 parity,
                 volume_size: given.part()?.unwrap_or(0),
+                signing: self.signing.clone(),
                 again: None,
             }),
             Format::Zip => {
@@ -127,6 +134,14 @@ impl Packing {
             Format::TarZst => tar(Some(Codec::Zstd)),
             Format::TarLz4 => tar(Some(Codec::Lz4)),
         })
+    }
+
+    /// Remembers what was signed, so that it is known when it is opened.
+    pub fn remember(&self, out: &Path, (_, split): (bool, Option<u64>), how: &How) -> Result<()> {
+        match self.signing.key() {
+            Some(_) if split.is_none() && out != Path::new("-") => crate::open::remember(out, how, true),
+            _ => Ok(()),
+        }
     }
 
     /// Tells what of a tree the format cannot hold.
@@ -308,6 +323,7 @@ pub fn convert(given: &args::Convert, common: &args::Common) -> Result<u8> {
         threads: plan::threads(given.threads),
         filter: plan::filter(&given.globs)?,
         segmentation: None,
+        signing: plan::signing(&given.signing)?,
     };
     let packer = packing.packer(&given.writing)?;
     let progress = Progress::new("convert", common);
@@ -316,7 +332,10 @@ pub fn convert(given: &args::Convert, common: &args::Common) -> Result<u8> {
     say::notes(&given.source, &volume.notes);
     packing.tell_lost(&*volume.tree)?;
     let to = (given.overwrite, given.writing.part()?);
-    let done = write(&*packer, &*volume.tree, &given.out, to, &progress);
+    let done = write(&*packer, &*volume.tree, &given.out, to, &progress).and_then(|wrote| {
+        packing.remember(&given.out, to, &how)?;
+        Ok(wrote)
+    });
     let words = |wrote: &Wrote| format!("{}{}", words(&wrote.packed, &progress), wrote.volumes);
     let told = done.map(|wrote| (words(&wrote), pack::pack_json(&wrote.packed), wrote.packed.skipped));
     pack::finish(told, &progress)

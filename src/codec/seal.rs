@@ -25,6 +25,15 @@ pub const AES_256_GCM_SIV: u16 = 1;
 /// XChaCha20-Poly1305.
 pub const XCHACHA20_POLY1305: u16 = 2;
 
+/// What a cipher is called.
+pub fn name_of(id: u16) -> &'static str {
+    match id {
+        AES_256_GCM_SIV => "AES-256-GCM-SIV",
+        XCHACHA20_POLY1305 => "XChaCha20-Poly1305",
+        _ => "an unknown cipher",
+    }
+}
+
 /// Layers that a container may have: what a piece costs grows with each.
 pub const LAYERS: usize = 4;
 

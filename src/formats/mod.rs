@@ -8,6 +8,7 @@ pub mod compressed;
 pub mod cpio;
 mod entries;
 pub mod folder;
+mod health;
 pub mod iso9660;
 pub mod journal;
 mod links;
@@ -16,6 +17,7 @@ pub mod overlay;
 mod parts;
 pub mod rar;
 mod rebuild;
+mod root;
 pub mod sevenz;
 mod slips;
 pub mod squashfs;
@@ -29,17 +31,20 @@ pub use cbc::{CIPHER_BLOCK, Cbc, Chained};
 pub use chain::Chain;
 pub use compressed::inside;
 pub use entries::{Found, Holds, as_text, collect};
+pub use health::{Heals, Health, Scrubbed};
 pub use journal::record::{Id, decode as decode_changes, encode as encode_changes};
 pub use links::target_in;
 pub use names::{Names, Undeclared, charset_called};
 pub use parts::{MOST_PARTS, Parts, is_piece, number_of};
 pub use rebuild::{First, Onto, Patched, Rebuild, Remake, stand_by, verified};
+pub use root::{Root, Signer};
 pub use slips::Slips;
 pub use times::{of_dos, of_windows};
 pub use upkeep::Upkeep;
 
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
+use crate::key::sign::Signing;
 use crate::key::{Keys, NoKeys, Secret, Vault};
 use crate::source::{Held, ReadAt, Stamp, Store};
 use crate::tree::{Changes, Difference, Merged, Node, Owner, Renumbered, Time, Tree};
@@ -65,6 +70,8 @@ pub struct Access {
     pub upkeep: Upkeep,
     /// How strongly what is written is compressed, 1 to 9, where the format leaves that open.
     pub level: Option<u8>,
+    /// What signs what is written, where the format has signatures.
+    pub signing: Signing,
     /// How archives of other makers are read.
     pub reading: Arc<Reading>,
     /// The other files of an archive of several, where there may be any.
@@ -88,11 +95,12 @@ impl Access {
     /// To read the newest state.
     pub fn to_read(bytes: Arc<dyn ReadAt>, cache: Arc<Cache>, name: impl Into<String>) -> Self {
         let (store, held, owners, state, level, upkeep) = (None, None, None, None, None, Upkeep::default());
+        let signing = Signing::default();
         let (reading, watch, name) = (Arc::default(), Arc::new(Unwatched), name.into());
         let (volumes, parts, compressed, modified, memory) = (None, None, None, None, None);
         #[rustfmt::skip]
         let access = Self {
-            bytes, store, held, owners, state, upkeep, level, reading, volumes, parts, compressed, modified, memory, watch,
+            bytes, store, held, owners, state, upkeep, level, signing, reading, volumes, parts, compressed, modified, memory, watch,
             cache, name,
         };
         access
@@ -126,6 +134,8 @@ pub struct Reading {
     pub asks_late: bool,
     /// Open it though a password is missing or wrong, or the list of its entries is damaged.
     pub force: bool,
+    /// What is damaged of a file reads as zeros, and is told in the log.
+    pub allow_damaged: bool,
     /// More entries than this are refused.
     pub max_entries: usize,
 }
@@ -135,7 +145,7 @@ pub const MAX_ENTRIES: usize = 10_000_000;
 
 impl Default for Reading {
     fn default() -> Self {
-        let (asks_late, strict, force) = (false, false, false);
+        let (asks_late, strict, force, allow_damaged) = (false, false, false, false);
         Self {
             keys: Arc::new(NoKeys),
             vault: Arc::default(),
@@ -143,6 +153,7 @@ impl Default for Reading {
             strict,
             asks_late,
             force,
+            allow_damaged,
             max_entries: MAX_ENTRIES,
         }
     }
@@ -180,8 +191,12 @@ pub struct Volume {
     pub writer: Option<Arc<dyn Writer>>,
     /// The states that the tree had, where the format keeps any.
     pub states: Option<Arc<dyn States>>,
+    /// What looks for damage in it, where it can.
+    pub heals: Option<Arc<dyn Heals>>,
     /// What it is read through.
     pub cache: Option<Arc<Cache>>,
+    /// What it stands on, where the format knows.
+    pub root: Option<Root>,
     /// The name of the format.
     pub format: &'static str,
     /// What a person is to be told: what is slightly wrong, what is shown under another name.
@@ -192,7 +207,17 @@ pub struct Volume {
 
 impl Volume {
     pub fn read_only(tree: Arc<dyn Tree>, format: &'static str) -> Self {
-        Self { tree, writer: None, states: None, cache: None, format, notes: Vec::new(), facts: Vec::new() }
+        Self {
+            tree,
+            writer: None,
+            states: None,
+            heals: None,
+            root: None,
+            cache: None,
+            format,
+            notes: Vec::new(),
+            facts: Vec::new(),
+        }
     }
 }
 
@@ -296,6 +321,16 @@ pub trait Format: Sync {
     /// The states that it has and had, newest first. Nothing where a format keeps none.
     fn generations(&self, _access: &Access) -> Option<Result<Vec<Generation>>> {
         None
+    }
+
+    /// What it stands on, as [`Volume::root`], with nothing else done.
+    fn root(&self, _access: &Access) -> Result<Option<Root>> {
+        Ok(None)
+    }
+
+    /// Which container it is, as [`Root::uid`], told without a password.
+    fn uid(&self, _access: &Access) -> Result<Option<[u8; 16]>> {
+        Ok(None)
     }
 
     /// Opens a file that is held, to change it. Nothing where this format, or this archive, can only be read.
@@ -402,6 +437,11 @@ pub trait Writer: Send + Sync {
     /// taken has to be kept.
     fn holds(&self) -> &'static Holds {
         &Holds::EVERYTHING
+    }
+
+    /// What the container stands on since the last commit, where its format knows.
+    fn root(&self) -> Option<Root> {
+        None
     }
 
     /// The number of the last commit.
@@ -691,6 +731,23 @@ pub fn generations(access: &Access) -> Result<Vec<Generation>> {
     format.and_then(|format| format.generations(access)).unwrap_or_else(|| Err(no_states(&access.name)))
 }
 
+/// Which container it is, where its format tells one from another.
+pub fn uid(access: &Access) -> Result<Option<[u8; 16]>> {
+    format_of(&*access.bytes, &access.name)?.map_or(Ok(None), |format| format.uid(access))
+}
+
+/// What an archive stands on, where its format knows.
+pub fn root(access: &Access) -> Result<Option<Root>> {
+    let access = parts::whole(access.clone())?;
+    let format = format_of(&*access.bytes, &access.name)?.ok_or_else(|| not_recognised(&access.name))?;
+    format.root(&access)
+}
+
+fn not_recognised(name: &str) -> Error {
+    Error::new(Kind::NotRecognised, format!("{name}: not an archive of a known format"))
+        .hint(format!("stmount reads {NAMES}"))
+}
+
 fn no_states(name: &str) -> Error {
     Error::new(Kind::Unsupported, format!("{name}: an archive of its format has no earlier states"))
         .hint("a .st has, and a zip that was changed by stmount")
@@ -700,8 +757,7 @@ fn open_whole(access: Access) -> Result<Volume> {
     match format_of(&*access.bytes, &access.name)? {
         Some(format) if access.state.is_some() && !format.keeps_states() => Err(no_states(&access.name)),
         Some(format) => format.open(access),
-        None => Err(Error::new(Kind::NotRecognised, format!("{}: not an archive of a known format", access.name))
-            .hint(format!("stmount reads {}", NAMES))),
+        None => Err(not_recognised(&access.name)),
     }
 }
 

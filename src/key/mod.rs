@@ -1,10 +1,12 @@
-//! Secrets, and whoever is asked for them.
+//! Secrets, and whoever is asked for them; keys that sign.
 //!
 //! ```text
 //!   passphrase ── kdf: Argon2id ──┐
 //!   keyfile ──── keyfile: BLAKE3 ─┼─► wrap: a key for one slot ──► the Master of a container ──► a key for each purpose
 //!   identity ─┬─ X25519 ──────────┘
 //!   recipient ┘  what identity opens, recipient locks
+//!
+//!   sign: SigningKey ──► a signature ──► PublicKey          ssh: keys of OpenSSH, for identities and for signing
 //! ```
 
 pub mod guard;
@@ -12,6 +14,7 @@ mod identity;
 mod kdf;
 mod keyfile;
 mod recipient;
+pub mod sign;
 mod ssh;
 mod wrap;
 

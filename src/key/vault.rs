@@ -7,18 +7,29 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Keeps master keys by the identity of their container, for as long as it lives.
 #[derive(Default)]
-pub struct Vault(Mutex<HashMap<[u8; 16], Master>>);
+pub struct Vault(Mutex<HashMap<[u8; 16], Kept>>);
+
+struct Kept {
+    master: Master,
+    /// The way by which it was found, as its container counts them.
+    slot: Option<usize>,
+}
 
 impl Vault {
     pub fn get(&self, uid: &[u8; 16]) -> Option<Master> {
-        self.masters().get(uid).cloned()
+        self.masters().get(uid).map(|kept| kept.master.clone())
     }
 
-    pub fn keep(&self, uid: [u8; 16], master: &Master) {
-        self.masters().insert(uid, master.clone());
+    /// Which way opened the container.
+    pub fn slot(&self, uid: &[u8; 16]) -> Option<usize> {
+        self.masters().get(uid)?.slot
     }
 
-    fn masters(&self) -> MutexGuard<'_, HashMap<[u8; 16], Master>> {
+    pub fn keep(&self, uid: [u8; 16], master: &Master, slot: Option<usize>) {
+        self.masters().insert(uid, Kept { master: master.clone(), slot });
+    }
+
+    fn masters(&self) -> MutexGuard<'_, HashMap<[u8; 16], Kept>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

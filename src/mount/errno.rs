@@ -8,7 +8,7 @@ pub fn errno(kind: Kind) -> Errno {
     match kind {
         Kind::NotFound => Errno::ENOENT,
         Kind::Denied | Kind::NeedsPassword | Kind::WrongPassword => Errno::EACCES,
-        Kind::MissingKeyfile | Kind::UnknownRecipient => Errno::EACCES,
+        Kind::MissingKeyfile | Kind::UnknownRecipient | Kind::Untrusted => Errno::EACCES,
         Kind::Exists => Errno::EEXIST,
         Kind::NotADirectory => Errno::ENOTDIR,
         Kind::IsADirectory => Errno::EISDIR,

@@ -16,6 +16,7 @@ mod errno;
 mod fuse;
 mod options;
 pub mod place;
+mod scrub;
 pub mod session;
 
 pub use options::{Case, Options, size};
@@ -52,6 +53,13 @@ pub fn mount(volume: Volume, mountpoint: &Path, options: &Options) -> Result<Mou
     };
     let vfs = match volume.states {
         Some(states) => vfs.with_states(states),
+        None => vfs,
+    };
+    let vfs = match volume.heals {
+        Some(heals) => {
+            let schedule = options.scrub.map(|every| scrub::schedule(&*heals, every, options.scrub_rate));
+            vfs.with_heals(heals, schedule)
+        }
         None => vfs,
     };
     let vfs = Arc::new(match volume.cache {

@@ -38,6 +38,9 @@ pub struct Options {
     pub commit: Option<Duration>,
     /// How space is given back, and which earlier states stay. As `cachesize`, for whoever opens the container.
     pub upkeep: Upkeep,
+    /// How often all is looked at for damage, in the background, and how many decoded bytes a second.
+    pub scrub: Option<Duration>,
+    pub scrub_rate: u64,
     pub allow_other: bool,
     pub allow_root: bool,
     /// Let the kernel check modes and owners. Only for mounts whose every user may see everything is it worth turning off.
@@ -65,6 +68,8 @@ pub struct Options {
     /// Files with secret keys, and keyfiles. As `password_files`.
     pub identities: Vec<PathBuf>,
     pub keyfiles: Vec<PathBuf>,
+    /// The file of the key that signs what is written; an empty name is that of this user. As `cachesize`.
+    pub sign: Option<PathBuf>,
     /// Bytes of memory for decoded data. Not used below: whoever opens the container sizes its cache with it.
     pub cachesize: Option<u64>,
     /// Threads that take requests from the kernel.
@@ -83,6 +88,8 @@ impl Default for Options {
             break_lock: false,
             commit: None,
             upkeep: Upkeep::default(),
+            scrub: None,
+            scrub_rate: SCRUB_RATE,
             allow_other: false,
             allow_root: false,
             default_permissions: true,
@@ -104,6 +111,7 @@ impl Default for Options {
             password_files: Vec::new(),
             identities: Vec::new(),
             keyfiles: Vec::new(),
+            sign: None,
             cachesize: None,
             threads: None,
             readahead: None,
@@ -139,8 +147,16 @@ const FLAGS: &[(&str, SetFlag)] = &[
     ("force", |o| o.archive.force = true),
     ("backup", |o| o.archive.backups = 1),
     ("recursive", |o| o.archive.depth = DEPTH),
+    ("sign", |o| o.sign = Some(PathBuf::new())),
     ("nocache", |o| o.archive.cache_max = Some(0)),
+    ("allow-damaged", |o| o.archive.allow_damaged = true),
+    ("scrub", |o| o.scrub = Some(WEEK)),
+    ("noscrub", |o| o.scrub = None),
 ];
+
+/// How often a container is looked at, and how fast, when nobody says so.
+const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
+const SCRUB_RATE: u64 = 20 << 20;
 
 /// Changes lie in clear in an overlay when nothing was changed for so long.
 const OVERLAY_SETTLES: Duration = Duration::from_secs(5);
@@ -163,11 +179,15 @@ const VALUES: &[(&str, SetValue)] = &[
     ("cache", |o, v| text(v).map(|v| o.archive.cache_dir = Some(v.into()))),
     ("cache-max", |o, v| size(v).map(|n| o.archive.cache_max = Some(n))),
     ("backup", |o, v| number(v, 10).map(|n| o.archive.backups = n)),
+    ("trust", |o, v| v.parse().map(|level| o.archive.trust = Some(level))),
     ("password-file", |o, v| text(v).map(|v| o.password_files.push(v.into()))),
     ("identity", |o, v| text(v).map(|v| o.identities.push(v.into()))),
     ("keyfile", |o, v| text(v).map(|v| o.keyfiles.push(v.into()))),
+    ("sign", |o, v| text(v).map(|v| o.sign = Some(v.into()))),
     ("overlay", |o, v| text(v).map(|v| o.overlay = Some(overlaying(v)))),
     ("commit", |o, v| seconds(v).map(|t| o.commit = Some(t))),
+    ("scrub", |o, v| seconds(v).map(|t| o.scrub = Some(t))),
+    ("scrub-rate", |o, v| size(v).map(|n| o.scrub_rate = n)),
     ("slack", |o, v| size(v).map(|n| o.upkeep.slack = n)),
     ("keep-last", |o, v| number(v, 10).map(|n| o.upkeep.last = n)),
     ("keep-hourly", |o, v| number(v, 10).map(|n| o.upkeep.hourly = n)),
@@ -365,6 +385,7 @@ fn seconds(text: &str) -> Result<Duration> {
         "" | "s" => 1000,
         "m" => 60_000,
         "h" => 3_600_000,
+        "d" => 86_400_000,
         _ => return Err(bad()),
     };
     let number: u64 = number.parse().map_err(|_| bad())?;
@@ -410,6 +431,7 @@ fn distance(a: &str, b: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::open::trust::Level;
 
     fn parse(list: &str) -> Result<Options> {
         Options::parse(&[list])
@@ -493,6 +515,15 @@ mod tests {
         }
         for bad in ["", "k", "1.5G", "1X", "-1", "99999999999T", "1ib"] {
             assert!(size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn trust_has_three_levels() {
+        assert_eq!(parse("").unwrap().archive.trust, None);
+        assert_eq!(parse("trust=low,trust=high").unwrap().archive.trust, Some(Level::High));
+        for bad in ["trust", "trust=", "trust=High", "trust=none"] {
+            assert_eq!(parse(bad).unwrap_err().kind(), Kind::Usage, "{bad}");
         }
     }
 

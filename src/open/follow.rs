@@ -24,14 +24,15 @@ const EVERY: Duration = Duration::from_secs(1);
 
 /// Opens a container to be read, and moves on with each of its commits. A folder and an earlier state stay what they are.
 pub fn follow(path: &Path, how: &How) -> Result<Volume> {
+    // Archives inside are not looked into: their folders would begin anew with each commit.
+    let how = How { depth: 0, ..how.clone() };
     if path.is_dir() || super::with_state(path).is_some() {
-        return super::open_as(path, how);
+        return super::open_as(path, &how);
     }
     let seen = Seen::of(path);
-    let volume = super::open_as(path, how)?;
+    let volume = super::open_as(path, &how)?;
     let tree = Arc::new(Following { now: RwLock::new(volume.tree) });
-    let follower =
-        Follower { tree: Arc::downgrade(&tree), path: path.to_owned(), how: how.clone(), seen, failed: None };
+    let follower = Follower { tree: Arc::downgrade(&tree), path: path.to_owned(), how, seen, failed: None };
     std::thread::Builder::new()
         .name("stmount-follow".into())
         .spawn(move || follower.run())
@@ -79,6 +80,7 @@ impl Follower {
         }
         match super::open_as(&self.path, &self.how) {
             Ok(volume) => {
+                volume.notes.iter().for_each(|note| log::warn!("{}: {note}", self.path.display()));
                 tree.move_on(volume.tree);
                 self.seen = now;
             }

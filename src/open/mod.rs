@@ -13,7 +13,9 @@ mod nested;
 pub mod overlay;
 pub mod process;
 mod record;
+mod remembering;
 mod sidecar;
+pub mod trust;
 
 pub use follow::follow;
 pub use record::{Claim, record_of};
@@ -23,15 +25,18 @@ use crate::error::{Error, Kind, Result, Within};
 pub use crate::formats::journal::Standing;
 use crate::formats::journal::{self, Journaled, Journals, Replayed};
 use crate::formats::{
-    self, Access, Reading, Remembered, Undone, Unwatched, Upkeep, Volume, Volumes, Watch, Writer, folder,
+    self, Access, Reading, Remembered, Signer, Undone, Unwatched, Upkeep, Volume, Volumes, Watch, Writer, folder,
 };
 use crate::key::Keys;
+use crate::key::sign::Signing;
 use crate::source::{FileSource, Held, ReadAt, Spill};
 use crate::tree::{Owner, Time, Union};
 use beside::{Beside, Indexes};
+use remembering::Remembering;
 use sidecar::Sidecar;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use trust::Trust;
 
 /// How something is opened to be read.
 #[derive(Clone)]
@@ -47,6 +52,10 @@ pub struct How {
     pub depth: u32,
     /// So many archives that are written anew are kept as they were.
     pub backups: u32,
+    /// Whose signatures are trusted.
+    pub trust: Trust,
+    /// What signs what is written.
+    pub signing: Signing,
 }
 
 /// What a person wishes of opening archives.
@@ -55,6 +64,8 @@ pub struct Wishes {
     pub encoding: Option<String>,
     pub strict: bool,
     pub force: bool,
+    /// What is damaged of a file reads as zeros.
+    pub allow_damaged: bool,
     /// How deep archives inside of archives are shown as folders.
     pub depth: u32,
     pub max_entries: Option<usize>,
@@ -65,6 +76,8 @@ pub struct Wishes {
     pub cache_max: Option<u64>,
     /// So many archives that are written anew are kept as they were.
     pub backups: u32,
+    /// How much trust is asked for; what the environment says without it.
+    pub trust: Option<trust::Level>,
 }
 
 /// Where indexes are kept.
@@ -97,6 +110,7 @@ impl Wishes {
             encoding: self.encoding.clone(),
             strict: self.strict,
             force: self.force,
+            allow_damaged: self.allow_damaged,
             max_entries: self.max_entries.unwrap_or(formats::MAX_ENTRIES),
             ..Reading::default()
         };
@@ -108,6 +122,8 @@ impl Wishes {
             caches,
             depth: self.depth,
             backups: self.backups,
+            trust: Trust::of_user(self.trust),
+            signing: Signing::default(),
         }
     }
 }
@@ -122,7 +138,12 @@ fn cache_dir() -> Option<PathBuf> {
 }
 
 impl How {
-    /// As plain as can be.
+    /// As plain as can be, but with what this user trusts.
+    pub fn of_user(cache: Arc<Cache>) -> Self {
+        Self { trust: Trust::of_user(None), ..Self::new(cache) }
+    }
+
+    /// As plain as can be: whoever signed it, it is opened.
     pub fn new(cache: Arc<Cache>) -> Self {
         Self {
             cache,
@@ -132,6 +153,8 @@ impl How {
             caches: None,
             depth: 0,
             backups: 0,
+            trust: Trust::nobody(),
+            signing: Signing::default(),
         }
     }
 }
@@ -150,15 +173,13 @@ pub fn open_as(path: &Path, how: &How) -> Result<Volume> {
         Some(parts) => union(&parts, how)?,
         None => open_one(path, how)?,
     };
-    Ok(match how.depth {
-        0 => volume,
-        _ => Volume {
-            tree: Arc::new(nested::Nested::new(volume.tree, how.clone())),
-            states: None,
-            writer: None,
-            ..volume
-        },
-    })
+    if how.depth == 0 {
+        return Ok(volume);
+    }
+    // Whoever vouches for a container vouches for the archives in it.
+    let trust = if volume.root.is_some() { Trust::nobody() } else { how.trust.clone() };
+    let tree = nested::Nested::new(volume.tree, How { trust, ..how.clone() });
+    Ok(Volume { tree: Arc::new(tree), states: None, writer: None, ..volume })
 }
 
 fn union(paths: &[PathBuf], how: &How) -> Result<Volume> {
@@ -177,7 +198,8 @@ fn union(paths: &[PathBuf], how: &How) -> Result<Volume> {
 fn open_one(path: &Path, how: &How) -> Result<Volume> {
     if let Some((file, state)) = with_state(path) {
         let name = path.display().to_string();
-        return formats::open(Access { state: Some(state), name, ..access(&file, how)? });
+        let volume = formats::open(Access { state: Some(state), name, ..access(&file, how)? })?;
+        return how.trust.judge(&file.display().to_string(), volume);
     }
     let meta = std::fs::metadata(path).map_err(|e| {
         let e = Error::io(e, format!("cannot open {}", path.display()));
@@ -187,7 +209,7 @@ fn open_one(path: &Path, how: &How) -> Result<Volume> {
         return Ok(Volume::read_only(Arc::new(folder::Folder::open(path)?), "folder"));
     }
     let (access, note) = beside_journal(path, how, access(path, how)?);
-    let mut volume = formats::open(access)?;
+    let mut volume = how.trust.judge(&path.display().to_string(), formats::open(access)?)?;
     volume.notes.extend(note);
     Ok(volume)
 }
@@ -246,7 +268,8 @@ fn claimed(path: &Path, how: &How, claim: &Claim) -> Result<Access> {
     let held = Arc::new(held);
     let access = Access::to_write(held.clone(), how.cache.clone(), path.display().to_string());
     let (reading, watch) = (how.reading.clone(), how.watch.clone());
-    Ok(Access { held: Some(held), owners: Some(Arc::new(owners)), reading, watch, ..access })
+    let (owners, signing) = (Some(Arc::new(owners) as Arc<formats::Owners>), how.signing.clone());
+    Ok(Access { held: Some(held), owners, reading, watch, signing, ..access })
 }
 
 /// Opens a container to change it, and holds its lock from then on. What can only be read is opened to be read; then the
@@ -286,12 +309,51 @@ pub fn journal_of(path: &Path, how: &How) -> Result<Option<(PathBuf, journal::St
 /// read, unless it is `wanted` that they take changes.
 pub fn open_claimed(path: &Path, how: &How, claim: &Claim, upkeep: Upkeep, wanted: bool) -> Result<Volume> {
     if how.depth > 0 || !is_container(path) {
+        if how.signing.key().is_some() {
+            let what = format!("{}: only what is written to a .st can be signed", path.display());
+            return Err(Error::new(Kind::Unsupported, what));
+        }
         return if wanted { open_journaled(path, how, claim) } else { open_as(path, how) };
     }
     match claimed(path, how, claim) {
-        Ok(access) => formats::open(Access { upkeep, ..access }),
+        Ok(access) => open_admitted(path, how, Access { upkeep, ..access }),
         Err(e) if matches!(e.kind(), Kind::Denied | Kind::ReadOnly) => open_as(path, how),
         Err(e) => Err(e),
+    }
+}
+
+/// Opens a container that is held, once it is known that it may be written to: opening it may change it already.
+pub fn open_admitted(path: &Path, how: &How, access: Access) -> Result<Volume> {
+    let mut notes = admit(path, how, &access)?;
+    let mut volume = formats::open(access)?;
+    volume.notes.append(&mut notes);
+    let is_vouched_for = volume.root.is_some_and(|root| root.is_vouched_for()) || how.signing.key().is_some();
+    if let Some(writer) = volume.writer.take_if(|_| is_vouched_for) {
+        volume.writer = Some(Arc::new(Remembering::new(writer, how.trust.clone())));
+    }
+    Ok(volume)
+}
+
+/// Lets a container pass that is going to be written to, before anything is written. What is to be told of it.
+///
+/// # Errors
+/// `Untrusted` when whoever signed it, or did not, is not trusted.
+pub fn admit(path: &Path, how: &How, access: &Access) -> Result<Vec<String>> {
+    let root = formats::root(access)?;
+    let mut notes = how.trust.admit(&path.display().to_string(), root)?;
+    let is_signed = root.is_some_and(|root| matches!(root.signer, Signer::By(_)));
+    if is_signed && how.signing.key().is_none() {
+        notes.push("it is signed, and what is written to it is not: -o sign, or --sign, with the key".to_owned());
+    }
+    Ok(notes)
+}
+
+/// Remembers what a container stands on that this program has just written; `anew` when it stands in place of another one.
+pub fn remember(path: &Path, how: &How, anew: bool) -> Result<()> {
+    match formats::root(&access(path, how)?)? {
+        Some(root) if anew => how.trust.made_anew(&root),
+        Some(root) => how.trust.made(&root),
+        None => Ok(()),
     }
 }
 
@@ -328,6 +390,8 @@ fn open_journaled(path: &Path, how: &How, claim: &Claim) -> Result<Volume> {
     if how.depth > 0 || !path.is_file() {
         return Err(only_read("only a single archive takes changes"));
     }
+    // No format with a journal has signatures; what is not trusted is not even put back to what it was.
+    how.trust.admit(&path.display().to_string(), None)?;
     let access = claimed(path, how, claim)?;
     let journals = Sidecar::of(path, how.caches.as_deref());
     let held = access.held.clone().expect("what is claimed is held");
@@ -348,6 +412,12 @@ fn open_journaled(path: &Path, how: &How, claim: &Claim) -> Result<Volume> {
     }
     let tree = writer.tree();
     Ok(Volume { tree, notes, writer: Some(Arc::new(writer)), cache: Some(how.cache.clone()), ..volume })
+}
+
+/// Which container it is, where its format tells one from another: that of [`formats::Root`].
+pub fn uid_of(path: &Path) -> Result<Option<[u8; 16]>> {
+    let file = with_state(path).map_or_else(|| path.to_owned(), |(file, _)| file);
+    formats::uid(&access(&file, &How::new(Cache::new(0)))?)
 }
 
 /// Whether it is a container of this project, or cannot be read at all, which is told by whoever opens it.

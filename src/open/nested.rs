@@ -155,7 +155,7 @@ impl Nested {
             volumes: Some(Arc::new(beside)),
             ..Access::to_read(bytes, self.how.cache.clone(), inner.name.clone())
         };
-        let volume = formats::open(access)?;
+        let volume = self.how.trust.judge(&inner.name, formats::open(access)?)?;
         volume.notes.iter().for_each(|note| log::info!("{}: {note}", inner.name));
         Ok(volume.tree)
     }

@@ -157,6 +157,7 @@ impl Store for VolumeSet<dyn Store> {
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init, reason = "one range is meant")]
 mod tests {
     use super::*;
     use crate::source::Memory;

@@ -28,6 +28,7 @@ mod pace;
 mod paths;
 mod policy;
 mod recent;
+mod scrub;
 mod space;
 mod status;
 mod write;
@@ -36,13 +37,14 @@ pub use commit::Commit;
 pub use handles::STATELESS;
 pub use nodes::ROOT;
 pub use policy::Policy;
+pub use scrub::{Schedule, Scrubbing};
 pub use space::{BLOCK, Space};
 pub use status::{CacheUse, Failure, Status};
 pub use write::{Allocate, Maker, New, Rename, SetAttr, SetXattr};
 
 use crate::cache::Cache;
 use crate::error::{Error, Kind as ErrorKind, Result};
-use crate::formats::{States, Writer};
+use crate::formats::{Heals, States, Writer};
 use crate::pool::lock;
 use crate::tree::{Attr, Kind, Name, Node, Tree, path_display};
 use commit::Committer;
@@ -53,6 +55,7 @@ use listing::Listing;
 use live::Live;
 use nodes::Numbers;
 use recent::Recent;
+use scrub::Scrubber;
 use status::Failures;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
@@ -117,6 +120,8 @@ pub struct Vfs {
     folded: Recent<Node, FoldedNames>,
     paths: Recent<Node, String>,
     cache: Option<Arc<Cache>>,
+    heals: Option<Arc<dyn Heals>>,
+    scrubber: Option<Scrubber>,
     failures: Arc<Failures>,
 }
 
@@ -137,6 +142,8 @@ impl Vfs {
             folded: Recent::new(FOLDED),
             paths: Recent::new(PATHS),
             cache: None,
+            heals: None,
+            scrubber: None,
             failures: Arc::default(),
         }
     }
@@ -164,6 +171,14 @@ impl Vfs {
     #[must_use]
     pub fn with_cache(self, cache: Arc<Cache>) -> Self {
         Self { cache: Some(cache), ..self }
+    }
+
+    /// The same of what finds damage in itself; looked for in the background, if there is a schedule.
+    #[must_use]
+    pub fn with_heals(self, heals: Arc<dyn Heals>, schedule: Option<Schedule>) -> Self {
+        let live = self.live.clone();
+        let scrubber = schedule.map(|schedule| Scrubber::new(heals.clone(), live, schedule));
+        Self { heals: Some(heals), scrubber, ..self }
     }
 
     /// The same for a frontend that tells of inodes that it forgets. A file whose last name goes can be opened until then:
@@ -402,6 +417,8 @@ impl Vfs {
             settling: None,
             states_open: self.earlier.as_ref().map_or(0, |earlier| earlier.open_states()),
             cache: self.cache.as_deref().map(CacheUse::of).unwrap_or_default(),
+            health: self.heals.as_ref().map(|heals| heals.health()),
+            scrubbing: self.scrubber.as_ref().map(Scrubber::told),
             errors: self.failures.list(),
         };
         if let Some(live) = &self.live {

@@ -1,7 +1,9 @@
 //! What a mount tells of itself: what waits for a commit, what its cache does, what went wrong lately.
 
+use super::scrub::Scrubbing;
 use crate::cache::Cache;
 use crate::error::Error;
+use crate::formats::Health;
 use crate::pool::lock;
 use crate::tree::Time;
 use serde::{Deserialize, Serialize};
@@ -40,6 +42,12 @@ pub struct Status {
     /// Earlier states that are open just now.
     pub states_open: usize,
     pub cache: CacheUse,
+    /// Damage that was met, of a container.
+    #[serde(default)]
+    pub health: Option<Health>,
+    /// The look for damage in the background, where there is one.
+    #[serde(default)]
+    pub scrubbing: Option<Scrubbing>,
     /// The newest failures, newest first.
     pub errors: Vec<Failure>,
 }

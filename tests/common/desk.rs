@@ -43,6 +43,7 @@ impl Desk {
 
     pub fn say(&self, args: &[&str]) -> Output {
         let mut command = Command::new(STMOUNT);
+        let args = super::dress::command(&mut command, args);
         command.args(args).current_dir(self.dir.path()).stdin(Stdio::null()).env("NO_COLOR", "1").output().unwrap()
     }
 

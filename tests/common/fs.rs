@@ -534,7 +534,7 @@ impl Fs for Real {
 
 pub struct Ours {
     pub vfs: Arc<Vfs>,
-    gives_back: bool,
+    pub gives_back: bool,
     held: BTreeMap<usize, (u64, u64)>,
 }
 
@@ -548,7 +548,7 @@ impl Ours {
 
     /// As [`mount`](Self::mount); after each commit space is given back.
     pub fn mounted<S: Store + 'static>(store: &Arc<S>, upkeep: Option<Upkeep>) -> Self {
-        let access = Access::to_write(store.clone(), Cache::new(8 << 20), "test.st");
+        let access = super::dress::write(store.clone(), Cache::new(8 << 20), "test.st");
         let volume = formats::open(Access { upkeep: upkeep.unwrap_or_default(), ..access }).unwrap();
         Self { gives_back: upkeep.is_some(), ..Self::of(volume) }
     }

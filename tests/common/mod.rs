@@ -1,1 +1,2 @@
+pub mod dress;
 pub mod memtree;

@@ -1,7 +1,6 @@
 //! Compressed streams, made by the programs that people make them with.
 
 #[path = "../common/dice.rs"]
-#[allow(dead_code)]
 mod dice;
 
 mod battery;

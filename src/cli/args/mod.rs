@@ -1,16 +1,20 @@
 //! The command line as clap sees it. Nothing is done here; `plan` makes plain options of it.
 
+mod keys;
 mod overlay;
 mod parity;
 mod reading;
 mod sealing;
+mod trust;
 mod volumes;
 mod writing;
 
+pub use keys::{Key, KeyVerb, NewWays, Rekey};
 pub use overlay::{Of, Overlay, OverlayVerb};
 pub use parity::{Code, Parity, ParityAdd, ParityDrop, ParityVerb};
 pub use reading::{Opening, Passwords, Reading};
-pub use sealing::{Ciphers, Sealing};
+pub use sealing::{Ciphers, Sealing, Ways};
+pub use trust::{Keygen, Sign, Signing, Trust, TrustVerb, Verify};
 pub use volumes::{Join, Split};
 pub use writing::{Convert, Find, Format, Index, Kind, Method, Writing};
 
@@ -112,6 +116,10 @@ pub enum Verb {
     Restore(Restore),
     /// Pack a container anew, so that it holds only what its states need
     Compact(Compact),
+    /// List, add, take away or change what opens a sealed container
+    Key(Key),
+    /// Seal a container anew, for others or not at all any more
+    Rekey(Rekey),
     /// List what is inside, without mounting
     Ls(Ls),
     /// Write files from inside to the standard output, without mounting
@@ -133,6 +141,14 @@ pub enum Verb {
     Split(Split),
     /// Put a file together from its volumes
     Join(Join),
+    /// Make a key that signs
+    Keygen(Keygen),
+    /// Tell whose signatures are trusted
+    Trust(Trust),
+    /// Sign a container
+    Sign(Sign),
+    /// Tell whether a container is signed by a trusted key
+    Verify(Verify),
     /// Write the manual or shell completions
     Generate(Generate),
 }
@@ -147,6 +163,7 @@ pub enum Verb {
     stmount --password-file key a.zip     else the password is asked for\n  \
     stmount -o rw photos.zip /mnt/photos  a zip, 7z or tar that takes changes\n  \
     stmount -o overlay=saves game.iso     takes changes, which go to the folder saves\n  \
+    stmount -o sign backup.st /mnt/backup sign what is written, with your key\n  \
     stmount -o follow backup.st /mnt/now  read what another process writes, commit by commit\n  \
     stmount -f -d game.st /mnt/game       stay in the foreground and tell everything\n\n\
     The command returns when the mount can be read. The daemon logs to syslog, or to --log-file.")]
@@ -191,7 +208,7 @@ cachesize=SIZE: memory for decoded data; 256M without it
 cache=DIR, cache-max=SIZE, nocache: where decoded data are kept that memory has no room for (in a file without a name,
 unreadable to others), at most how much, 10G without it, or none; a gigabyte of the disk is always left free
 
-recursive=DEPTH, encoding=CHARSET, strict, max-entries=N, index=WHERE, password-file=FILE, identity=FILE,
+recursive=DEPTH, encoding=CHARSET, strict, max-entries=N, index=WHERE, trust=LEVEL, password-file=FILE, identity=FILE,
 keyfile=FILE: as the options of these names
 
 force: mount an archive though a password is missing or wrong, or its list is damaged; what cannot be read is an error of
@@ -205,6 +222,11 @@ backup, backup=N: an archive that is written anew is kept as it was, or the last
 overlay=DIR, overlay=tmp: changes go to this directory, where they lie in clear, and the source stays as it is, whatever it is;
 tmp is a directory that goes with the mount; see stmount overlay
 
+allow-damaged: what is damaged of a file reads as zeros instead of an error, and is told in the log
+
+scrub, scrub=TIME, scrub-rate=SIZE, noscrub: look for damage in all of a container every week, or every so often (7d, 12h), in
+the background, at so many bytes a second, 20M without it; what parity makes good is written
+
 commit=SECONDS: how long a change waits at most before it is stored; 5 without it
 
 slack=SIZE: so many bytes that nothing needs any more may lie in a container, or as many as are needed when that is
@@ -216,6 +238,8 @@ back, besides those with names; 32, 24, 31, 9 and 12 without it
 readahead=SIZE, threads=N: how far to read ahead; threads that take requests
 
 follow: read-only, and moving on with each commit of whoever writes to the container
+
+sign, sign=KEYFILE: what is written to a .st is signed, with your own key or with the one in this file
 
 break_lock: as --break-lock
 
@@ -298,6 +322,8 @@ pub struct Snapshot {
     #[arg(short, long)]
     pub delete: bool,
     #[command(flatten)]
+    pub signing: Signing,
+    #[command(flatten)]
     pub passwords: Passwords,
 }
 
@@ -318,6 +344,8 @@ pub struct Compact {
     #[command(flatten)]
     pub level: Level,
     #[command(flatten)]
+    pub signing: Signing,
+    #[command(flatten)]
     pub passwords: Passwords,
 }
 
@@ -331,6 +359,8 @@ pub struct Restore {
     /// Container and state
     #[arg(value_name = "SOURCE@STATE", value_hint = ValueHint::FilePath)]
     pub state: PathBuf,
+    #[command(flatten)]
+    pub signing: Signing,
     #[command(flatten)]
     pub passwords: Passwords,
 }
@@ -412,7 +442,8 @@ pub struct Run {
     stmount create disk.st && stmount disk.st /mnt/disk\n  \
     stmount create -f disk.st             replace one that exists\n  \
     stmount create --encrypt safe.st      a passphrase is asked for, now and at each mount\n  \
-    stmount create --recipient age1... --parity 5% safe.st\n\n\
+    stmount create --recipient age1... --parity 5% safe.st\n  \
+    stmount create --sign disk.st         signed with your key\n\n\
     It is a directory with the mode 0755 that belongs to you. The container appears under its name when it is complete.")]
 pub struct Create {
     /// The container to make
@@ -428,12 +459,15 @@ pub struct Create {
     pub sealing: Sealing,
     #[command(flatten)]
     pub parity: Parity,
+    #[command(flatten)]
+    pub signing: Signing,
 }
 
 #[derive(Args, Debug)]
 #[command(after_help = "EXAMPLES\n  \
     stmount pack Game game.st\n  \
     stmount pack -9 Game game.st          smaller, slower\n  \
+    stmount pack --sign Game game.st      signed with your key; --sign=release.key with another one\n  \
     stmount pack Game game.zip            by the ending: .st .zip .7z .tar .tar.gz .tar.bz2 .tar.xz .tar.zst .tar.lz4\n  \
     stmount pack --encrypt Game game.st   the password is asked for; also of a .zip and a .7z\n  \
     stmount pack --recipient age1... --cipher cascade Docs docs.st\n  \
@@ -485,6 +519,8 @@ pub struct Pack {
     pub delete: bool,
     #[command(flatten)]
     pub writing: Writing,
+    #[command(flatten)]
+    pub signing: Signing,
     #[command(flatten)]
     pub passwords: Passwords,
 }

@@ -33,14 +33,20 @@ pub struct Opening {
     /// Open it though a password is missing or wrong, or the list of its entries is damaged
     #[arg(long = "force", help_heading = "Archives")]
     pub force: bool,
+    /// Let what is damaged of a file in a .st read as zeros, instead of an error; the log tells where
+    #[arg(long, help_heading = "Archives")]
+    pub allow_damaged: bool,
     #[command(flatten)]
     pub reading: Reading,
 }
 
-/// What opens what is encrypted. All that are given are tried, keys before passwords; then somebody at the terminal is
-/// asked.
+/// What opens what is encrypted, and whose signatures count. All that are given are tried, keys before passwords; then
+/// somebody at the terminal is asked.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Passwords {
+    /// Refuse what no trusted key has signed (high), tell of it (standard), or do not look (low); see stmount trust
+    #[arg(long, value_name = "LEVEL", value_parser = ["high", "standard", "low"], hide_possible_values = true)]
+    pub trust: Option<String>,
     /// Passwords, one in each line, that are tried in turn; - is the standard input (repeatable)
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub password_file: Vec<PathBuf>,
@@ -99,6 +105,7 @@ impl Reading {
         options.extend(self.strict.then(|| "strict".to_owned()));
         options.extend(self.max_entries.map(|most| format!("max-entries={most}")));
         options.extend(self.index.as_deref().map(|place| format!("index={}", escaped(place))));
+        options.extend(self.passwords.trust.as_deref().map(|level| format!("trust={level}")));
         options
     }
 }

@@ -1,6 +1,6 @@
 //! In what an archive is written: `pack` and `convert` know the same words.
 
-use super::{Globs, Level, Opening, Parity, Sealing};
+use super::{Globs, Level, Opening, Parity, Sealing, Signing};
 use clap::{Args, ValueEnum, ValueHint};
 use std::path::PathBuf;
 
@@ -82,6 +82,8 @@ pub struct Convert {
     /// Replace OUT if it exists
     #[arg(short = 'f', long)]
     pub overwrite: bool,
+    #[command(flatten)]
+    pub signing: Signing,
     #[command(flatten)]
     pub opening: Opening,
 }

@@ -1,6 +1,7 @@
 //! Checking a container: every hash there is, every file traced to what is damaged, and every name to its inode.
 
 use super::index::Index;
+use super::layout::RECORD_HEADER_LEN;
 use super::medium::Medium;
 use super::named::{self, LostName};
 use super::rows::{Block, ChunkRow, ExtentRow, Metas, Names, Nodes, Plain, Rows, SegmentRow};
@@ -25,7 +26,9 @@ pub struct Checked {
     pub entries: u64,
     /// What fails, in words.
     pub damage: Vec<String>,
-    /// Files that cannot be read whole.
+    /// Pieces that were damaged and that parity made good.
+    pub healed: u64,
+    /// Files that cannot be read whole, or that parity made whole.
     pub files: Vec<DamagedFile>,
     /// Names without an inode, and inodes without a name.
     pub names: Vec<LostName>,
@@ -33,18 +36,28 @@ pub struct Checked {
     pub strays: Strays,
 }
 
-/// A file that lost something.
+/// A file that lost something, or would have without parity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DamagedFile {
     pub path: Vec<u8>,
+    pub hurt: Hurt,
+}
+
+/// What happened to a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hurt {
     /// Bytes that cannot be read.
     pub lost: u64,
+    /// Segments, whole or in part, that these are of.
+    pub segments: u64,
+    /// Segments that are damaged in the container, and that parity made good.
+    pub healed: u64,
 }
 
 impl Checked {
     /// Whether every file can be read.
     pub fn is_whole(&self) -> bool {
-        self.damage.is_empty() && self.files.is_empty() && self.names.is_empty()
+        self.damage.is_empty() && self.names.is_empty() && self.files.iter().all(|file| file.hurt.lost == 0)
     }
 }
 
@@ -52,6 +65,20 @@ impl Container {
     /// Reads and checks everything, with so many threads. Damage is reported, not an error; an error is only what makes
     /// going on impossible.
     pub fn check(&self, threads: usize, watch: &dyn Watch) -> Result<Checked> {
+        let mut checked = self.check_data(threads, watch)?;
+        if checked.damage.is_empty() || checked.segments > 0 {
+            self.check_strays(watch, &mut checked)?;
+            self.check_names(&mut checked)?;
+        }
+        Ok(checked)
+    }
+
+    /// The same of what the newest state needs, by one thread.
+    pub(super) fn check_quietly(&self, watch: &dyn Watch) -> Result<Checked> {
+        self.check_data(1, watch)
+    }
+
+    fn check_data(&self, threads: usize, watch: &dyn Watch) -> Result<Checked> {
         let mut checked = Checked::default();
         check_tables(self.index(), self.medium(), &mut checked);
         if !checked.damage.is_empty() {
@@ -59,13 +86,11 @@ impl Container {
             return Ok(checked);
         }
         watch.total(segments(self.index())?.iter().map(|row| row.raw_len).sum(), 0);
-        let good = check_segments(self, threads, watch, &mut checked)?;
-        self.check_strays(watch, &mut checked)?;
-        let lost = check_nodes(self.index(), &good, &mut checked)?;
-        if !lost.is_empty() {
-            checked.files = name_files(self.index(), lost)?;
+        let found = check_segments(self, threads, watch, &mut checked)?;
+        let hurt = check_nodes(self.index(), &found, &mut checked)?;
+        if !hurt.is_empty() {
+            checked.files = name_files(self.index(), hurt)?;
         }
-        self.check_names(&mut checked)?;
         Ok(checked)
     }
 
@@ -122,12 +147,46 @@ fn segments(index: &Index) -> Result<Vec<SegmentRow>> {
     Ok(all)
 }
 
-/// Tape ranges that can be read, as address and length, in order; adjacent ones are one.
-type Good = Vec<(u64, u64)>;
+/// What the tape was found to be like.
+#[derive(Default)]
+struct Found {
+    /// Ranges that can be read, as address and length, in order; adjacent ones are one.
+    good: Vec<(u64, u64)>,
+    /// Segments that cannot, and segments that can by parity, in order.
+    bad: Vec<(u64, u64)>,
+    healed: Vec<(u64, u64)>,
+}
 
-fn check_segments(of: &Container, threads: usize, watch: &dyn Watch, checked: &mut Checked) -> Result<Good> {
+impl Found {
+    fn good(&mut self, row: &SegmentRow) {
+        match self.good.last_mut() {
+            // Segments of different tables may overlap.
+            Some(last) if row.address <= last.0 + last.1 => last.1 = last.1.max(row.address + row.raw_len - last.0),
+            _ => self.good.push((row.address, row.raw_len)),
+        }
+    }
+
+    /// What happened to a stretch of a file.
+    fn add(&self, address: u64, len: u64, hurt: &mut Hurt) {
+        // Rows that overlap, in a hostile container, can come to more than 64 bits hold.
+        hurt.lost = hurt.lost.saturating_add(missing(&self.good, address, len));
+        hurt.segments += touched(&self.bad, address, len);
+        hurt.healed += touched(&self.healed, address, len);
+    }
+}
+
+/// How many of these ranges a stretch touches.
+fn touched(ranges: &[(u64, u64)], address: u64, len: u64) -> u64 {
+    if address == 0 || ranges.is_empty() {
+        return 0;
+    }
+    let first = ranges.partition_point(|(start, len)| start + len <= address);
+    ranges[first..].iter().take_while(|(start, _)| *start < address + len).count() as u64
+}
+
+fn check_segments(of: &Container, threads: usize, watch: &dyn Watch, checked: &mut Checked) -> Result<Found> {
     let rows = segments(of.index())?;
-    let mut good: Good = Vec::new();
+    let mut found = Found::default();
     let feed = |feed: &pool::Feed<SegmentRow, (SegmentRow, Result<()>)>| {
         if rows.into_iter().all(|row| !watch.is_cancelled() && feed.push(row)) {
             return Ok(());
@@ -140,16 +199,21 @@ fn check_segments(of: &Container, threads: usize, watch: &dyn Watch, checked: &m
         checked.bytes += row.raw_len;
         watch.advance(row.raw_len, 0);
         match result {
-            Err(e) => checked.damage.push(e.to_string()),
-            Ok(()) => match good.last_mut() {
-                // Segments of different tables may overlap.
-                Some(last) if row.address <= last.0 + last.1 => last.1 = last.1.max(row.address + row.raw_len - last.0),
-                _ => good.push((row.address, row.raw_len)),
-            },
+            Err(e) => {
+                checked.damage.push(e.to_string());
+                found.bad.push((row.address, row.raw_len));
+            }
+            Ok(()) => {
+                found.good(&row);
+                if of.medium().healing.is_noted(row.record + RECORD_HEADER_LEN) {
+                    found.healed.push((row.address, row.raw_len));
+                }
+            }
         }
         Ok(())
     })?;
-    Ok(good)
+    checked.healed = of.medium().healing.told().healed;
+    Ok(found)
 }
 
 /// The record in the log must say what the index says, and its payload must decode.
@@ -162,9 +226,9 @@ fn check_segment(tape: &Tape, row: &SegmentRow) -> Result<()> {
     Err(damaged(format!("the header of the record at {} is damaged", row.record)))
 }
 
-/// Inodes that lost data, and how many bytes.
-fn check_nodes(index: &Index, good: &Good, checked: &mut Checked) -> Result<HashMap<u64, u64>> {
-    let mut lost = HashMap::new();
+/// Inodes that damage is in, and how much.
+fn check_nodes(index: &Index, found: &Found, checked: &mut Checked) -> Result<HashMap<u64, Hurt>> {
+    let mut hurt: HashMap<u64, Hurt> = HashMap::new();
     let mut owners = HashMap::new();
     let mut nodes = index.all::<Nodes>()?;
     while let Some(at) = nodes.next()? {
@@ -173,26 +237,28 @@ fn check_nodes(index: &Index, good: &Good, checked: &mut Checked) -> Result<Hash
         if entry.data_id != 0 {
             owners.insert(entry.data_id, entry.ino);
         }
-        let missing: u64 = at.block.extents(at.row).iter().map(|(address, len)| missing(good, *address, *len)).sum();
-        if missing > 0 {
-            lost.insert(entry.ino, missing);
+        let mut own = Hurt::default();
+        at.block.extents(at.row).iter().for_each(|(address, len)| found.add(*address, *len, &mut own));
+        if own != Hurt::default() {
+            hurt.insert(entry.ino, own);
         }
     }
     let mut extents = index.all::<Rows<ExtentRow>>()?;
     while let Some(at) = extents.next()? {
         let row = at.block.get(at.row);
-        let missing = missing(good, row.address, row.len);
-        if let Some(ino) = owners.get(&row.data_id).filter(|_| missing > 0) {
-            // Rows that overlap, in a hostile container, can come to more than 64 bits hold.
-            let sum: &mut u64 = lost.entry(*ino).or_default();
-            *sum = sum.saturating_add(missing);
+        let mut own = Hurt::default();
+        found.add(row.address, row.len, &mut own);
+        if let Some(ino) = owners.get(&row.data_id).filter(|_| own != Hurt::default()) {
+            let sum = hurt.entry(*ino).or_default();
+            sum.lost = sum.lost.saturating_add(own.lost);
+            (sum.segments, sum.healed) = (sum.segments + own.segments, sum.healed + own.healed);
         }
     }
-    Ok(lost)
+    Ok(hurt)
 }
 
 /// Bytes of a tape range that cannot be read.
-fn missing(good: &Good, address: u64, len: u64) -> u64 {
+fn missing(good: &[(u64, u64)], address: u64, len: u64) -> u64 {
     if address == 0 {
         return 0;
     }
@@ -203,18 +269,18 @@ fn missing(good: &Good, address: u64, len: u64) -> u64 {
 }
 
 /// Gives each damaged inode its paths.
-fn name_files(index: &Index, lost: HashMap<u64, u64>) -> Result<Vec<DamagedFile>> {
+fn name_files(index: &Index, hurt: HashMap<u64, Hurt>) -> Result<Vec<DamagedFile>> {
     let (mut found, mut names) = (Vec::new(), index.all::<Names>()?);
     while let Some(at) = names.next()? {
         let (parent, name) = at.block.key_of(at.row);
         let Some((ino, kind)) = at.block.value(at.row) else { continue };
-        if let Some(bytes) = lost.get(&ino).filter(|_| kind != Kind::Directory) {
-            found.push((parent, name.to_vec(), *bytes));
+        if let Some(hurt) = hurt.get(&ino).filter(|_| kind != Kind::Directory) {
+            found.push((parent, name.to_vec(), *hurt));
         }
     }
     let paths = Paths::of(index)?;
     let mut files: Vec<_> =
-        found.into_iter().map(|(parent, name, lost)| DamagedFile { path: paths.path(parent, name), lost }).collect();
+        found.into_iter().map(|(parent, name, hurt)| DamagedFile { path: paths.path(parent, name), hurt }).collect();
     files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
     Ok(files)
 }

@@ -10,18 +10,21 @@
 //! state that opens is one that was committed.
 
 use super::layout::{
-    COMPAT_PARITY, CommitHead, HEADER_LEN, Header, INCOMPAT_SEALED, ITEM_CRITICAL, ITEM_PARITY, ITEM_TOTALS, ItemHead,
-    KNOWN_INCOMPAT, MAGIC, MAJOR, RECORD_HEADER_LEN, RecordHeader, SealedFront, TableRef, TotalsItem,
+    COMPAT_PARITY, CommitHead, HEADER_LEN, Header, INCOMPAT_SEALED, ITEM_CRITICAL, ITEM_PARITY, ITEM_SIGNER,
+    ITEM_TOTALS, ItemHead, KNOWN_INCOMPAT, MAGIC, MAJOR, RECORD_HEADER_LEN, RecordHeader, SealedFront, TableRef,
+    TotalsItem,
 };
 use super::locks::Locks;
 use super::medium::Medium;
 use super::parity::Rescue;
 use super::seal::Sealing;
-use super::{limits, parity, records};
+use super::{limits, parity, records, signed};
 use crate::codec::damaged;
 use crate::codec::id::Id;
 use crate::error::{Error, Kind, Result, Within};
+use crate::formats::Root;
 use crate::source::ReadAt;
+use std::cmp::Ordering;
 use std::sync::Arc;
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -36,6 +39,8 @@ pub struct Commit {
     pub totals: TotalsItem,
     /// Where the body of the newest parity group before it is, 0 for none.
     pub parity: u64,
+    /// The key that is said to have signed it. Whether it has, the footer tells: see `signed`.
+    pub signer: Option<[u8; 32]>,
 }
 
 impl Commit {
@@ -50,6 +55,10 @@ impl Commit {
             out.extend_from_slice(ItemHead { kind: ITEM_PARITY.into(), zero: 0.into(), len: 8.into() }.as_bytes());
             out.extend_from_slice(&self.parity.to_le_bytes());
         }
+        if let Some(key) = &self.signer {
+            out.extend_from_slice(ItemHead { kind: ITEM_SIGNER.into(), zero: 0.into(), len: 32.into() }.as_bytes());
+            out.extend_from_slice(key);
+        }
         out
     }
 
@@ -61,7 +70,8 @@ impl Commit {
         }
         let count = head.tables.get() as usize;
         let (tables, items) = <[TableRef]>::ref_from_prefix_with_elems(rest, count).map_err(|_| short())?;
-        let mut commit = Self { record, head, tables: tables.to_vec(), totals: TotalsItem::default(), parity: 0 };
+        let (tables, totals) = (tables.to_vec(), TotalsItem::default());
+        let mut commit = Self { record, head, tables, totals, parity: 0, signer: None };
         commit.read_items(items)?;
         Ok(commit)
     }
@@ -74,6 +84,7 @@ impl Commit {
             match head.kind.get() {
                 ITEM_TOTALS => self.totals = TotalsItem::read_from_bytes(value).map_err(|_| cut())?,
                 ITEM_PARITY => self.parity = u64::from_le_bytes(value.try_into().map_err(|_| cut())?),
+                ITEM_SIGNER => self.signer = Some(value.try_into().map_err(|_| cut())?),
                 kind if kind & ITEM_CRITICAL != 0 => {
                     return Err(Error::new(Kind::Unsupported, format!("the container needs feature {kind:#x}"))
                         .hint("open it with a newer version of stmount"));
@@ -122,6 +133,8 @@ pub struct Found {
     pub end: u64,
     /// Its end or its beginning are damaged: it is read through its parity.
     pub mended: Option<Rescue>,
+    /// What all of it stands on, and who signed that.
+    pub root: Root,
     /// Bytes behind it that belong to nothing.
     pub torn: u64,
     /// False when the header of the file is lost; it is not needed.
@@ -144,20 +157,40 @@ pub fn newest<T>(source: &Arc<dyn ReadAt>, locks: &Locks<'_>, open: Open<'_, T>)
         return Ok((search.found(commit, None)?, opened));
     }
     let has_parity = search.header.is_some_and(|header| header.compat.get() & COMPAT_PARITY != 0);
-    if let Some(rescue) = parity::rescue(source, search.uid(), has_parity)? {
-        let mended = rescue.mender.clone() as Arc<dyn ReadAt>;
-        let mut search = Search::new(&mended, locks, open)?;
-        if let Some((commit, opened)) = search.ending_at(rescue.end)? {
-            return Ok((search.found(commit, Some(rescue))?, opened));
-        }
-    }
+    let rescue = parity::rescue(source, search.uid(), has_parity)?;
+    let mended = rescue.map(|rescue| mended(rescue, locks, open)).transpose()?.flatten();
     // Once more: what was tried stands in the way of what it is now.
-    let mut search = Search::new(source, locks, open)?;
-    let (commit, opened) = match search.ending_at(source.len()?)? {
-        Some(found) => found,
-        None => search.backward()?,
-    };
-    Ok((search.found(commit, None)?, opened))
+    let plain = Search::new(source, locks, open).and_then(|mut search| {
+        let (commit, opened) = match search.ending_at(source.len()?)? {
+            Some(found) => found,
+            None => search.backward()?,
+        };
+        Ok((search.found(commit, None)?, opened))
+    });
+    match (mended, plain) {
+        (Some(mended), Ok(plain)) => Ok(if is_more(&mended.0, &plain.0) { mended } else { plain }),
+        (Some(mended), Err(e)) if is_no_commit(&e) => Ok(mended),
+        (_, plain) => plain,
+    }
+}
+
+/// What is found through parity.
+fn mended<T>(rescue: Rescue, locks: &Locks<'_>, open: Open<'_, T>) -> Result<Option<(Found, T)>> {
+    let source = rescue.mender.clone() as Arc<dyn ReadAt>;
+    let mut search = Search::new(&source, locks, open)?;
+    let found = search.ending_at(rescue.end)?;
+    found.map(|(commit, opened)| Ok((search.found(commit, Some(rescue))?, opened))).transpose()
+}
+
+/// Whether parity shows more than there is without it: a newer state, the header, or itself, when it is what is damaged.
+/// What was committed after it was written is newer than what it shows.
+fn is_more(mended: &Found, plain: &Found) -> bool {
+    let seq = |found: &Found| found.commit.head.seq.get();
+    match seq(mended).cmp(&seq(plain)) {
+        Ordering::Greater => true,
+        Ordering::Less => false,
+        Ordering::Equal => !plain.has_header || mended.end > plain.end,
+    }
 }
 
 /// Reads the commit of a record, or of an earlier state, and nothing that it stands on.
@@ -211,7 +244,8 @@ impl<'a, T> Search<'a, T> {
             Err(e) if e.kind() == Kind::MissingVolume => None,
             header => header?,
         };
-        let medium = Medium::new(source.clone(), Sealing::default());
+        let forgives = locks.reading.allow_damaged;
+        let medium = Medium { forgives, ..Medium::new(source.clone(), Sealing::default()) };
         Ok(Self { medium, locks, header, open, below: u64::MAX, tries: 0 })
     }
 
@@ -222,9 +256,13 @@ impl<'a, T> Search<'a, T> {
         // The end of the record may be missing itself: its payload is all that a state needs.
         let commit_end = end(&*medium, &commit)?;
         let (last, end) = parity::follow(&*medium, &uid, commit.record, commit_end)?;
+        // What stands around the last parity is damaged where that is not followed.
+        let behind = mended.as_ref().filter(|rescue| rescue.end == commit_end).and_then(Rescue::record_end);
+        let end = behind.unwrap_or(end).max(end);
         let parity = last.map_or(commit.parity, |record| record + RECORD_HEADER_LEN);
         medium.healing.found(parity, mended.as_ref().map(|rescue| rescue.mender.clone()));
-        Ok(Found { commit, medium, end, mended, torn: len.saturating_sub(end), has_header })
+        let root = signed::root(&medium, &commit)?;
+        Ok(Found { commit, medium, end, mended, root, torn: len.saturating_sub(end), has_header })
     }
 
     /// The commit that the footer at the end of the container names.

@@ -5,17 +5,22 @@
 //!   oldest state that is kept ──pack──► new container
 //!   each later one            ──what differs──► a commit behind it
 //!   names                     ──► one more commit
+//!   parity                    ──► over all of it, where the container is to have any
 //! ```
+//!
+//! What is sealed stays sealed for the same keys, unless it is to be sealed anew, with another master key.
 
 use super::commit;
 use super::generations::{self, History, Tagged};
 use super::index::At;
 use super::pack::{Again, Packer};
+use super::parity::{POLICY, Policy};
 use super::rows::{Block, MetaRow, Names, NodeRow, Nodes};
+use super::seal::{Seal, Sealing};
 use super::tree::Container;
 use crate::cache::Cache;
 use crate::error::{Error, Kind as ErrorKind, Result, Within};
-use crate::formats::{Access, Pack, Watch};
+use crate::formats::{Access, Reading, Watch, Writer};
 use crate::source::{ReadAt, Store};
 use crate::tree::{Changes, Draft, Inode, Kind, Name, Node, Time, Tree};
 use std::cmp::Ordering;
@@ -33,6 +38,26 @@ pub struct Compacted {
     pub states: u64,
 }
 
+/// What the new container is sealed with.
+#[derive(Clone, Debug)]
+pub enum Resealing {
+    /// As the old one is, for the same keys.
+    AsBefore,
+    With(Arc<Seal>),
+    /// With nothing.
+    Plain,
+}
+
+impl Resealing {
+    fn seal(&self, before: &Sealing) -> Option<Arc<Seal>> {
+        match self {
+            Self::AsBefore => before.seal().cloned(),
+            Self::With(seal) => Some(seal.clone()),
+            Self::Plain => None,
+        }
+    }
+}
+
 /// What can be written front to back, and then as a store.
 pub trait Target: Store {
     fn stream(&self) -> Result<Box<dyn Write + Send + '_>>;
@@ -45,6 +70,7 @@ pub trait Target: Store {
 pub fn compact<T: Target + 'static>(
     access: &Access,
     packer: &Packer,
+    resealing: &Resealing,
     target: &Arc<T>,
     watch: &dyn Watch,
 ) -> Result<Compacted> {
@@ -68,10 +94,13 @@ pub fn compact<T: Target + 'static>(
         time_ns: head.time_ns.get(),
         next_ino: history.newest().head.next_ino.get(),
     };
-    let seal = history.medium().sealing.seal().cloned();
-    let packer = Packer { again: Some(again), seal, ..packer.clone() };
+    let seal = resealing.seal(&history.medium().sealing);
+    let root = history.root();
+    let (signing, is_vouched_for) = (access.signing.clone(), root.is_some_and(|root| root.is_vouched_for()));
+    let policy = newest.index().meta(POLICY)?.map(|value| Policy::decode(&value)).transpose()?;
+    let packer = Packer { again: Some(again), seal: seal.clone(), signing, parity: policy, ..packer.clone() };
     let mut stream = target.stream()?;
-    let packed = packer.pack(&before, &mut *stream, watch)?;
+    let packed = packer.write(&before, &mut *stream, watch)?;
     stream.flush().map_err(|e| Error::io(e, "cannot write the new container"))?;
     drop(stream);
     if packed.skipped > 0 {
@@ -80,7 +109,7 @@ pub fn compact<T: Target + 'static>(
     }
 
     let own = Access::to_write(target.clone(), Cache::new(access.cache.budget() / 4), &*access.name);
-    let own = Access { reading: access.reading.clone(), ..own };
+    let own = Access { reading: reading(access, seal.as_deref()), signing: access.signing.clone(), ..own };
     let writer = super::writer(own, packer.level)?;
     let mut moved = vec![(first, writer.last_commit())];
     for record in records {
@@ -95,12 +124,23 @@ pub fn compact<T: Target + 'static>(
         tags.into_iter().filter_map(|(name, tagged)| Some((name, Tagged { record: place(tagged.record)?, ..tagged })));
     let names = names.map(|(name, tagged)| Ok(MetaRow { name: generations::tag_key(&name)?, value: tagged.encode() }));
     let names = names.collect::<Result<Vec<_>>>()?;
-    if !names.is_empty() {
+    // A state with a number that was seen must not come back as another one.
+    if !names.is_empty() || is_vouched_for {
         writer.commit_names(names, Vec::new())?;
     }
+    writer.protect(watch)?;
     drop(writer);
     let old_end = commit::end(&**history.medium(), history.newest())?;
     Ok(Compacted { before: old_end, after: target.len()?, states })
+}
+
+/// How the new container is read: its key is known, whoever knows the passphrases for it.
+fn reading(access: &Access, seal: Option<&Seal>) -> Arc<Reading> {
+    let reading = Reading { vault: Arc::default(), ..(*access.reading).clone() };
+    if let Some(seal) = seal {
+        reading.vault.keep(seal.uid(), seal.master(), None);
+    }
+    Arc::new(reading)
 }
 
 /// What makes one state of a container another one.

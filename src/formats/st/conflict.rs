@@ -14,7 +14,8 @@ use super::append::{Opened, StWriter};
 use super::{compact, create};
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result, Within};
-use crate::formats::{Access, Give, Owners, Watch, Writer};
+use crate::formats::{Access, Give, Owners, Root, Watch, Writer};
+use crate::key::sign::Signing;
 use crate::pool::lock;
 use crate::source::{Held, ReadAt, Standing, Store};
 use crate::tree::{Changes, Draft, Inode, Kind as NodeKind, Name, NameBuf, Node, Time, Tree};
@@ -33,13 +34,14 @@ pub struct Kept {
     name: String,
     cache: Arc<Cache>,
     owners: Option<Arc<Owners>>,
+    signing: Signing,
     held: Arc<Held>,
 }
 
 impl Kept {
     pub fn of(opened: &Opened, held: Arc<Held>) -> Self {
-        let Opened { name, cache, owners, .. } = opened;
-        Self { name: name.clone(), cache: cache.clone(), owners: owners.clone(), held }
+        let Opened { name, cache, owners, signing, .. } = opened;
+        Self { name: name.clone(), cache: cache.clone(), owners: owners.clone(), signing: signing.clone(), held }
     }
 }
 
@@ -48,6 +50,7 @@ pub struct Keeper {
     name: String,
     cache: Arc<Cache>,
     owners: Option<Arc<Owners>>,
+    signing: Signing,
     now: RwLock<Now>,
     /// The tree as of the last commit. Held by whoever commits.
     tree: Mutex<Arc<dyn Tree>>,
@@ -61,8 +64,8 @@ struct Now {
 
 impl Keeper {
     pub fn new(kept: Kept, writer: Arc<StWriter>, tree: Arc<dyn Tree>) -> Self {
-        let Kept { name, cache, owners, held } = kept;
-        Self { name, cache, owners, now: RwLock::new(Now { writer, held }), tree: Mutex::new(tree) }
+        let Kept { name, cache, owners, signing, held } = kept;
+        Self { name, cache, owners, signing, now: RwLock::new(Now { writer, held }), tree: Mutex::new(tree) }
     }
 
     fn now(&self) -> Now {
@@ -93,13 +96,14 @@ impl Keeper {
         let root = tree.attr(tree.root()).map_or((0, 0), |attr| (attr.uid, attr.gid));
         let mut empty = Vec::new();
         let heir = old.writer.heir()?;
-        create::create(&mut empty, root, heir.as_ref(), None)?;
+        create::create(&mut empty, root, heir.as_ref(), (None, &self.signing))?;
         held.write_at(0, &empty)?;
         let mut access = Access::to_write(held.clone(), self.cache.clone(), &*self.name);
         if let Some(heir) = heir {
-            access.reading.vault.keep(heir.uid(), heir.master());
+            access.reading.vault.keep(heir.uid(), heir.master(), None);
         }
         access.owners.clone_from(&self.owners);
+        access.signing = self.signing.clone();
         let (_, opened) = super::opened_to_write(access)?
             .map_err(|(.., why)| Error::new(Kind::Changed, format!("what was saved cannot be changed: {why}")))?;
         let writer = Arc::new(StWriter::new(opened)?);
@@ -190,6 +194,10 @@ impl Writer for Keeper {
             return Err(Error::new(Kind::Changed, format!("{}: it was changed by somebody else", self.name)));
         }
         self.now().writer.name_state(name, keep)
+    }
+
+    fn root(&self) -> Option<Root> {
+        self.now().writer.root()
     }
 
     fn sequence(&self) -> u64 {

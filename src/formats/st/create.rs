@@ -17,7 +17,7 @@ use super::table::NewTable;
 use super::tree::ROOT;
 use crate::codec::id::Id;
 use crate::error::{Error, Result};
-use crate::key;
+use crate::key::{self, sign::Signing};
 use crate::tree::{Kind, Time};
 use std::io::Write;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ pub fn create(
     out: &mut (dyn Write + Send),
     (user, group): (u32, u32),
     seal: Option<&Arc<Seal>>,
-    policy: Option<Policy>,
+    (policy, signing): (Option<Policy>, &Signing),
 ) -> Result<()> {
     let sealing = seal.cloned().map(Sealing::of).unwrap_or_default();
     let (uid, now) = (sealing.uid().map_or_else(key::random, Ok)?, Time::now());
@@ -50,8 +50,8 @@ pub fn create(
     head.next_ino = (ROOT + 1).into();
     head.tables = 1.into();
     let totals = TotalsItem { nodes: 1.into(), bytes: 0.into() };
-    let commit = Commit { record: 0, head, tables: vec![reference], totals, parity: 0 };
-    log.append(RecordType::Commit, &[&sealing.commit(&commit)?])?;
+    let mut commit = Commit { record: 0, head, tables: vec![reference], totals, parity: 0, signer: None };
+    log.commit(&mut commit, &sealing, signing)?;
     log.flush()
 }
 

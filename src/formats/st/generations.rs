@@ -12,13 +12,13 @@ use super::medium::Medium;
 use super::rows::{Block, Metas, meta_key};
 use super::tape::Tape;
 use super::tree::Container;
-use super::{locks, open_tables, tell, without_stub};
+use super::{locks, open_tables, records, tell, without_stub};
 use crate::codec::damaged;
 use crate::error::{Error, Kind, Result, Within};
-use crate::formats::{Access, Generation};
+use crate::formats::{Access, Generation, Root};
 use crate::tree::Time;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// What names of states begin with in META.
 const TAG: &str = "tag/";
@@ -116,15 +116,23 @@ pub(super) fn time_of(commit: &Commit) -> Time {
 pub(super) struct History {
     medium: Medium,
     newest: Commit,
+    root: Option<Root>,
+    /// The records that the hashes lead to from the newest commit, where that matters.
+    led_to: OnceLock<HashSet<u64>>,
 }
 
 impl History {
     pub fn new(medium: Medium, newest: Commit) -> Self {
-        Self { medium, newest }
+        Self { medium, newest, root: None, led_to: OnceLock::new() }
     }
 
     pub fn newest(&self) -> &Commit {
         &self.newest
+    }
+
+    /// What the container stands on, when it was opened from its file.
+    pub fn root(&self) -> Option<Root> {
+        self.root
     }
 
     pub fn medium(&self) -> &Medium {
@@ -142,7 +150,7 @@ impl History {
         let source = without_stub(access.bytes.clone())?;
         let (found, tables) = commit::newest(&source, &locks(access), &open_tables)?;
         tell(access, &found)?;
-        let history = Self { medium: found.medium, newest: found.commit };
+        let history = Self { root: Some(found.root), ..Self::new(found.medium, found.commit) };
         let container = history.container(access, &history.newest, tables);
         Ok((history, container))
     }
@@ -151,9 +159,32 @@ impl History {
         if record == self.newest.record {
             return Ok(self.newest.clone());
         }
+        if !self.is_led_to(record) {
+            return Err(damaged(format!("the commit at {record} is none that the signature vouches for")));
+        }
+        self.earlier(record)
+    }
+
+    fn earlier(&self, record: u64) -> Result<Commit> {
         let commit = commit::read(&self.medium, record)?;
         let ours = commit.head.uid == self.newest.head.uid && commit.head.seq.get() < self.newest.head.seq.get();
         if ours { Ok(commit) } else { Err(damaged(format!("the commit at {record} is of another container"))) }
+    }
+
+    /// Whether a signature of the newest commit, if it has one, vouches for an earlier one as well: its hash stands in the
+    /// commit behind it. In a container in clear anybody can write another one with a hash of its own.
+    fn is_led_to(&self, record: u64) -> bool {
+        let all = || self.chain().collect();
+        self.newest.signer.is_none() || self.led_to.get_or_init(all).contains(&record)
+    }
+
+    /// The commit before one, when its hash is the one that stands there.
+    fn before(&self, commit: &Commit) -> Option<Commit> {
+        let prev = commit.head.prev.get();
+        let leads_back = prev >= HEADER_LEN && prev < commit.record;
+        let header = leads_back.then(|| records::read_header(&*self.medium, prev).ok()).flatten()?;
+        let is_that = header.payload_hash == commit.head.prev_hash;
+        is_that.then(|| self.earlier(prev).ok()).flatten()
     }
 
     /// All states that have names. Where one was moved to another place its number finds it.
@@ -179,12 +210,7 @@ impl History {
 
     /// A commit and those before it, as far as they lead back. Each lies before the one that names it.
     pub fn back_from(&self, commit: Commit) -> impl Iterator<Item = Commit> + '_ {
-        let before = |commit: &Commit| {
-            let prev = commit.head.prev.get();
-            let leads_back = prev >= HEADER_LEN && prev < commit.record;
-            leads_back.then(|| self.commit(prev).ok()).flatten()
-        };
-        std::iter::successors(Some(commit), before)
+        std::iter::successors(Some(commit), |commit| self.before(commit))
     }
 
     fn container(&self, access: &Access, commit: &Commit, tables: Vec<Arc<super::table::Table>>) -> Container {

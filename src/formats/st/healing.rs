@@ -8,11 +8,12 @@
 
 use super::parity;
 use crate::codec::id::Id;
+use crate::formats::Health;
 use crate::pool::lock;
 use crate::source::ReadAt;
 use crate::source::parity::Mender;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 /// Stretches that are remembered to be written. Of more, the next check finds them.
@@ -27,6 +28,7 @@ pub struct Healing {
     noted: Mutex<BTreeMap<u64, Noted>>,
     healed: AtomicU64,
     lost: AtomicU64,
+    all: AtomicBool,
 }
 
 /// A stretch that was made good in memory only.
@@ -34,17 +36,6 @@ pub struct Healing {
 pub struct Noted {
     pub len: u64,
     pub hash: [u8; 32],
-}
-
-/// How much was made good.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Healed {
-    /// Pieces, segments or blocks of the index, that reads found damaged and that parity made good; each once.
-    pub healed: u64,
-    /// Reads of pieces that nothing made good.
-    pub lost: u64,
-    /// Pieces that are still damaged in the file.
-    pub waiting: u64,
 }
 
 impl Healing {
@@ -96,13 +87,28 @@ impl Healing {
         lock(&self.noted).clone()
     }
 
+    /// Whether what begins at an offset was made good.
+    pub fn is_noted(&self, at: u64) -> bool {
+        lock(&self.noted).contains_key(&at)
+    }
+
     /// It was written where it belongs.
     pub fn written(&self, at: u64) {
         lock(&self.noted).remove(&at);
     }
 
-    pub fn told(&self) -> Healed {
+    /// Everything is to be written that is not as it was, also what nothing needs.
+    pub fn repair_all(&self) {
+        self.all.store(true, Relaxed);
+    }
+
+    /// Whether it is, asked once.
+    pub fn is_to_repair_all(&self) -> bool {
+        self.all.swap(false, Relaxed)
+    }
+
+    pub fn told(&self) -> Health {
         let waiting = lock(&self.noted).len() as u64;
-        Healed { healed: self.healed.load(Relaxed), lost: self.lost.load(Relaxed), waiting }
+        Health { healed: self.healed.load(Relaxed), lost: self.lost.load(Relaxed), waiting }
     }
 }

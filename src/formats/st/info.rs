@@ -2,6 +2,7 @@
 
 use super::rows::{Block, ChunkRow, ExtentRow, Metas, Names, Nodes, Plain, Rows, SegmentRow};
 use super::tree::Container;
+use crate::codec::seal::name_of;
 use crate::error::Result;
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,8 @@ pub struct Info {
     pub index_tree: u64,
     pub index_data: u64,
     pub tables: u64,
+    /// What it is sealed with, the innermost first. Nothing of a container in clear.
+    pub ciphers: Vec<&'static str>,
     /// Time to read and decode one segment, measured on some of them.
     pub random_read: Duration,
     /// Decoded bytes a second on one core, from the same segments.
@@ -37,6 +40,8 @@ impl Container {
     pub fn info(&self) -> Result<Info> {
         let totals = crate::tree::Tree::totals(self)?;
         let mut info = Info { stored: totals.stored, nodes: totals.nodes, bytes: totals.bytes, ..Info::default() };
+        let seal = self.medium().sealing.seal();
+        info.ciphers = seal.map_or(Vec::new(), |seal| seal.keys().ciphers().iter().map(|id| name_of(*id)).collect());
         info.tables = self.index().tables().len() as u64;
         for fence in self.index().tables().iter().flat_map(|table| &table.fences) {
             match fence.family {

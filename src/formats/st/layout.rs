@@ -243,6 +243,8 @@ pub const ITEM_CRITICAL: u16 = 0x8000;
 pub const ITEM_TOTALS: u16 = 1;
 /// Item: where the body of the newest parity group before this commit is.
 pub const ITEM_PARITY: u16 = 2;
+/// Item: the public key that the footer has a signature of.
+pub const ITEM_SIGNER: u16 = 3;
 
 /// The value of [`ITEM_TOTALS`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]

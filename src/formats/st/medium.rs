@@ -12,17 +12,19 @@ use std::sync::Arc;
 /// Bytes that records lie in.
 #[derive(Clone)]
 pub struct Medium {
-    source: Arc<dyn ReadAt>,
+    pub(super) source: Arc<dyn ReadAt>,
     pub sealing: Sealing,
     /// The identity of the container, once it is known.
     pub uid: [u8; 16],
     /// What makes damage good.
     pub healing: Arc<Healing>,
+    /// What is damaged of a file reads as zeros.
+    pub forgives: bool,
 }
 
 impl Medium {
     pub fn new(source: Arc<dyn ReadAt>, sealing: Sealing) -> Self {
-        Self { source, sealing, uid: [0; 16], healing: Arc::default() }
+        Self { source, sealing, uid: [0; 16], healing: Arc::default(), forgives: false }
     }
 
     pub fn source(&self) -> &Arc<dyn ReadAt> {

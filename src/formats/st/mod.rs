@@ -13,7 +13,7 @@
 //!  append    writing in place          generations  earlier states       past  those that are looked into
 //!  conflict  a container that others move, replace or change while it is open to be written
 //!  check     every hash, with  named    info     what there is, and what reading it costs
-//!  keys      who opens a sealed container
+//!  keys      who opens a sealed container  signed   who signed a commit
 //!  create    an empty container          recover  lost headers, ends and commits
 //!  parity    what makes damage good      volumes  what of several files may be lost
 //! ```
@@ -43,20 +43,22 @@ mod plan;
 mod records;
 mod recover;
 mod rows;
+mod scrub;
 mod seal;
 mod segment;
+mod signed;
 mod strays;
 mod table;
 mod tape;
 mod tree;
 mod volumes;
 
-pub use check::{Checked, DamagedFile};
-pub use compact::{Compacted, Target, compact};
+pub use check::{Checked, DamagedFile, Hurt};
+pub use compact::{Compacted, Resealing, Target, compact};
 pub use create::create;
 pub use generations::{count, generations, open_at, restore};
 pub use info::Info;
-pub use keys::{KeySet, Label, NewSlot};
+pub use keys::{KeySet, Label, NewSlot, SlotInfo};
 pub use named::LostName;
 pub use pack::{Packer, Segmentation};
 pub use parity::{Policy, Repaired, add_parity, drop_parity, repair};
@@ -66,7 +68,7 @@ pub use strays::Strays;
 pub use tree::Container;
 pub use volumes::{Endurance, Lost, Rebuilt, ends_here, endurance, rebuild, volume_size};
 
-use super::{Access, Format, Generation, Match, Probe, States, Volume, Writer};
+use super::{Access, Format, Generation, Heals, Match, Probe, Root, States, Unwatched, Volume, Writer};
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result, Within};
 use crate::source::{ReadAt, Span};
@@ -123,11 +125,38 @@ impl Format for St {
     fn generations(&self, access: &Access) -> Option<Result<Vec<Generation>>> {
         Some(generations(access))
     }
+
+    fn root(&self, access: &Access) -> Result<Option<Root>> {
+        let found = || -> Result<Root> {
+            let source = without_stub(access.bytes.clone())?;
+            Ok(commit::newest(&source, &locks(access), &open_tables)?.0.root)
+        };
+        found().map(Some).within(|| &access.name)
+    }
+
+    fn uid(&self, access: &Access) -> Result<Option<[u8; 16]>> {
+        uid(access).within(|| &access.name)
+    }
 }
 
 fn footer_of(tail: &[u8]) -> Option<Footer> {
     let footer = Footer::read_from_bytes(tail.get(tail.len().checked_sub(size_of::<Footer>())?..)?).ok()?;
     (footer.magic == FOOTER_MAGIC).then_some(footer)
+}
+
+/// The identity of a container, told without its keys. `None` when its header is lost, and its end.
+fn uid(access: &Access) -> Result<Option<[u8; 16]>> {
+    let source = without_stub(access.bytes.clone())?;
+    if let Some(header) = commit::read_front(&*source)? {
+        return Ok(Some(header.uid));
+    }
+    let Some(footer) = records::read_footer(&*source, source.len()?)? else { return Ok(None) };
+    // It stands first in every COMMIT, sealed or not.
+    let (record, mut uid) = (footer.record.get(), [0; 16]);
+    let Ok(header) = records::read_header(&*source, record) else { return Ok(None) };
+    source.read_exact_at(record + RECORD_HEADER_LEN, &mut uid)?;
+    let is_right = header.is_commit() && header.check == header.expected_check(&uid);
+    Ok(is_right.then_some(uid))
 }
 
 /// The container in a file that may have something in front of it, such as a program that unpacks it.
@@ -155,6 +184,11 @@ impl Container {
         Self::open_bytes(access).within(|| name)
     }
 
+    /// What it is sealed with, and who opens it; `None` for one in clear.
+    pub fn seal(&self) -> Option<&Arc<Seal>> {
+        self.index().sealing().seal()
+    }
+
     fn open_bytes(access: Access) -> Result<Self> {
         let source = without_stub(access.bytes.clone())?;
         Ok(open_source(&access, source)?.0)
@@ -167,8 +201,8 @@ fn open_to_read(access: Access, format: &'static str) -> Result<Volume> {
     let asked = access.state.as_ref().map(|which| history.named(&newest, which));
     let tree = asked.transpose()?.map(|commit| history.state(&access, commit.record)).transpose()?;
     let past = Past::new(access.name, history.newest().clone(), newest.shared_index(), newest.shared_tape());
-    let tree = Arc::new(tree.unwrap_or(newest));
-    Ok(Volume { states: Some(Arc::new(past)), ..Volume::read_only(tree, format) })
+    let (root, tree, past) = (history.root(), Arc::new(tree.unwrap_or(newest)), Arc::new(past));
+    Ok(Volume { heals: Some(past.clone()), states: Some(past), root, ..Volume::read_only(tree, format) })
 }
 
 /// Opens a container to change it. One that cannot be changed is opened to be read, and said so.
@@ -176,22 +210,49 @@ fn open_to_write(access: Access, format: &'static str) -> Result<Volume> {
     let (name, held) = (access.name.clone(), access.held.clone());
     match opened_to_write(access).within(|| &name)? {
         Ok((container, opened)) => {
+            let root = Some(signed::root(&opened.medium, &opened.commit)?);
             let kept = held.map(|held| conflict::Kept::of(&opened, held));
             let writer = Arc::new(append::StWriter::new(opened)?);
             let tree = writer.tidy_up(Arc::new(container))?;
-            let states = Some(writer.past() as Arc<dyn States>);
+            let (states, heals) = (Some(writer.past() as Arc<dyn States>), Some(writer.past() as Arc<dyn Heals>));
             let writer: Arc<dyn Writer> = match kept {
                 Some(kept) => Arc::new(conflict::Keeper::new(kept, writer, tree.clone())),
                 None => writer,
             };
-            Ok(Volume { states, writer: Some(writer), ..Volume::read_only(tree, format) })
+            Ok(Volume { states, heals, writer: Some(writer), root, ..Volume::read_only(tree, format) })
         }
         Err((container, commit, why)) => {
             log::warn!("{name}: it is read-only: {why}");
-            let past = Past::new(name, commit, container.shared_index(), container.shared_tape());
-            Ok(Volume { states: Some(Arc::new(past)), ..Volume::read_only(Arc::new(container), format) })
+            let root = Some(signed::root(container.medium(), &commit)?);
+            let past = Arc::new(Past::new(name, commit, container.shared_index(), container.shared_tape()));
+            Ok(Volume {
+                heals: Some(past.clone()),
+                states: Some(past),
+                root,
+                ..Volume::read_only(Arc::new(container), format)
+            })
         }
     }
+}
+
+/// Gives a sealed container other keys, which `change` makes of its seal. They are written behind all that is there: who
+/// had a key before may have kept a copy of it.
+///
+/// # Errors
+/// `Usage` when it is not sealed; `ReadOnly` when it cannot be changed; those of `change`, and then nothing is written.
+pub fn change_keys(access: Access, change: &mut dyn FnMut(&Seal) -> Result<KeySet>) -> Result<()> {
+    let name = access.name.clone();
+    let writer = writer(access, LIVE_LEVEL)?;
+    let seal = writer.seal().ok_or_else(|| {
+        Error::new(Kind::Usage, format!("{name} is not sealed, and has no keys"))
+            .hint(format!("stmount rekey --encrypt {name}"))
+    })?;
+    writer.commit_keys(change(&seal)?)?;
+    // The keys count already. What covers them too is more than was asked for.
+    if let Err(e) = writer.protect(&Unwatched) {
+        log::warn!("{name}: no parity covers its new keys: {e}");
+    }
+    Ok(())
 }
 
 /// The writer of a container.
@@ -201,6 +262,18 @@ fn writer(access: Access, level: u8) -> Result<append::StWriter> {
         Ok((_, opened)) => append::StWriter::new(append::Opened { preset: Preset::of(level), ..opened }),
         Err((.., why)) => Err(Error::new(Kind::ReadOnly, format!("{name}: it cannot be changed: {why}"))),
     }
+}
+
+/// Makes a state of a container that is signed, and is else the same as the newest one. What it stands on then.
+///
+/// # Errors
+/// `Usage` when nothing signs.
+pub fn sign(access: Access) -> Result<Root> {
+    let nothing = || Error::new(Kind::Usage, format!("{}: there is no key to sign it with", access.name));
+    access.signing.key().ok_or_else(nothing)?;
+    let writer = writer(access, LIVE_LEVEL)?;
+    writer.commit_names(Vec::new(), Vec::new())?;
+    writer.root().ok_or_else(|| Error::new(Kind::Io, "what was signed cannot be read"))
 }
 
 type ToWrite = Result<(Container, append::Opened), (Container, Commit, &'static str)>;
@@ -226,11 +299,14 @@ fn opened_to_write(access: Access) -> Result<ToWrite> {
     };
     let (end, medium) = (found.end, found.medium);
     let (index, tape) = (container.shared_index(), container.shared_tape());
-    let Access { cache, owners, upkeep, name, level, .. } = access;
+    let Access { cache, owners, upkeep, name, level, signing, .. } = access;
     let (owner, commit) = (tape.owner(), found.commit);
     // Who adds to a container will do so again, and look for what is there.
     let preset = Preset { chunk_rows: true, ..Preset::of(level.unwrap_or(LIVE_LEVEL)) };
-    let opened = append::Opened { name, store, medium, cache, owner, owners, upkeep, tape, index, commit, end, preset };
+    #[rustfmt::skip]
+    let opened = append::Opened {
+        name, store, medium, cache, owner, owners, upkeep, tape, index, commit, end, preset, signing,
+    };
     Ok(Ok((container, opened)))
 }
 

@@ -249,27 +249,38 @@ fn nearest(source: &dyn ReadAt, uid: Option<[u8; 16]>) -> Result<Option<Group>> 
 pub struct Repaired {
     /// What was found, of all that parity covers.
     pub report: Report,
-    /// Whether the frame of the last parity was written anew.
-    pub frame: bool,
+    /// Whether anything was written.
+    pub written: bool,
 }
 
 impl Repaired {
     /// Whether nothing was damaged.
     pub fn was_whole(&self) -> bool {
-        self.report.is_whole() && !self.frame
+        self.report.is_whole() && !self.written
     }
 }
 
 impl Rescue {
+    /// Where the record of the newest group ends.
+    pub fn record_end(&self) -> Option<u64> {
+        let body = self.newest.body();
+        let at = body.start.checked_sub(RECORD_HEADER_LEN)?;
+        at.checked_add(record_len(RecordType::Parity as u8, body.end - body.start)?)
+    }
+
     /// Writes everything that is damaged as it was.
     pub fn repair(&self, store: &dyn Store, watch: Watch<'_>) -> Result<Repaired> {
-        let mut write = |piece: Piece| store.write_at(piece.at, &piece.bytes);
+        let mut written = false;
+        let mut write = |piece: Piece| {
+            written = true;
+            store.write_at(piece.at, &piece.bytes)
+        };
         let report = self.mender.repairs(watch, &mut write)?;
-        let frame = self.frame(store)?;
-        if !report.is_whole() || frame {
+        written |= self.frame(store)?;
+        if written {
             store.sync()?;
         }
-        Ok(Repaired { report, frame })
+        Ok(Repaired { report, written })
     }
 
     /// What stands around the body of the newest group, which nothing covers. Whether it was to be written.

@@ -12,6 +12,7 @@
 use super::commit::Commit;
 use super::generations::{History, Tagged, time_of};
 use super::index::Index;
+use super::medium::Medium;
 use super::open_table;
 use super::table::{Left, Table};
 use super::tape::Tape;
@@ -106,6 +107,19 @@ impl Past {
         let now = Now { history: History::new(tape.medium().clone(), newest), index, tags: OnceLock::new() };
         let (places, opened) = (Mutex::default(), Mutex::default());
         Self { name, tape, now: Mutex::new(Arc::new(now)), places, opened }
+    }
+
+    pub fn medium(&self) -> &Medium {
+        self.tape.medium()
+    }
+
+    /// The newest state.
+    pub fn newest(&self) -> Container {
+        let (now, cache) = (self.now(), self.tape.shared_cache());
+        let owner = cache.new_owner();
+        let newest = now.history.newest();
+        let facts = (newest.totals, newest.record);
+        Container::new(self.name.clone(), now.index.clone(), self.tape.clone(), cache, owner, facts)
     }
 
     /// From now on this commit is the newest.
@@ -264,12 +278,13 @@ mod tests {
     use super::*;
     use crate::cache::Cache;
     use crate::formats::{Access, Writer};
+    use crate::key::sign::Signing;
     use crate::source::Memory;
 
     /// The writer of an empty container.
     fn writer() -> StWriter {
         let mut bytes = Vec::new();
-        create(&mut bytes, (0, 0), None, None).unwrap();
+        create(&mut bytes, (0, 0), None, (None, &Signing::default())).unwrap();
         let access = Access::to_write(Arc::new(Memory::new(bytes)), Cache::new(8 << 20), "test.st");
         let Ok((_, opened)) = opened_to_write(access).unwrap() else { panic!("it can be written to") };
         StWriter::new(opened).unwrap()

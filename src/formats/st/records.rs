@@ -1,14 +1,17 @@
 //! Records: writing them one behind the other, reading one, and finding one when the end of the file is torn.
 
+use super::commit::Commit;
 use super::layout::{
     ALIGN, FLAG_SEALED, FOOTER_MAGIC, Footer, HEADER_LEN, RECORD_HEADER_LEN, RECORD_MAGIC, RecordHeader, RecordType,
-    record_len,
+    has_footer, record_len,
 };
 use super::medium::Medium;
 use super::seal::Sealing;
+use super::signed;
 use crate::codec::damaged;
 use crate::codec::id::Id;
 use crate::error::{Error, Result, Within};
+use crate::key::sign::Signing;
 use crate::source::ReadAt;
 use std::io::Write;
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
@@ -32,6 +35,8 @@ pub struct Placed {
     pub hash: [u8; 32],
 }
 
+const IN_MEMORY: &str = "a payload in memory is far below 64 bits";
+
 impl<'a> Log<'a> {
     /// Continues at `at`, in transaction `seq`, behind the commit at `last_commit` (0 for none).
     pub fn new(out: &'a mut (dyn Write + Send), uid: [u8; 16], at: u64, seq: u64, last_commit: u64) -> Self {
@@ -48,35 +53,43 @@ impl<'a> Log<'a> {
         self.at
     }
 
-    /// Appends a record; the payload is given in pieces.
+    /// Appends a record; the payload is given in pieces. A COMMIT is appended by [`Log::commit`].
     pub fn append(&mut self, kind: RecordType, payload: &[&[u8]]) -> Result<Placed> {
+        debug_assert!(!has_footer(kind as u8), "it needs a footer");
+        let header = self.put(kind, payload)?;
+        let (record, written) = (self.at, self.written(&header));
+        self.at += record_len(kind as u8, header.payload_len.get()).expect(IN_MEMORY);
+        self.write(&[0; ALIGN as usize][..(self.at - written) as usize])?;
+        Ok(Placed { record, payload_len: header.payload_len.get(), hash: header.payload_hash })
+    }
+
+    /// Appends a COMMIT with its footer, signed where there is a key. The commit then says by whom.
+    pub fn commit(&mut self, commit: &mut Commit, sealing: &Sealing, signing: &Signing) -> Result<Placed> {
+        commit.signer = signing.public().map(|key| *key.as_bytes());
+        let header = self.put(RecordType::Commit, &[&sealing.commit(commit)?])?;
+        let (record, written) = (self.at, self.written(&header));
+        self.at += record_len(header.kind, header.payload_len.get()).expect(IN_MEMORY);
+        let footer = signed::footer(&header, &self.uid, self.at, signing);
+        let padding = vec![0; (self.at - written) as usize - size_of::<Footer>()];
+        self.write(&padding)?;
+        self.write(footer.as_bytes())?;
+        self.last_commit = record;
+        Ok(Placed { record, payload_len: header.payload_len.get(), hash: header.payload_hash })
+    }
+
+    /// Where the payload of the record that begins here ends.
+    fn written(&self, header: &RecordHeader) -> u64 {
+        self.at + RECORD_HEADER_LEN + header.payload_len.get()
+    }
+
+    /// Writes a header and a payload.
+    fn put(&mut self, kind: RecordType, payload: &[&[u8]]) -> Result<RecordHeader> {
         let payload_len = payload.iter().map(|part| part.len() as u64).sum();
         let hash = Id::of_parts(payload).0;
         let header = self.header(kind, payload_len, hash);
         self.write(header.as_bytes())?;
         payload.iter().try_for_each(|part| self.write(part))?;
-        let record = self.at;
-        self.at += record_len(kind as u8, payload_len).expect("a payload in memory is far below 64 bits");
-        let written = record + RECORD_HEADER_LEN + payload_len;
-        if kind == RecordType::Commit {
-            self.end_commit(record, written)?;
-        } else {
-            self.write(&[0; ALIGN as usize][..(self.at - written) as usize])?;
-        }
-        Ok(Placed { record, payload_len, hash })
-    }
-
-    fn end_commit(&mut self, record: u64, written: u64) -> Result<()> {
-        let mut footer = Footer::new_zeroed();
-        footer.record = record.into();
-        footer.logical_end = self.at.into();
-        footer.magic = FOOTER_MAGIC;
-        footer.check = footer.expected_check(&self.uid);
-        let padding = vec![0; (self.at - written) as usize - size_of::<Footer>()];
-        self.write(&padding)?;
-        self.write(footer.as_bytes())?;
-        self.last_commit = record;
-        Ok(())
+        Ok(header)
     }
 
     fn header(&self, kind: RecordType, payload_len: u64, payload_hash: [u8; 32]) -> RecordHeader {

@@ -65,7 +65,20 @@ impl Seal {
     /// # Errors
     /// `Usage` without a way, and those of [`KeySet::add`].
     pub fn fresh(ciphers: &[u16], padded: bool, ways: Vec<(NewSlot, String)>) -> Result<Self> {
-        let (mut keys, master) = (KeySet::new(key::random()?, ciphers, padded), Master::random()?);
+        Self::fresh_for(key::random()?, (ciphers, padded), ways)
+    }
+
+    /// The same, with another master key, for a container that is sealed already: it keeps its identity. That of one in
+    /// clear tells of what is in it.
+    ///
+    /// # Errors
+    /// As [`Self::fresh`].
+    pub fn again(&self, ciphers: &[u16], padded: bool, ways: Vec<(NewSlot, String)>) -> Result<Self> {
+        Self::fresh_for(self.uid(), (ciphers, padded), ways)
+    }
+
+    fn fresh_for(uid: [u8; 16], (ciphers, padded): (&[u16], bool), ways: Vec<(NewSlot, String)>) -> Result<Self> {
+        let (mut keys, master) = (KeySet::new(uid, ciphers, padded), Master::random()?);
         for (slot, label) in ways {
             keys.add(&master, slot, &label)?;
         }

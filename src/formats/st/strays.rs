@@ -162,8 +162,10 @@ fn ends_right(source: &dyn ReadAt, uid: &[u8; 16], header: &RecordHeader, from: 
     let (padding, footer) = rest.split_at(rest.len() - FOOTER_LEN as usize);
     let footer = Footer::read_from_bytes(footer).expect("the rest has the size of a footer");
     let right = footer.magic == FOOTER_MAGIC && footer.check == footer.expected_check(uid);
-    // The footer of parity is that of the commit before it.
-    let record = if header.is_commit() { header.offset.get() } else { header.last_commit.get() };
-    let place = (footer.record.get(), footer.logical_end.get()) == (record, end);
-    Ok(padding.iter().all(|b| *b == 0) && right && place)
+    // What stands behind a commit names it, and is signed by nobody.
+    let is_commit = header.is_commit();
+    let named = if is_commit { header.offset.get() } else { header.last_commit.get() };
+    let place = (footer.record.get(), footer.logical_end.get()) == (named, end);
+    let is_clean = is_commit || (footer.public_key == [0; 32] && footer.signature == [0; 64]);
+    Ok(padding.iter().all(|b| *b == 0) && right && place && is_clean && footer.flags.get() == 0)
 }

@@ -183,6 +183,15 @@ impl Tape {
             let segment = match self.load(&row, depth) {
                 // It was moved just now.
                 Err(_) if self.find(address)? != row => continue,
+                // Not as a base of others: what came of that would be neither damaged nor right.
+                Err(e) if depth == 0 && self.medium.forgives && e.kind() == Kind::Damaged => {
+                    log::error!("{e}: {} bytes at {address} of the tape read as zeros", row.raw_len);
+                    let len = (row.address + row.raw_len - address).min(into.len() as u64);
+                    let (lost, rest) = into.split_at_mut(len as usize);
+                    lost.fill(0);
+                    (into, address) = (rest, address + len);
+                    continue;
+                }
                 loaded => loaded?,
             };
             let piece = &segment.bytes[(address - row.address) as usize..];

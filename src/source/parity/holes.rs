@@ -69,6 +69,7 @@ fn overlap(a: &Range<u64>, b: &Range<u64>) -> u64 {
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init, reason = "one range is meant")]
 mod tests {
     use super::*;
     use crate::source::parity::Algorithm;

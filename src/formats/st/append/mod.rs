@@ -14,6 +14,7 @@
 mod clean;
 mod contents;
 mod entries;
+mod keys;
 mod protect;
 
 pub use entries::orphans;
@@ -27,15 +28,16 @@ use super::past::Past;
 use super::plan::Preset;
 use super::records::{self, Log};
 use super::rows::{MetaRow, meta_key};
-use super::seal::Seal;
+use super::seal::Sealing;
 use super::table::{Encoded, NewTable, Table};
 use super::tape::Tape;
 use super::tree::Container;
-use super::{limits, pack, parity};
+use super::{limits, pack, parity, signed};
 use crate::cache::Cache;
 use crate::codec::id::Id;
 use crate::error::{Error, Kind, Result, Within};
-use crate::formats::{Give, Owners, Upkeep, Watch, Writer};
+use crate::formats::{Give, Owners, Root, Upkeep, Watch, Writer};
+use crate::key::sign::Signing;
 use crate::pool::lock;
 use crate::source::Store;
 use crate::source::parity::Group;
@@ -73,6 +75,7 @@ pub struct StWriter {
     /// What browses the states.
     past: Arc<Past>,
     preset: Preset,
+    signing: Signing,
     first_new_node: u64,
     upkeep: Upkeep,
     state: Mutex<State>,
@@ -93,6 +96,8 @@ struct State {
     index: Arc<Index>,
     /// Of table blocks in the cache, as long as no place in the file is used again.
     blocks: u64,
+    /// The newest keys. All else that is sealed is so with those of the medium, which are the same but for who opens it.
+    sealing: Sealing,
     /// Parity that covers what was written, oldest first.
     groups: Vec<Group>,
     /// Indexes of before, that somebody may still read by.
@@ -136,18 +141,22 @@ pub struct Opened {
     pub end: u64,
     /// How new contents are compressed.
     pub preset: Preset,
+    /// What signs the commits.
+    pub signing: Signing,
 }
 
 impl StWriter {
     /// Takes a container over. What lies behind its last commit is cut off.
     pub fn new(opened: Opened) -> Result<Self> {
-        let Opened { name, store, medium, cache, owner, owners, upkeep, tape, index, commit, end, preset } = opened;
+        let Opened { name, store, medium, cache, owner, owners, upkeep, tape, index, commit, end, preset, signing } =
+            opened;
         finish_record(&*store, &commit, end)?;
         let contents = Contents::new(&preset, &medium.sealing, commit.head.next_address.get());
         let groups = match medium.healing.newest() {
             0 => Vec::new(),
             newest => parity::groups(medium.source(), commit.head.uid, newest),
         };
+        let sealing = medium.sealing.clone();
         let past = Arc::new(Past::new(name.clone(), commit.clone(), index.clone(), tape.clone()));
         let writer = Self {
             name,
@@ -158,6 +167,7 @@ impl StWriter {
             tape,
             past,
             preset,
+            signing,
             upkeep,
             first_new_node: commit.head.next_ino.get(),
             end: AtomicU64::new(end),
@@ -174,6 +184,7 @@ impl StWriter {
                 tables: index.tables().to_vec(),
                 index,
                 blocks: owner,
+                sealing,
                 groups,
                 former: Vec::new(),
                 looked_full: 0,
@@ -268,11 +279,6 @@ impl StWriter {
     pub fn forget_reserved(&self) {
         self.reserved.store(self.end(), Relaxed);
         self.untidy.store(false, Relaxed);
-    }
-
-    /// What a new container is sealed with that holds the same: it opens with the same keys.
-    pub fn heir(&self) -> Result<Option<Arc<Seal>>> {
-        self.medium.sealing.seal().map(|seal| seal.heir().map(Arc::new)).transpose()
     }
 
     /// Where the last commit is.
@@ -420,8 +426,8 @@ impl StWriter {
         head.next_address = state.contents.address().into();
         let highest = changes.nodes.keys().next_back().map_or(0, |node| node.0 + 1);
         head.next_ino = before.head.next_ino.get().max(highest).into();
-        let mut commit =
-            Commit { record: 0, head, tables: before.tables.clone(), totals, parity: state.newest_parity() };
+        let (tables, parity) = (before.tables.clone(), state.newest_parity());
+        let mut commit = Commit { record: 0, head, tables, totals, parity, signer: None };
         commit.head.tables = 0.into();
         Ok(commit)
     }
@@ -441,7 +447,7 @@ impl StWriter {
         }
         commit.head.tables = (commit.tables.len() as u32).into();
         let mut log = self.log(&mut tail, uid, commit.record, (seq, last_commit));
-        log.append(RecordType::Commit, &[&self.medium.sealing.commit(commit)?])?;
+        log.commit(commit, &self.medium.sealing, &self.signing)?;
         let end = log.at();
         tail.write_out()?;
         let appended = tail.start == self.end.load(Relaxed);
@@ -538,6 +544,11 @@ impl Writer for StWriter {
             (true, false) => self.commit_names(vec![MetaRow { name: key, value: tagged.encode() }], Vec::new()),
             (false, true) => self.commit_names(Vec::new(), vec![meta_key(&key)]),
         }
+    }
+
+    fn root(&self) -> Option<Root> {
+        let root = signed::root(&self.medium, &self.state().commit);
+        root.inspect_err(|e| log::warn!("{}: {e}", self.name)).ok()
     }
 
     fn upkeep(&self, when: Give, show: &mut dyn FnMut(Arc<dyn Tree>)) -> Result<u64> {

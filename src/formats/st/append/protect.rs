@@ -14,7 +14,7 @@ use crate::codec::id::Id;
 use crate::error::{Error, Kind, Result};
 use crate::formats::Watch;
 use crate::source::ReadAt;
-use crate::source::parity::{Group, Plan};
+use crate::source::parity::{Group, Piece, Plan};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// What a commit that says how much parity there is to be takes, and more.
@@ -101,6 +101,17 @@ impl StWriter {
         let healing = &self.medium.healing;
         let (noted, mut written) = (healing.noted(), 0);
         let mender = if noted.is_empty() { None } else { healing.mender(self.medium.source(), &self.medium.uid) };
+        if healing.is_to_repair_all()
+            && let Some(mender) = healing.mender(self.medium.source(), &self.medium.uid)
+        {
+            let mut write = |piece: Piece| self.store.write_at(piece.at, &piece.bytes);
+            let report = mender.repairs(&|_| true, &mut write)?;
+            log::info!(
+                "{}: {} damaged cells were written as they were",
+                self.name,
+                report.bad_cells - report.lost_cells
+            );
+        }
         let Some(mender) = mender else { return Ok(()) };
         for (at, piece) in noted {
             let mut bytes = vec![0; piece.len as usize];

@@ -15,7 +15,7 @@ mod slot;
 mod tests;
 mod unlock;
 
-pub use slot::NewSlot;
+pub use slot::{NewSlot, SlotInfo};
 
 use super::limits::{KEY_BODY, KEY_LABEL, KEY_PAYLOAD, KEY_SLOTS};
 use crate::codec::seal::{AES_256_GCM_SIV, LAYERS, XCHACHA20_POLY1305};
@@ -293,10 +293,19 @@ impl KeySet {
     /// What it is sealed with, and each slot, for people. Nothing in it is secret.
     pub fn describe(&self) -> Vec<String> {
         let padded = if self.padded() { "; lengths are padded" } else { "" };
-        let ciphers: Vec<_> = self.ciphers.iter().map(|id| cipher_name(*id)).collect();
-        let first = format!("sealed with {}{padded}", ciphers.join(", then "));
+        let first = format!("sealed with {}{padded}", self.cipher_names().join(", then "));
         let slots = self.slots.iter().zip(1..).map(|(slot, n)| format!("slot {n}: {slot}"));
         std::iter::once(first).chain(slots).collect()
+    }
+
+    /// Each slot, in their order.
+    pub fn slots(&self) -> Vec<SlotInfo> {
+        self.slots.iter().map(Slot::info).collect()
+    }
+
+    /// The names of what the container is sealed with, innermost first.
+    pub fn cipher_names(&self) -> Vec<String> {
+        self.ciphers.iter().map(|id| cipher_name(*id)).collect()
     }
 }
 

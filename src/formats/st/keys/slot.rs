@@ -33,6 +33,17 @@ pub enum NewSlot {
     },
 }
 
+/// What everybody can see of a slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlotInfo {
+    /// For programs: `passphrase`, `keyfile`, `passphrase+keyfile`, `age`, `ssh-ed25519`, or `unknown`.
+    pub kind: &'static str,
+    /// What a guess costs.
+    pub cost: Option<Cost>,
+    /// All of it, for people.
+    pub words: String,
+}
+
 impl NewSlot {
     pub(super) fn cost(&self) -> Option<Cost> {
         match self {
@@ -74,6 +85,18 @@ pub(super) struct Slot {
 }
 
 impl Slot {
+    pub(super) fn info(&self) -> SlotInfo {
+        let kind = match self.lock_kind() {
+            Some(Lock::Passphrase) => "passphrase",
+            Some(Lock::Keyfile) => "keyfile",
+            Some(Lock::Both) => "passphrase+keyfile",
+            Some(Lock::X25519) => "age",
+            Some(Lock::Ssh) => "ssh-ed25519",
+            None => "unknown",
+        };
+        SlotInfo { kind, cost: self.cost(), words: self.to_string() }
+    }
+
     /// Which of the known kinds it is. What is not known, or known with something that is not, is passed over.
     pub(super) fn lock_kind(&self) -> Option<Lock> {
         LOCKS.into_iter().find(|lock| *lock as u8 == self.kind && self.flags == 0)

@@ -21,10 +21,17 @@ impl KeySet {
     /// `Limit` when a guess costs too much; `UnknownCipher` when nothing here is known; `Header` when a key fits and the
     /// list was changed.
     pub fn unlock(&self, keys: &dyn Keys, what: &str) -> Result<Master> {
-        let by_identity = keys.identities().iter().flat_map(|id| self.slots.iter().filter_map(|s| s.open_for(id)));
-        let by_keyfile = keys.keyfiles().iter().flat_map(|k| self.slots.iter().filter_map(|s| s.open_by(k)));
-        if let Some(master) = by_identity.chain(by_keyfile).next() {
-            return self.believed(master);
+        self.unlock_slot(keys, what).map(|(master, _)| master)
+    }
+
+    /// The same, and which slot gave it.
+    pub fn unlock_slot(&self, keys: &dyn Keys, what: &str) -> Result<(Master, usize)> {
+        let slots = || self.slots.iter().enumerate();
+        let by_identity =
+            keys.identities().iter().flat_map(|id| slots().filter_map(|(n, s)| Some((s.open_for(id)?, n))));
+        let by_keyfile = keys.keyfiles().iter().flat_map(|k| slots().filter_map(|(n, s)| Some((s.open_by(k)?, n))));
+        if let Some(opened) = by_identity.chain(by_keyfile).next() {
+            return self.believed(opened);
         }
         let askable = self.askable(keys);
         let opened = match askable.is_empty() {
@@ -34,27 +41,27 @@ impl KeySet {
         opened.map_err(|e| if e.advice().is_none() { e.hint(self.accepts()) } else { e })
     }
 
-    fn believed(&self, master: Master) -> Result<Master> {
-        self.verify(&master)?;
-        Ok(master)
+    fn believed(&self, opened: (Master, usize)) -> Result<(Master, usize)> {
+        self.verify(&opened.0)?;
+        Ok(opened)
     }
 
     /// The slots that a passphrase could open now.
-    fn askable(&self, keys: &dyn Keys) -> Vec<&Slot> {
-        let fits = |slot: &&Slot| match slot.lock_kind() {
+    fn askable(&self, keys: &dyn Keys) -> Vec<(usize, &Slot)> {
+        let fits = |(_, slot): &(usize, &Slot)| match slot.lock_kind() {
             Some(Lock::Passphrase) => true,
             Some(Lock::Both) => !keys.keyfiles().is_empty(),
             _ => false,
         };
-        self.slots.iter().filter(fits).collect()
+        self.slots.iter().enumerate().filter(fits).collect()
     }
 
-    fn by_passphrase(&self, slots: &[&Slot], keys: &dyn Keys, what: &str) -> Result<Master> {
-        affordable(slots.iter().filter_map(|slot| slot.cost()))?;
+    fn by_passphrase(&self, slots: &[(usize, &Slot)], keys: &dyn Keys, what: &str) -> Result<(Master, usize)> {
+        affordable(slots.iter().filter_map(|(_, slot)| slot.cost()))?;
         let open = |passphrase: &Secret| {
-            for slot in slots {
+            for (n, slot) in slots {
                 if let Some(master) = slot.open_with(passphrase, keys.keyfiles())? {
-                    return self.believed(master).map(Some);
+                    return self.believed((master, *n)).map(Some);
                 }
             }
             Ok(None)

@@ -36,6 +36,7 @@ use super::{create, extra, limits};
 use crate::codec::id::Id;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::formats::{Pack, Packed, Seekable, Watch};
+use crate::key::sign::Signing;
 use crate::pool;
 use crate::source::Seeking;
 use crate::tree::{Filter, Kind, Time, Tree, device};
@@ -73,6 +74,8 @@ pub struct Packer {
     pub parity: Option<Policy>,
     /// It is going to be cut in volumes of this length, which its header tells; 0 for one file.
     pub volume_size: u64,
+    /// What signs it.
+    pub signing: Signing,
     /// The tree is a container that is packed again.
     pub again: Option<Again>,
 }
@@ -98,6 +101,7 @@ impl Default for Packer {
             seal: None,
             parity: None,
             volume_size: 0,
+            signing: Signing::default(),
             again: None,
         }
     }
@@ -141,7 +145,8 @@ impl Pack for Packer {
 }
 
 impl Packer {
-    fn write(&self, tree: &dyn Tree, out: &mut (dyn Write + Send), watch: &dyn Watch) -> Result<Packed> {
+    /// The container alone, without the parity that follows it.
+    pub(super) fn write(&self, tree: &dyn Tree, out: &mut (dyn Write + Send), watch: &dyn Watch) -> Result<Packed> {
         self.check()?;
         let preset = Preset::of(self.level);
         let mut walk = Walk::new(tree, &self.filter, watch, self.again.is_some())?;
@@ -179,6 +184,8 @@ impl Packer {
     /// The identity of the container: a hash of how it is packed and of what the first batch looks like.
     fn identity(&self, batch: &Batch) -> [u8; 16] {
         let mut text = format!("st v1 {} {:?}\n", self.level, self.segmentation).into_bytes();
+        // What is remembered of one that is signed must not be taken for one of somebody else.
+        text.extend(self.signing.public().iter().flat_map(|key| *key.as_bytes()));
         for item in &batch.items {
             let attr = &item.attr;
             text.extend_from_slice(&item.path);
@@ -516,9 +523,9 @@ impl<'a> Run<'a> {
         head.next_ino = next_ino.into();
         head.tables = (written.tables.len() as u32).into();
         let totals = TotalsItem { nodes: self.totals.0.into(), bytes: self.totals.1.into() };
-        let commit = Commit { record: 0, head, tables: std::mem::take(&mut written.tables), totals, parity: 0 };
-        let payload = written.sealing.commit(&commit)?;
-        written.log.append(RecordType::Commit, &[&payload])?;
+        let tables = std::mem::take(&mut written.tables);
+        let mut commit = Commit { record: 0, head, tables, totals, parity: 0, signer: None };
+        written.log.commit(&mut commit, &written.sealing, &self.packer.signing)?;
         written.log.flush()?;
         self.packed.bytes = self.totals.1;
         self.packed.unique = self.content.unique();

@@ -341,7 +341,7 @@ impl Work<'_> {
         };
         let mut head = self.head(uid, seq, newest)?;
         (head.next_address, head.next_ino) = (tables.next.address.into(), tables.next.ino.into());
-        let commit = Commit { record: 0, head, tables: tables.references(), totals, parity: 0 };
+        let commit = Commit { record: 0, head, tables: tables.references(), totals, parity: 0, signer: None };
         let table = NewTable { segments, ..mended.table };
         self.found.commit = true;
         Plan::append(self.medium.len()?, commit, table, &tables.index_of(Vec::new()))

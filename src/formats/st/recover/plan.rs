@@ -8,6 +8,7 @@ use super::super::records::Log;
 use super::super::table::NewTable;
 use crate::codec::id::Id;
 use crate::error::{Error, Kind, Result};
+use crate::key::sign::Signing;
 use crate::source::{ReadAt, Store};
 use std::sync::Arc;
 use zerocopy::IntoBytes;
@@ -45,7 +46,7 @@ impl Plan {
         commit.head.tail_start = commit_at.into();
         commit.head.tail_hash = Id::of(&[]).0;
         commit.head.tables = (commit.tables.len() as u32).into();
-        log.append(RecordType::Commit, &[&sealing.commit(&commit)?])?;
+        log.commit(&mut commit, sealing, &Signing::default())?;
         let end = log.at();
         Ok(Self { end, at, tail, commit_at, header: None })
     }

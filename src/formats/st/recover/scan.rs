@@ -115,7 +115,7 @@ pub fn records(source: &dyn ReadAt, identity: &Identity, from: u64) -> Result<Re
 pub fn segment_head(medium: &Medium, header: &RecordHeader) -> Result<Option<SegmentHead>> {
     let head = if medium.sealing.is_sealed() {
         let Ok(mut payload) = records::read_payload(medium, header, SEGMENT) else { return Ok(None) };
-        medium.sealing.open(Piece::Segment, &mut payload).ok().and_then(|payload| head_of(payload))
+        medium.sealing.open(Piece::Segment, &mut payload).ok().and_then(head_of)
     } else {
         let mut bytes = [0; size_of::<SegmentHead>()];
         let got = medium.read_at(header.offset.get() + RECORD_HEADER_LEN, &mut bytes)?;

@@ -5,7 +5,7 @@ use super::super::super::layout::{RECORD_HEADER_LEN, RecordType, TableRef};
 use super::super::super::plan::Class;
 use super::super::super::records::{self, Log, Placed};
 use super::super::super::rows::{ChunkRow, SegmentRow};
-use super::super::super::seal::Sealing;
+use super::super::super::seal::{Seal, Sealing};
 use super::super::super::table::{Left, NewTable, Table};
 use super::super::super::{open_table, pack};
 use super::super::{INDEX_LEVEL, StWriter, State, Tail};
@@ -49,6 +49,14 @@ impl Copy<'_> {
         self.append(seq, |log| pack::append_segment(log, segment))
     }
 
+    /// Writes the newest keys, twice as ever; where they are then.
+    fn put_keys(&mut self, seq: u64, seal: &Seal) -> Result<u64> {
+        let payload = seal.payload()?;
+        let first = self.put(RecordType::Keys, seq, &payload)?;
+        self.put(RecordType::Keys, seq, &payload)?;
+        Ok(first.record)
+    }
+
     fn append<T>(&mut self, seq: u64, append: impl FnOnce(&mut Log<'_>) -> Result<T>) -> Result<T> {
         let log = Log::new(&mut self.tail, self.uid, self.at, seq, self.last_commit);
         let mut log = log.sealed(&self.sealing);
@@ -73,6 +81,10 @@ impl StWriter {
         let tail = Tail { store: &*self.store, start: to, pending: Vec::new(), written: 0 };
         let (uid, sealing) = (state.commit.head.uid, self.medium.sealing.clone());
         let mut copy = Copy { tail, uid, sealing, at: to, limit, last_commit };
+        let mut keys = state.commit.head.keys.get();
+        if let Some(seal) = state.sealing.seal().filter(|_| keys >= plan.start) {
+            keys = copy.put_keys(state.commit.head.seq.get(), seal)?;
+        }
         let mut rows = BTreeMap::new();
         for piece in plan.needed.pieces(plan.start)? {
             match piece {
@@ -122,10 +134,11 @@ impl StWriter {
         for record in plan.needed.states.iter().filter(|record| **record >= plan.start) {
             let mut earlier = commit::read(&self.medium, *record)?;
             earlier.tables = earlier.tables.iter().filter_map(place).collect();
-            earlier.parity = 0;
+            (earlier.parity, earlier.signer) = (0, None);
             let head = &mut earlier.head;
             (head.prev, head.prev_hash) = (prev.0.into(), prev.1);
             (head.tail_start, head.tail_hash) = (copy.at.into(), nothing);
+            head.keys = keys.into();
             head.tables = (earlier.tables.len() as u32).into();
             let placed = copy.put(RecordType::State, earlier.head.seq.get(), &self.medium.sealing.commit(&earlier)?)?;
             prev = (placed.record, placed.hash);
@@ -141,7 +154,9 @@ impl StWriter {
         let head = &mut commit.head;
         (head.seq, head.time_ns) = ((head.seq.get() + 1).into(), (head.time_ns.get() + 1).into());
         (head.prev, head.prev_hash) = (prev.0.into(), prev.1);
+        head.keys = keys.into();
         commit.record = copy.at;
+        commit.signer = self.signing.public().map(|key| *key.as_bytes());
         copy.check(RecordType::Commit, self.medium.sealing.commit(&commit)?.len() as u64)?;
         let end = self.write_commit(copy.tail, &mut commit, last_commit)?;
         Ok((commit, tables, end))

@@ -54,6 +54,10 @@ impl StWriter {
     pub(super) fn clean(&self, when: Give, show: &mut dyn FnMut(Arc<dyn Tree>)) -> Result<u64> {
         let before = self.end.load(Relaxed);
         let mut state = self.state();
+        if state.commit.signer.is_some() && self.signing.key().is_none() {
+            // The newest state would be written anew, and lose its signature.
+            return Ok(0);
+        }
         let full = match when {
             Give::Worthwhile => false,
             Give::Tight if before < state.tight_at || !self.is_tight() => return Ok(0),

@@ -4,6 +4,7 @@ use super::super::super::commit;
 use super::super::super::generations::{self, History, time_of};
 use super::super::super::index::Index;
 use super::super::super::layout::{Base, HEADER_LEN, RECORD_HEADER_LEN, RecordType, TableRef, record_len};
+use super::super::super::locks;
 use super::super::super::records;
 use super::super::super::rows::{ExtentRow, Nodes, Rows, SegmentRow};
 use super::super::super::seal::Piece as Sealed;
@@ -321,6 +322,7 @@ impl StWriter {
             let len = len_of(header.kind, header.payload_len.get())?;
             add(*record, len, len, true);
         }
+        found.extend(self.keys(state)?);
         // Parity that still covers something is not what space is to be gained by; it is not moved, but made anew.
         for group in &state.groups {
             let body = group.body();
@@ -329,13 +331,14 @@ impl StWriter {
         }
         found.sort_unstable_by_key(|found| found.at);
         // Behind the oldest state that was looked at lies what nobody looked at.
+        let front = self.front(state)?;
         let floor = match needed.chain.last() {
             Some(oldest) if needed.chain.len() == STATES => *oldest,
-            _ => HEADER_LEN,
+            _ => front,
         };
         let (mut live, mut first, mut best, mut most) = (own, end, None, 0);
         for i in (0..=found.len()).rev() {
-            let start = i.checked_sub(1).map_or(HEADER_LEN, |before| found[before].at + found[before].len);
+            let start = i.checked_sub(1).map_or(front, |before| found[before].at + found[before].len);
             if start < floor {
                 break;
             }
@@ -353,6 +356,25 @@ impl StWriter {
             first = before.at;
         }
         Ok(best)
+    }
+
+    /// The keys that the newest commit names. The first ones stay where the header says that they are.
+    fn keys(&self, state: &State) -> Result<Option<Found>> {
+        let (at, uid) = (state.commit.head.keys.get(), &state.commit.head.uid);
+        if !state.sealing.is_sealed() {
+            return Ok(None);
+        }
+        let end = locks::end(&*self.medium, at, uid)?;
+        let end = end.ok_or_else(|| damaged(format!("there are no keys at {at}")))?;
+        Ok(Some(Found { at, len: end - at, takes: end - at, moves: at != HEADER_LEN }))
+    }
+
+    /// Where what may be written anew begins: behind the header, and the keys that it names.
+    fn front(&self, state: &State) -> Result<u64> {
+        if !state.sealing.is_sealed() {
+            return Ok(HEADER_LEN);
+        }
+        Ok(locks::end(&*self.medium, HEADER_LEN, &state.commit.head.uid)?.unwrap_or(HEADER_LEN))
     }
 
     /// Marks what the segments from `start` on are decoded with that are written as they are; false when all of it was.
