@@ -738,7 +738,7 @@ pub fn uid(access: &Access) -> Result<Option<[u8; 16]>> {
 
 /// What an archive stands on, where its format knows.
 pub fn root(access: &Access) -> Result<Option<Root>> {
-    let access = parts::whole(access.clone())?;
+    let access = whole(access.clone())?;
     let format = format_of(&*access.bytes, &access.name)?.ok_or_else(|| not_recognised(&access.name))?;
     format.root(&access)
 }
