@@ -187,18 +187,21 @@ impl History {
         is_that.then(|| self.earlier(prev).ok()).flatten()
     }
 
-    /// All states that have names. Where one was moved to another place its number finds it.
+    /// All states that have names, each where the way back from the newest commit leads to its number. At the place that a
+    /// name tells there may still be the commit as it was before it was moved, over what is not whole any more.
     pub fn tags(&self, index: &Index) -> Result<BTreeMap<String, Tagged>> {
         let mut tags = tags(index)?;
-        let seq = |record: u64| self.commit(record).map(|commit| commit.head.seq.get()).ok();
-        let moved: Vec<&mut Tagged> =
-            tags.values_mut().filter(|tagged| seq(tagged.record) != Some(tagged.sequence)).collect();
-        if !moved.is_empty() {
-            let back = self.back_from(self.newest.clone());
-            let places: HashMap<u64, u64> = back.map(|commit| (commit.head.seq.get(), commit.record)).collect();
-            for tagged in moved {
-                tagged.record = places.get(&tagged.sequence).copied().unwrap_or(tagged.record);
+        let Some(lowest) = tags.values().map(|tagged| tagged.sequence).min() else { return Ok(tags) };
+        let mut places = HashMap::new();
+        for commit in self.back_from(self.newest.clone()) {
+            let sequence = commit.head.seq.get();
+            places.insert(sequence, commit.record);
+            if sequence <= lowest {
+                break;
             }
+        }
+        for tagged in tags.values_mut() {
+            tagged.record = places.get(&tagged.sequence).copied().unwrap_or(tagged.record);
         }
         Ok(tags)
     }
