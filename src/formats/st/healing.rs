@@ -102,8 +102,8 @@ impl Healing {
         self.all.store(true, Relaxed);
     }
 
-    /// Whether it is, asked once.
-    pub fn is_to_repair_all(&self) -> bool {
+    /// Whether it is. Who asks takes it on: the next one is told no.
+    pub fn take_repair_all(&self) -> bool {
         self.all.swap(false, Relaxed)
     }
 

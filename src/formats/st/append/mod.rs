@@ -454,11 +454,17 @@ impl StWriter {
         if appended && self.store.len()? > end {
             // An attempt that failed went further. With its end the space goes that was promised.
             let _one_at_a_time = self.reserving();
-            self.store.set_len(end)?;
-            self.promise_again(end, self.reserved.load(Relaxed).saturating_sub(end));
+            self.cut_behind(end)?;
         }
         self.store.sync()?;
         Ok(end)
+    }
+
+    /// Cuts what is behind a place off the file; the space that was promised there stays promised.
+    fn cut_behind(&self, end: u64) -> Result<()> {
+        self.store.set_len(end)?;
+        self.promise_again(end, self.reserved.load(Relaxed).saturating_sub(end));
+        Ok(())
     }
 
     /// Asks for space again that went with the end of the file, or for as much of it as nobody else has taken meanwhile.

@@ -99,11 +99,12 @@ impl StWriter {
     /// Puts right in the file what was made good in memory when it was read.
     fn write_healed(&self) -> Result<()> {
         let healing = &self.medium.healing;
-        let (noted, mut written) = (healing.noted(), 0);
-        let mender = if noted.is_empty() { None } else { healing.mender(self.medium.source(), &self.medium.uid) };
-        if healing.is_to_repair_all()
-            && let Some(mender) = healing.mender(self.medium.source(), &self.medium.uid)
-        {
+        let (noted, repair_all, mut written) = (healing.noted(), healing.take_repair_all(), 0);
+        if noted.is_empty() && !repair_all {
+            return Ok(());
+        }
+        let Some(mender) = healing.mender(self.medium.source(), &self.medium.uid) else { return Ok(()) };
+        if repair_all {
             let mut write = |piece: Piece| self.store.write_at(piece.at, &piece.bytes);
             let report = mender.repairs(&|_| true, &mut write)?;
             log::info!(
@@ -112,7 +113,6 @@ impl StWriter {
                 report.bad_cells - report.lost_cells
             );
         }
-        let Some(mender) = mender else { return Ok(()) };
         for (at, piece) in noted {
             let mut bytes = vec![0; piece.len as usize];
             // What it was part of may have been given back since.
@@ -123,7 +123,9 @@ impl StWriter {
             healing.written(at);
         }
         self.store.sync()?;
-        log::info!("{}: {written} damaged pieces were written as they were", self.name);
+        if written > 0 {
+            log::info!("{}: {written} damaged pieces were written as they were", self.name);
+        }
         Ok(())
     }
 
@@ -141,8 +143,7 @@ impl StWriter {
             Ok(written) => written,
             Err(e) => {
                 // What was begun stands behind the last commit, and counts for nothing.
-                self.store.set_len(at)?;
-                self.promise_again(at, self.reserved.load(Relaxed).saturating_sub(at));
+                self.cut_behind(at)?;
                 return match e.kind() {
                     Kind::Interrupted => Ok(()),
                     _ => Err(e.within("no parity was written for what is new")),
@@ -155,8 +156,7 @@ impl StWriter {
         self.end.store(end, Relaxed);
         self.reserved.fetch_max(end, Relaxed);
         if self.store.len()? > end {
-            self.store.set_len(end)?;
-            self.promise_again(end, self.reserved.load(Relaxed).saturating_sub(end));
+            self.cut_behind(end)?;
         }
         self.untidy.store(false, Relaxed);
         Ok(())
