@@ -20,6 +20,7 @@ use stmount::error::Kind;
 use stmount::formats::folder::Folder;
 use stmount::formats::st;
 use stmount::formats::{self, Access, Unwatched, Upkeep};
+use stmount::source::parity::Algorithm;
 use stmount::source::{FileSource, Memory, ReadAt};
 use stmount::vfs::{Commit, Policy, ROOT, Rename, SNAPSHOT, SetXattr, Vfs};
 
@@ -460,38 +461,64 @@ fn nothing_is_moved_while_somebody_else_reads() {
     check(&std::fs::read(&path).unwrap());
 }
 
+/// Four write until the disk is full, while something else is done again and again.
+fn fill(disk: &Arc<Disk>, round: u64, meanwhile: &(dyn Fn(&Vfs) + Sync)) {
+    let mut ours = Ours::mount(disk);
+    let names = ["a", "b", "c", "d"];
+    names.iter().for_each(|name| ours.apply(&Op::Create(vec![name])).unwrap());
+    let (vfs, done) = (&ours.vfs, AtomicBool::new(false));
+    let fill = |i: u64| {
+        let ino = vfs.lookup(ROOT, names[i as usize].as_bytes()).unwrap().unwrap().ino;
+        let mut taken = Vec::new();
+        loop {
+            let piece = noise(300_000, taken.len() as u64 * 4 + i);
+            if vfs.write(ino, taken.len() as u64, piece.clone()).is_err() {
+                return taken;
+            }
+            taken.extend_from_slice(&piece);
+        }
+    };
+    let taken: Vec<Vec<u8>> = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Relaxed) {
+                meanwhile(vfs);
+            }
+        });
+        let writers: Vec<_> = (0..4).map(|i| scope.spawn(move || fill(i))).collect();
+        let taken = writers.into_iter().map(|writer| writer.join().unwrap()).collect();
+        done.store(true, Relaxed);
+        taken
+    });
+    assert_eq!(ours.apply(&Op::Sync), Ok(()), "round {round}: what was taken must be stored");
+    drop(ours);
+    let seen = dump(&Vfs::new(formats::open(access(disk.bytes())).unwrap().tree, Policy::default()));
+    for (name, taken) in names.iter().zip(&taken) {
+        assert!(seen[&format!("/{name}")].content == *taken, "round {round}: {name}");
+    }
+}
+
 #[test]
 fn what_several_take_at_once_on_a_disk_that_gets_full_can_be_stored() {
     for round in 0..10 {
         let disk = Arc::new(Disk::new(packed(&[])));
         disk.set_room(Some(disk.bytes().len() as u64 + (9 << 20) + round * 100_000));
-        let mut ours = Ours::mount(&disk);
-        let names = ["a", "b", "c", "d"];
-        names.iter().for_each(|name| ours.apply(&Op::Create(vec![name])).unwrap());
-        let vfs = &ours.vfs;
-        let taken: Vec<Vec<u8>> = std::thread::scope(|scope| {
-            let writers: Vec<_> = (0..4u64)
-                .map(|i| {
-                    scope.spawn(move || {
-                        let ino = vfs.lookup(ROOT, names[i as usize].as_bytes()).unwrap().unwrap().ino;
-                        let mut taken = Vec::new();
-                        loop {
-                            let piece = noise(300_000, taken.len() as u64 * 4 + i);
-                            if vfs.write(ino, taken.len() as u64, piece.clone()).is_err() {
-                                return taken;
-                            }
-                            taken.extend_from_slice(&piece);
-                        }
-                    })
-                })
-                .collect();
-            writers.into_iter().map(|writer| writer.join().unwrap()).collect()
+        fill(&disk, round, &|_| std::thread::yield_now());
+    }
+}
+
+/// The parity takes none of the space that was promised to what is not stored yet.
+#[test]
+fn what_is_taken_while_parity_is_written_can_be_stored() {
+    for round in 0..10 {
+        let parity = st::Policy { share: 0.3, algorithm: Algorithm::Wide };
+        let packer = st::Packer { parity: Some(parity), ..dress::packer() };
+        let empty = dress::pack(&packer, &Folder::open(tempfile::tempdir().unwrap().path()).unwrap());
+        let disk = Arc::new(Disk::new(empty));
+        disk.set_room(Some(disk.bytes().len() as u64 + (9 << 20) + round * 100_000));
+        fill(&disk, round, &|vfs| {
+            // When there is no room for parity any more, that is told, and costs nothing.
+            vfs.sync().unwrap();
+            vfs.settle().unwrap();
         });
-        assert_eq!(ours.apply(&Op::Sync), Ok(()), "round {round}: what was taken must be stored");
-        drop(ours);
-        let seen = dump(&Vfs::new(formats::open(access(disk.bytes())).unwrap().tree, Policy::default()));
-        for (name, taken) in names.iter().zip(&taken) {
-            assert!(seen[&format!("/{name}")].content == *taken, "round {round}: {name}");
-        }
     }
 }

@@ -16,6 +16,7 @@ mod contents;
 mod entries;
 mod keys;
 mod protect;
+mod room;
 
 pub use entries::orphans;
 
@@ -43,6 +44,7 @@ use crate::source::Store;
 use crate::source::parity::Group;
 use crate::tree::{Changes, Time, Tree};
 use contents::Contents;
+use room::RESERVE;
 use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -56,13 +58,6 @@ const INDEX_LEVEL: i32 = 3;
 const GROWTH: u64 = 2;
 /// and at most so many at all: what is merged is in memory. Larger ones are left to a compaction.
 const MERGED_ROWS: u64 = 1 << 20;
-/// Space that is kept for changes that need none for contents, such as deleting on a full disk.
-const RESERVE: u64 = 1 << 20;
-/// Space is asked for in steps of so many bytes.
-const RESERVE_STEP: u64 = 8 << 20;
-/// What an entry needs in a table and a record, at most, without what its attributes hold.
-const ENTRY: u64 = 512;
-
 /// The writer of one container. There is one for each file: who has it holds the lock.
 pub struct StWriter {
     name: String,
@@ -207,10 +202,6 @@ impl StWriter {
         Ok(writer)
     }
 
-    fn reserving(&self) -> MutexGuard<'_, ()> {
-        lock(&self.reserving)
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }
@@ -273,12 +264,6 @@ impl StWriter {
     /// Where the last commit ends.
     pub fn end(&self) -> u64 {
         self.end.load(Relaxed)
-    }
-
-    /// Knows of no reserved space any more: the file is another one, or somebody else's.
-    pub fn forget_reserved(&self) {
-        self.reserved.store(self.end(), Relaxed);
-        self.untidy.store(false, Relaxed);
     }
 
     /// Where the last commit is.
@@ -384,18 +369,6 @@ impl StWriter {
         Ok(self.take_over(state, commit, tables, end))
     }
 
-    /// Makes sure that a commit which takes more than it has to leaves room for small changes on a full disk.
-    fn keep_free(&self, end: u64) -> Result<()> {
-        let need = end + RESERVE / 2;
-        let _one_at_a_time = self.reserving();
-        let reserved = self.reserved.load(Relaxed);
-        if need > reserved {
-            self.store.reserve(reserved..need)?;
-            self.reserved.store(need, Relaxed);
-        }
-        Ok(())
-    }
-
     /// The new rows as a table, with those of the newest tables that are worth it. Returns how many tables are left.
     fn merge(&self, state: &State, table: NewTable, merging: bool) -> Result<(usize, Encoded)> {
         let mut rows = table.len() as u64;
@@ -452,27 +425,11 @@ impl StWriter {
         tail.write_out()?;
         let appended = tail.start == self.end.load(Relaxed);
         if appended && self.store.len()? > end {
-            // An attempt that failed went further. With its end the space goes that was promised.
-            let _one_at_a_time = self.reserving();
+            // An attempt that failed went further.
             self.cut_behind(end)?;
         }
         self.store.sync()?;
         Ok(end)
-    }
-
-    /// Cuts what is behind a place off the file; the space that was promised there stays promised.
-    fn cut_behind(&self, end: u64) -> Result<()> {
-        self.store.set_len(end)?;
-        self.promise_again(end, self.reserved.load(Relaxed).saturating_sub(end));
-        Ok(())
-    }
-
-    /// Asks for space again that went with the end of the file, or for as much of it as nobody else has taken meanwhile.
-    fn promise_again(&self, end: u64, mut promised: u64) {
-        while promised > 0 && self.store.reserve(end..end + promised).is_err() {
-            promised /= 2;
-        }
-        self.reserved.store(end + promised, Relaxed);
     }
 
     /// The commit is durable: from here on it is the state.
@@ -511,26 +468,7 @@ impl Writer for StWriter {
     }
 
     fn reserve(&self, bytes: u64, entries: u64) -> Result<()> {
-        let need = self.end.load(Relaxed) + RESERVE + bytes + bytes / 64 + entries * ENTRY;
-        if need <= self.reserved.load(Relaxed) {
-            return Ok(());
-        }
-        let _one_at_a_time = self.reserving();
-        let from = self.reserved.load(Relaxed).max(self.end.load(Relaxed));
-        if need <= from {
-            return Ok(());
-        }
-        let ample = need.next_multiple_of(RESERVE_STEP);
-        let granted = match self.store.reserve(from..ample) {
-            Ok(()) => ample,
-            Err(e) if e.kind() == Kind::NoSpace => {
-                self.store.reserve(from..need)?;
-                need
-            }
-            Err(e) => return Err(e),
-        };
-        self.reserved.store(granted, Relaxed);
-        Ok(())
+        self.promise(bytes, entries)
     }
 
     fn commit(&self, changes: &Changes) -> Result<Arc<dyn Tree>> {

@@ -17,7 +17,7 @@ use crate::source::ReadAt;
 use crate::source::parity::{Group, Piece, Plan};
 use std::sync::atomic::Ordering::Relaxed;
 
-/// What a commit that says how much parity there is to be takes, and more.
+/// What the descriptors of parity take, or a commit that says how much there is to be, and more.
 const SPARE: u64 = 64 << 10;
 
 impl State {
@@ -75,11 +75,7 @@ impl StWriter {
         let (end, commit_end) = (self.end.load(Relaxed), commit::end(&*self.medium, &state.commit)?);
         state.groups.clear();
         self.medium.healing.found(0, None);
-        if commit_end < end {
-            self.store.set_len(commit_end)?;
-            self.end.store(commit_end, Relaxed);
-        }
-        Ok(())
+        if commit_end < end { self.cut_behind(commit_end) } else { Ok(()) }
     }
 
     fn policy(&self, state: &State) -> Result<Option<Policy>> {
@@ -139,7 +135,10 @@ impl StWriter {
         let behind = Behind { uid, seq, commit: state.commit.record };
         self.untidy.store(true, Relaxed);
         let go_on = |_| !watch.is_cancelled();
-        let (group, end) = match parity::write(&*self.store, (&plan, prev), behind, at, &go_on) {
+        let written = self
+            .make_way(plan.body_len() + SPARE)
+            .and_then(|()| parity::write(&*self.store, (&plan, prev), behind, at, &go_on));
+        let (group, end) = match written {
             Ok(written) => written,
             Err(e) => {
                 // What was begun stands behind the last commit, and counts for nothing.
@@ -154,7 +153,6 @@ impl StWriter {
         state.groups.push(group);
         self.medium.healing.found(state.newest_parity(), None);
         self.end.store(end, Relaxed);
-        self.reserved.fetch_max(end, Relaxed);
         if self.store.len()? > end {
             self.cut_behind(end)?;
         }

@@ -20,7 +20,8 @@ mod copy;
 mod needed;
 
 use super::super::past::Past;
-use super::{RESERVE, StWriter, State};
+use super::room::RESERVE;
+use super::{StWriter, State};
 use crate::error::Result;
 use crate::formats::{Give, States, Upkeep, Writer};
 use crate::tree::Tree;
@@ -87,8 +88,7 @@ impl StWriter {
 
     /// Whether not much is left of what is kept free, and no more can be had.
     fn is_tight(&self) -> bool {
-        self.reserved.load(Relaxed).saturating_sub(self.end.load(Relaxed)) < RESERVE / 4 * 3
-            && self.reserve(0, 0).is_err()
+        self.promised(0) < RESERVE / 4 * 3 && self.reserve(0, 0).is_err()
     }
 
     fn steps(&self, state: &mut State, upkeep: &Upkeep, show: &mut dyn FnMut(Arc<dyn Tree>)) -> Result<()> {
@@ -131,7 +131,7 @@ impl StWriter {
         self.medium.healing.found(state.newest_parity(), None);
         let (commit, tables, end) = self.write_anew(state, plan, plan.start, plan.first, true)?;
         let _nobody_reserves = self.reserving();
-        let promised = self.reserved.load(Relaxed).saturating_sub(self.end.load(Relaxed));
+        let promised = self.promised(0);
         let before = (state.commit.clone(), state.tables.clone(), self.end.load(Relaxed));
         // Places of before are used again: what is cached of them is not theirs.
         state.blocks = self.cache.new_owner();
