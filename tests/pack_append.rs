@@ -100,8 +100,8 @@ impl Desk {
         agree(&describe(&self.tree(container)), &describe(&Folder::open(&folder).unwrap()), container);
         self.ok(&["check", "-q", container]);
         let truth = listing::say("os_list.py", &[&folder]);
-        listing::assert_same(&truth, &listing::say("st_ref.py", &["list".as_ref(), &file]), "Python");
-        listing::say("st_ref.py", &["check".as_ref(), &file]);
+        listing::assert_same(&truth, &python("list", &file), "Python");
+        python("check", &file);
     }
 
     fn sequence(&self, name: &str) -> u64 {
@@ -321,7 +321,7 @@ fn levels_are_those_of_a_pack() {
         desk.adds(&["--append", level, "s", "c.st"])["stored"].as_u64().unwrap()
     };
     let (fast, small) = (grown("-1"), grown("-9"));
-    assert!(small < fast * 9 / 10, "{small} bytes at -9, {fast} at -1");
+    assert!(small < fast * 19 / 20, "{small} bytes at -9, {fast} at -1");
     assert_eq!(desk.ok(&["cat", "c.st:text"]).as_bytes(), text);
 }
 
@@ -333,7 +333,10 @@ fn a_container_that_does_not_exist_is_packed() {
         desk.ok(&["pack", "-q", how, "s", "new.st"]);
         desk.same("s", "new.st");
         desk.ok(&["pack", "-q", "s", "packed.st"]);
-        assert!(fs::read(desk.path("new.st")).unwrap() == fs::read(desk.path("packed.st")).unwrap());
+        let same = fs::read(desk.path("new.st")).unwrap() == fs::read(desk.path("packed.st")).unwrap();
+        // What is added to a container that is not there is not dressed.
+        assert!(same || dress::wanted() != dress::As::Plain);
+        desk.same("s", "packed.st");
         fs::remove_file(desk.path("new.st")).unwrap();
         fs::remove_file(desk.path("packed.st")).unwrap();
     }
@@ -423,6 +426,11 @@ fn a_container_that_somebody_writes_to_is_left_alone() {
     desk.adds(&["--update", "s", "c.st"]);
 }
 
+/// What the reference reader says.
+fn python(verb: &str, file: &Path) -> String {
+    listing::say("st_ref.py", &dress::of_reader(&[verb.as_ref(), file]))
+}
+
 /// Data and a level that take their time, so that a signal comes in the middle.
 #[test]
 fn an_interrupted_run_leaves_what_was_there() {
@@ -438,7 +446,9 @@ fn an_interrupted_run_leaves_what_was_there() {
         let mut command = desk.command(&["pack", "--append", "-9", "--progress=json", "s", "c.st"]);
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(|line| line.ok());
-        let mut lines = lines.map(|line| serde_json::from_str::<Value>(&line).unwrap());
+        // What is written to a signed container is not signed, which is told in words.
+        let mut lines = lines.filter(|line| !line.starts_with("stmount: warning"));
+        let mut lines = lines.by_ref().map(|line| serde_json::from_str::<Value>(&line).unwrap());
         assert!(lines.any(|line| line["done"].as_u64() > Some(0)), "it reads");
         let kill = format!("kill -{signal} {}", child.id());
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());

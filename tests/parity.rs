@@ -104,7 +104,9 @@ fn repair(mender: &Mender, data: &Memory, parity: &Memory) -> Report {
         let file = if piece.to_parity { parity } else { data };
         file.write_at(piece.at, &piece.bytes)
     };
-    mender.repairs(&on, &mut give).unwrap()
+    let found = mender.survey_all(&on).unwrap();
+    mender.repairs(&found, &on, &mut give).unwrap();
+    found.report
 }
 
 fn all(file: &dyn ReadAt) -> Vec<u8> {
@@ -393,12 +395,14 @@ fn sectors_that_cannot_be_read_are_mended() {
     assert!(read == case.whole[BEFORE..case.body_at as usize]);
 
     let written = Mutex::new(Vec::new());
-    let report = mender.repairs(&on, &mut |piece| {
+    let found = mender.survey_all(&on).unwrap();
+    let repaired = mender.repairs(&found, &on, &mut |piece| {
         assert_eq!(piece.bytes, case.whole[piece.at as usize..][..piece.bytes.len()]);
         written.lock().unwrap().push(piece.at..piece.at + piece.bytes.len() as u64);
         Ok(())
     });
-    assert_eq!(report.unwrap().lost, []);
+    repaired.unwrap();
+    assert_eq!(found.report.lost, []);
     // A disk gives a bad sector up when it is written over.
     let written = written.into_inner().unwrap();
     let protected = BEFORE as u64..body.end;
@@ -413,7 +417,11 @@ fn work_ends_when_the_watch_says_so() {
     let case = Case::new(100_000, 0.05, Algorithm::Wide);
     let (_, mender) = case.mender(case.whole.clone());
     assert_eq!(mender.verify(&|_| false).unwrap_err().kind(), Kind::Interrupted);
-    assert_eq!(mender.repairs(&|_| false, &mut |_| Ok(())).unwrap_err().kind(), Kind::Interrupted);
+    let mut bytes = case.whole.clone();
+    bytes[BEFORE..BEFORE + 3000].fill(0);
+    let (_, rotten) = case.mender(bytes);
+    let found = rotten.survey_all(&on).unwrap();
+    assert_eq!(rotten.repairs(&found, &|_| false, &mut |_| Ok(())).unwrap_err().kind(), Kind::Interrupted);
     let data = Memory::new(case.whole.clone());
     let stopped = encode(&data, &case.plan, ID, case.body_at, NO_GROUP, &|_, _| Ok(()), &|_| false);
     assert_eq!(stopped.unwrap_err().kind(), Kind::Interrupted);
@@ -487,7 +495,8 @@ fn assert_restored(data: &[u8], side: &[u8], bad_data: Vec<u8>, bad_side: Vec<u8
         let to: &Memory = if piece.to_parity { &other } else { &file };
         to.write_at(piece.at, &piece.bytes)
     };
-    opened.repairs(&mender, &on, &mut give).unwrap();
+    let found = mender.survey_all(&on).unwrap();
+    opened.repairs(&mender, found, &on, &mut give).unwrap();
     file.set_len(opened.len()).unwrap();
     other.set_len(opened.side_len()).unwrap();
     assert!(all(&*file) == data && all(&*other) == side, "{what}: repairing");

@@ -24,6 +24,7 @@ const NOT_RECOGNISED: i32 = 30;
 const CHANGED: i32 = 44;
 const DAMAGED: i32 = 50;
 const REPAIRED: i32 = 51;
+const WARNINGS: i32 = 3;
 
 /// Runs, and gives the exit code and everything that was said.
 fn say(desk: &Desk, args: &[&str]) -> (i32, String) {
@@ -86,6 +87,7 @@ fn parity_is_added_made_larger_and_taken_away_in_place() {
     let Some(desk) = Desk::new() else { return };
     folder(&desk);
     desk.ok(&["pack", "-q", "d", "p.st"]);
+    desk.ok(&["parity", "drop", "p.st"]);
     let len = || fs::metadata(desk.path("p.st")).unwrap().len();
     let bare = len();
     let share = |of: f64| (bare as f64 * (1.0 + of)) as u64;
@@ -335,6 +337,66 @@ fn who_reads_while_the_file_rots_reads_what_was_written() {
     desk.umount();
     assert_eq!(repair(&desk, "p.st"), REPAIRED);
     assert!(desk.say(&["cat", "p.st:noise"]).stdout == whole);
+}
+
+#[test]
+fn what_who_reads_a_mount_finds_damaged_is_written_as_it_was() {
+    let Some(desk) = Desk::new() else { return };
+    fs::create_dir(desk.path("d")).unwrap();
+    fs::write(desk.path("d/noise"), noise(6_000_000, 1)).unwrap();
+    desk.ok(&["pack", "-q", "--parity", "5%", "d", "p.st"]);
+    let (path, whole) = (desk.path("p.st"), fs::read(desk.path("p.st")).unwrap());
+    desk.ok(&["p.st", "m"]);
+    // A burst, of which a read of the file asks for the data and for no header.
+    damage(&path, 2_000_000, 150_000);
+    assert!(fs::read(desk.path("m/noise")).unwrap() == noise(6_000_000, 1));
+    assert!(desk.ok(&["status", "m"]).contains("not written yet"));
+    desk.ok(&["commit", "m"]);
+    assert!(fs::read(&path).unwrap() == whole, "all of the burst is as it was");
+    assert!(desk.ok(&["status", "m"]).contains("0 of them are not written yet"));
+    // The header: this container is still the same.
+    damage(&path, 0, 4096);
+    fs::write(desk.path("m/more"), noise(100_000, 2)).unwrap();
+    desk.umount();
+    assert_eq!(repair(&desk, "p.st"), REPAIRED);
+    assert!(desk.say(&["cat", "p.st:more"]).stdout == noise(100_000, 2));
+    assert!(!desk.path("").read_dir().unwrap().any(|e| e.unwrap().file_name().to_string_lossy().contains("conflict")));
+}
+
+/// Also where it is the header of a record that is damaged, and not what the record holds.
+#[test]
+fn a_check_tells_what_parity_makes_good_from_what_is_lost() {
+    let Some(desk) = Desk::new() else { return };
+    folder(&desk);
+    desk.ok(&["pack", "-q", "--parity", "10%", "d", "p.st"]);
+    let whole = fs::read(desk.path("p.st")).unwrap();
+    let record = whole[100_000..].windows(4).position(|bytes| bytes == b"\xabSTR").unwrap() as u64 + 100_000;
+    damage(&desk.path("p.st"), record, 20);
+    damage(&desk.path("p.st"), record + 5000, 3000);
+    let said = desk.say(&["check", "p.st"]);
+    let told = String::from_utf8([said.stdout, said.stderr].concat()).unwrap();
+    assert!(told.contains("by parity") && !told.contains("cannot be read"), "{told}");
+    assert_eq!(said.status.code(), Some(WARNINGS), "{told}");
+    assert_eq!(repair(&desk, "p.st"), REPAIRED);
+    assert!(fs::read(desk.path("p.st")).unwrap() == whole);
+}
+
+/// To recover is first of all to repair; and parity that is whole is none of what is behind the last commit.
+#[test]
+fn recovering_repairs_and_keeps_the_parity() {
+    let Some(desk) = Desk::new() else { return };
+    folder(&desk);
+    desk.ok(&["pack", "-q", "--parity", "10%", "d", "p.st"]);
+    let (path, whole) = (desk.path("p.st"), fs::read(desk.path("p.st")).unwrap());
+    desk.ok(&["recover", "p.st"]);
+    assert!(fs::read(&path).unwrap() == whole, "there is nothing to recover");
+    damage(&path, 0, 5000);
+    damage(&path, whole.len() as u64 - 300, 300);
+    let rotten = fs::read(&path).unwrap();
+    assert!(desk.ok(&["recover", "--dry-run", "p.st"]).contains("made good from parity"));
+    assert!(fs::read(&path).unwrap() == rotten);
+    desk.ok(&["recover", "p.st"]);
+    assert!(fs::read(&path).unwrap() == whole);
 }
 
 #[test]

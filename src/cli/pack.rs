@@ -39,13 +39,14 @@ pub fn pack(given: &args::Pack, common: &Common) -> Result<u8> {
         segmentation: plan::segment(given.segment.as_deref())?,
         signing: plan::signing(&given.signing)?,
     };
-    let packer = packing.packer(&given.writing)?;
+    let how = plan::how_with(&given.passwords)?;
+    let packer = packing.packer(&given.writing, &how)?;
     let tree = open_sources(&given.sources, given)?.tree;
     packing.tell_lost(&*tree)?;
     let progress = Progress::new("pack", common);
     let to = (given.force, given.writing.part()?);
     let done = writing::write(&*packer, &*tree, &given.out, to, &progress).and_then(|wrote| {
-        packing.remember(&given.out, to, &plan::how_with(&given.passwords)?)?;
+        packing.remember(&given.out, to, &how)?;
         Ok(wrote)
     });
     let words = |wrote: &Wrote| format!("{}{}", pack_words(&wrote.packed, &progress), wrote.volumes);

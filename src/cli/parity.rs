@@ -168,21 +168,21 @@ fn by_side(file: &Path, side: &Path, force: bool, watch: &dyn Watch) -> Result<R
     let go_on = |_: u64| !watch.is_cancelled();
     let known = Side::open(parity.clone(), &go_on).within(|| side.display())?;
     let mender = known.mender(data.clone());
-    let report = mender.verify(&go_on)?;
+    let found = mender.survey_all(&go_on)?;
     let is_long = data.len()? > known.len();
-    if !force && is_newer && (report.bad_cells > 0 || is_long) {
+    if !force && is_newer && (found.report.bad_cells > 0 || is_long) {
         let what = format!("{} was written to after its parity was made", file.display());
         return Err(Error::new(Kind::Changed, what)
             .hint("stmount parity add, if that is how it is to be; check --repair --force, to make it what it was"));
     }
-    if !report.lost.is_empty() {
-        return Ok(Repair { report, ..Repair::default() });
+    if !found.report.lost.is_empty() {
+        return Ok(Repair { report: found.report, ..Repair::default() });
     }
     let mut write = |piece: Piece| match piece.to_parity {
         true => parity.write_at(piece.at, &piece.bytes),
         false => data.write_at(piece.at, &piece.bytes),
     };
-    let report = known.repairs(&mender, &go_on, &mut write)?;
+    let report = known.repairs(&mender, found, &go_on, &mut write)?;
     if is_long {
         data.set_len(known.len())?;
     }

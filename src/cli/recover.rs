@@ -13,7 +13,7 @@ use std::io::{self, IsTerminal};
 
 pub fn recover(given: &args::Recover, common: &Common) -> Result<u8> {
     heap::keep_small();
-    if !open::is_container(&given.file) {
+    if !open::is_container(&given.file) && open::is_archive(&given.file, &plan::how_with(&given.passwords)?) {
         return recover_archive(given, common);
     }
     let progress = Progress::new("recover", common);
@@ -106,6 +106,11 @@ fn run(given: &args::Recover, watch: &dyn Watch) -> Result<Recovered> {
 fn done_lines(found: &Recovered) -> Vec<String> {
     let mut lines = Vec::new();
     let mut tell = |is: bool, line: String| lines.extend(is.then(|| format!("{line}\n")));
+    let report = &found.repaired.report;
+    let good = report.bad_cells - report.lost_cells;
+    let cells = say::counted(good, "damaged cell", "damaged cells");
+    tell(good > 0, format!("{cells}: made good from parity"));
+    tell(found.repaired.written && good == 0, "its parity is damaged: it is written as it was".into());
     tell(found.header, "the header is lost: it gets a new one".into());
     tell(found.identity, "nothing tells any more which container it was: it gets a new identity".into());
     tell(found.cut > 0, format!("{} behind the last commit belong to nothing: they are cut off", bytes(found.cut)));
@@ -163,6 +168,7 @@ fn words(given: &args::Recover, found: &Recovered) -> String {
 
 fn summary(given: &args::Recover, found: &Recovered) -> serde_json::Value {
     json!({
+        "made_good": found.repaired.report.bad_cells - found.repaired.report.lost_cells,
         "written": found.is_changed() && !given.dry_run, "header": found.header, "identity": found.identity,
         "cut": found.cut, "filled": found.filled, "commit": found.commit, "changes": found.tables,
         "damaged_tables": found.damaged, "missing_changes": found.missing, "unfinished": found.unfinished,

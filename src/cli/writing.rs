@@ -81,8 +81,8 @@ pub struct Packing {
 }
 
 impl Packing {
-    /// Whoever packs by these words.
-    pub fn packer(&self, given: &Writing) -> Result<Box<dyn Pack>> {
+    /// Whoever packs by these words. What is sealed can be opened again by `how`, without that its key is asked for.
+    pub fn packer(&self, given: &Writing, how: &How) -> Result<Box<dyn Pack>> {
         let (format, level, threads, filter) = (self.format, self.level, self.threads, self.filter.clone());
         let is_lockable = matches!(format, Format::Zip | Format::SevenZ);
         let (encrypt, parity) = (given.encrypt.as_ref(), plan::parity(&given.parity)?);
@@ -105,6 +105,9 @@ impl Packing {
             return Err(Error::new(Kind::Usage, "--segment is for .st"));
         }
         let seal = if is_sealed && format == Format::St { Some(given.sealing.seal(encrypt)?) } else { None };
+        if let Some(seal) = &seal {
+            how.reading.vault.keep(seal.uid(), seal.master(), None);
+        }
         let password = encrypt.filter(|_| is_lockable).map(|file| new_passphrase(file.as_deref())).transpose()?;
         if self.signing.key().is_some() && format != Format::St {
             return Err(Error::new(Kind::Usage, "--sign is for .st"));
@@ -325,9 +328,9 @@ pub fn convert(given: &args::Convert, common: &args::Common) -> Result<u8> {
         segmentation: None,
         signing: plan::signing(&given.signing)?,
     };
-    let packer = packing.packer(&given.writing)?;
     let progress = Progress::new("convert", common);
     let how = plan::how(&given.opening, progress.clone())?;
+    let packer = packing.packer(&given.writing, &how)?;
     let volume = crate::open::open_as(&given.source, &how)?;
     say::notes(&given.source, &volume.notes);
     packing.tell_lost(&*volume.tree)?;

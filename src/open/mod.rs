@@ -428,6 +428,14 @@ pub fn is_container(path: &Path) -> bool {
     is_one && !matches!(format(), Ok(found) if found != Some("st"))
 }
 
+/// Whether it is known to be an archive of another maker, or has a journal as such have. What is too damaged to be known is
+/// neither that nor a container.
+pub fn is_archive(path: &Path, how: &How) -> bool {
+    let name = path.display().to_string();
+    let found = FileSource::open(path).and_then(|file| formats::recognise(&file, &name));
+    matches!(found, Ok(Some(format)) if format != "st") || journal_of(path, how).is_ok_and(|journal| journal.is_some())
+}
+
 /// Whether a file is one of several that are an archive together, by its name.
 pub fn is_piece(path: &Path) -> bool {
     path.file_name().and_then(|name| name.to_str()).is_some_and(formats::is_piece)

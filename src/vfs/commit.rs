@@ -123,21 +123,22 @@ fn run(live: &Live, when: Commit) {
     let mut signals = lock(&pulse.signals);
     // Changes from before, of a journal that was found.
     let mut settles = true;
+    let mut healed = 0;
     loop {
         while !signals.changed && !signals.full && !signals.closing {
-            if !settles {
-                signals = pulse.wake.wait(signals).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            }
             let is_quiet = |s: &mut Signals| !s.changed && !s.full && !s.closing;
             let waited = pulse.wake.wait_timeout_while(signals, when.settle, is_quiet);
             let (back, waited) = waited.unwrap_or_else(PoisonError::into_inner);
             signals = back;
-            if waited.timed_out() {
+            // Who only reads may have met damage, which is to be written as it was.
+            let found = live.healed();
+            if waited.timed_out() && (settles || found != healed) {
                 drop(signals);
-                settle(live);
+                if settles {
+                    settle(live);
+                }
                 live.protect(&Quiet(pulse));
-                settles = false;
+                (settles, healed) = (false, found);
                 signals = lock(&pulse.signals);
             }
         }

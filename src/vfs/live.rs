@@ -12,7 +12,7 @@
 use super::commit::Pulse;
 use super::status::{Failures, Status};
 use crate::error::{Error, Kind as ErrorKind, Result};
-use crate::formats::{Give, Settled, Watch, Writer};
+use crate::formats::{Give, Heals, Settled, Watch, Writer};
 use crate::pool::lock;
 use crate::source::ReadAt;
 use crate::tree::{
@@ -22,7 +22,7 @@ use crate::tree::{
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// A tree and its changes.
 pub struct Live {
@@ -46,6 +46,8 @@ pub struct Live {
     /// The files of the base that have handles, and which base that was.
     below: Mutex<(u64, Below)>,
     pub(super) failures: Arc<Failures>,
+    /// What finds damage in the container, if it does.
+    pub(super) heals: OnceLock<Arc<dyn Heals>>,
 }
 
 type Below = HashMap<Node, Arc<dyn ReadAt>>;
@@ -252,6 +254,7 @@ impl Live {
             last_error: Mutex::default(),
             below: Mutex::default(),
             failures: Arc::default(),
+            heals: OnceLock::new(),
         })
     }
 
@@ -380,6 +383,11 @@ impl Live {
             log::error!("{e}");
             self.failures.note(None, &e);
         }
+    }
+
+    /// Pieces that were found damaged and made good, so far.
+    pub(super) fn healed(&self) -> u64 {
+        self.heals.get().map_or(0, |heals| heals.health().healed)
     }
 
     /// Another tree in place of the base, which shows the same.

@@ -177,6 +177,7 @@ impl Vfs {
     #[must_use]
     pub fn with_heals(self, heals: Arc<dyn Heals>, schedule: Option<Schedule>) -> Self {
         let live = self.live.clone();
+        live.iter().for_each(|live| _ = live.heals.set(heals.clone()));
         let scrubber = schedule.map(|schedule| Scrubber::new(heals.clone(), live, schedule));
         Self { heals: Some(heals), scrubber, ..self }
     }

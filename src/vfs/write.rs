@@ -471,7 +471,7 @@ impl Vfs {
         let live = self.live()?;
         let node = self.own(ino)?;
         if let (ROOT, super::SETTLE) = (ino, name) {
-            return live.settle(&Unwatched).map(drop);
+            return self.settle();
         }
         if let (ROOT, super::SNAPSHOT | super::FORGET) = (ino, name) {
             let state =

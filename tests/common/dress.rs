@@ -56,6 +56,17 @@ pub fn only_plain(why: &str) -> bool {
     plain
 }
 
+/// Whether containers have parity, which makes good what is lost.
+pub fn mends() -> bool {
+    matches!(wanted(), As::Parity | As::All)
+}
+
+/// Arguments of the reference reader, which open what is sealed.
+pub fn of_reader<'a>(args: &[&'a std::path::Path]) -> Vec<&'a std::path::Path> {
+    let identity: &'static std::path::Path = Box::leak(Files::all().path("identity").into_boxed_path());
+    [args, &["--identity".as_ref(), identity]].concat()
+}
+
 pub fn is_sealed() -> bool {
     matches!(wanted(), As::Sealed | As::Cascade | As::All)
 }
@@ -76,7 +87,7 @@ pub fn sealed_with(ciphers: &[u16], padded: bool) -> Arc<Seal> {
 
 fn parity() -> Option<Policy> {
     let some = Policy { share: 0.05, algorithm: Algorithm::Wide };
-    matches!(wanted(), As::Parity | As::All).then_some(some)
+    mends().then_some(some)
 }
 
 /// What signs.
@@ -167,14 +178,20 @@ pub fn command(command: &mut Command, args: &[&str]) -> Vec<String> {
     // What is added to a container is dressed as that is.
     if makes && !adds && args.iter().any(|arg| arg.ends_with(".st")) {
         let sign = format!("--sign={}", files.path("key").display());
-        let more: &[&str] = match wanted() {
-            As::Plain => &[],
-            As::Sealed => &["--recipient", RECIPIENT],
-            As::Cascade => &["--recipient", RECIPIENT, "--cipher", "cascade", "--pad"],
-            As::Parity => &["--parity", "5%"],
-            As::Signed => &[&sign],
-            As::All => &["--recipient", RECIPIENT, "--cipher", "cascade", "--pad", "--parity", "5%", &sign],
+        let cascade = ["--recipient", RECIPIENT, "--cipher", "cascade", "--pad"];
+        let (seal, parity, sign): (&[&str], &[&str], &[&str]) = match wanted() {
+            As::Plain => (&[], &[], &[]),
+            As::Sealed => (&cascade[..2], &[], &[]),
+            As::Cascade => (&cascade, &[], &[]),
+            As::Parity => (&[], &["--parity", "5%"], &[]),
+            As::Signed => (&[], &[], &[&sign]),
+            As::All => (&cascade, &["--parity", "5%"], &[&sign]),
         };
+        // What a test asks for itself stays as it asks.
+        let asks = |option: &str| args.iter().any(|arg| arg.starts_with(option));
+        let seal = if asks("--encrypt") || asks("--recipient") { &[] } else { seal };
+        let parity = if asks("--parity") { &[] } else { parity };
+        let more = [seal, parity, sign].concat();
         args.splice(1..1, more.iter().map(|word| (*word).to_owned()));
     }
     args

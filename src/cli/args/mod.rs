@@ -692,7 +692,7 @@ pub struct Check {
     stmount recover --dry-run disk.st     what is wrong, and what would be done\n  \
     stmount recover disk.st\n  \
     stmount recover a.zip                 bring in what a crash has left in its journal\n\n\
-    A lost header is written anew, bytes behind the last commit are cut off, and changes whose commit is damaged are \
+    What parity makes good is written as it was. A lost header is written anew, bytes behind the last commit are cut off, and changes whose commit is damaged are \
     committed again. Files that lost their names are in lost+found. Nothing else in the file is overwritten, but make a \
     copy of what is dear to you. Exit code 0 if everything is there again, 3 if something is missing, 31 if nothing can be \
     recovered; then nothing is written.\n\n\

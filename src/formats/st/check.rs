@@ -205,7 +205,8 @@ fn check_segments(of: &Container, threads: usize, watch: &dyn Watch, checked: &m
             }
             Ok(()) => {
                 found.good(&row);
-                if of.medium().healing.is_noted(row.record + RECORD_HEADER_LEN) {
+                let healing = &of.medium().healing;
+                if healing.is_noted(row.record) || healing.is_noted(row.record + RECORD_HEADER_LEN) {
                     found.healed.push((row.address, row.raw_len));
                 }
             }
@@ -219,7 +220,7 @@ fn check_segments(of: &Container, threads: usize, watch: &dyn Watch, checked: &m
 /// The record in the log must say what the index says, and its payload must decode.
 fn check_segment(tape: &Tape, row: &SegmentRow) -> Result<()> {
     tape.decode(row, 0)?;
-    let header = records::read_header(&**tape.medium(), row.record)?;
+    let header = records::sound_header(tape.medium(), row.record)?;
     if header.payload_hash == row.hash && header.payload_len.get() == row.payload_len {
         return Ok(());
     }

@@ -169,7 +169,8 @@ pub fn newest<T>(source: &Arc<dyn ReadAt>, locks: &Locks<'_>, open: Open<'_, T>)
     });
     match (mended, plain) {
         (Some(mended), Ok(plain)) => Ok(if is_more(&mended.0, &plain.0) { mended } else { plain }),
-        (Some(mended), Err(e)) if is_no_commit(&e) => Ok(mended),
+        // Of a sealed container, the keys may be in a volume that is missing.
+        (Some(mended), Err(e)) if is_no_commit(&e) || e.kind() == Kind::MissingVolume => Ok(mended),
         (_, plain) => plain,
     }
 }
@@ -195,11 +196,11 @@ fn is_more(mended: &Found, plain: &Found) -> bool {
 
 /// Reads the commit of a record, or of an earlier state, and nothing that it stands on.
 pub fn read(medium: &Medium, record: u64) -> Result<Commit> {
-    read_if(medium, record, RecordHeader::is_state)
+    read_if(medium, records::sound_header(medium, record)?, RecordHeader::is_state)
 }
 
-fn read_if(medium: &Medium, record: u64, is_one: fn(&RecordHeader) -> bool) -> Result<Commit> {
-    let header = records::read_header(&**medium, record)?;
+fn read_if(medium: &Medium, header: RecordHeader, is_one: fn(&RecordHeader) -> bool) -> Result<Commit> {
+    let record = header.offset.get();
     if !is_one(&header) {
         return Err(damaged(format!("the record at {record} is no commit")));
     }
@@ -216,8 +217,8 @@ fn read_if(medium: &Medium, record: u64, is_one: fn(&RecordHeader) -> bool) -> R
 }
 
 /// Where the record of a commit ends.
-pub fn end(source: &dyn ReadAt, commit: &Commit) -> Result<u64> {
-    let header = records::read_header(source, commit.record)?;
+pub fn end(medium: &Medium, commit: &Commit) -> Result<u64> {
+    let header = records::sound_header(medium, commit.record)?;
     let len = super::layout::record_len(header.kind, header.payload_len.get());
     Ok(commit.record + len.ok_or_else(|| damaged("the commit is too long"))?)
 }
@@ -254,7 +255,7 @@ impl<'a, T> Search<'a, T> {
         let (medium, has_header) = (self.medium, self.header.is_some());
         let (len, uid) = (medium.len()?, commit.head.uid);
         // The end of the record may be missing itself: its payload is all that a state needs.
-        let commit_end = end(&*medium, &commit)?;
+        let commit_end = end(&medium, &commit)?;
         let (last, end) = parity::follow(&*medium, &uid, commit.record, commit_end)?;
         // What stands around the last parity is damaged where that is not followed.
         let behind = mended.as_ref().filter(|rescue| rescue.end == commit_end).and_then(Rescue::record_end);
@@ -321,7 +322,8 @@ impl<'a, T> Search<'a, T> {
         self.below = record;
         self.tries += 1;
         self.unlock(record)?;
-        let commit = read_if(&self.medium, record, RecordHeader::is_commit)?;
+        let header = records::read_header(&*self.medium, record)?;
+        let commit = read_if(&self.medium, header, RecordHeader::is_commit)?;
         if self.uid().is_some_and(|known| known != commit.head.uid) {
             return Err(damaged(format!("the commit at {record} is of another container")));
         }

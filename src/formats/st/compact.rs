@@ -130,7 +130,7 @@ pub fn compact<T: Target + 'static>(
     }
     writer.protect(watch)?;
     drop(writer);
-    let old_end = commit::end(&**history.medium(), history.newest())?;
+    let old_end = commit::end(history.medium(), history.newest())?;
     Ok(Compacted { before: old_end, after: target.len()?, states })
 }
 

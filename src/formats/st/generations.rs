@@ -182,7 +182,7 @@ impl History {
     fn before(&self, commit: &Commit) -> Option<Commit> {
         let prev = commit.head.prev.get();
         let leads_back = prev >= HEADER_LEN && prev < commit.record;
-        let header = leads_back.then(|| records::read_header(&*self.medium, prev).ok()).flatten()?;
+        let header = leads_back.then(|| records::sound_header(&self.medium, prev).ok()).flatten()?;
         let is_that = header.payload_hash == commit.head.prev_hash;
         is_that.then(|| self.earlier(prev).ok()).flatten()
     }

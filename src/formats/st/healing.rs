@@ -19,6 +19,9 @@ use std::sync::{Arc, Mutex};
 /// Stretches that are remembered to be written. Of more, the next check finds them.
 const NOTED: usize = 1 << 16;
 
+/// Stretches that are told of one by one.
+const TOLD: u64 = 10;
+
 /// Makes damage of one container good, for all who read it.
 #[derive(Default)]
 pub struct Healing {
@@ -62,9 +65,16 @@ impl Healing {
     }
 
     /// Fills `into` with what was at an offset, if its parity can tell; false when it cannot.
-    pub fn heal(&self, source: &Arc<dyn ReadAt>, uid: &[u8; 16], at: u64, into: &mut [u8], hash: &[u8; 32]) -> bool {
+    pub fn heal(
+        &self,
+        source: &Arc<dyn ReadAt>,
+        uid: &[u8; 16],
+        at: u64,
+        into: &mut [u8],
+        is_right: &dyn Fn(&[u8]) -> bool,
+    ) -> bool {
         let mender = self.mender(source, uid);
-        let healed = mender.is_some_and(|mender| mender.read_exact_at(at, into).is_ok() && Id::of(into).0 == *hash);
+        let healed = mender.is_some_and(|mender| mender.read_exact_at(at, into).is_ok() && is_right(into));
         if !healed {
             self.lost.fetch_add(1, Relaxed);
             return false;
@@ -72,12 +82,17 @@ impl Healing {
         let mut noted = lock(&self.noted);
         let is_new = !noted.contains_key(&at);
         if is_new && noted.len() < NOTED {
-            noted.insert(at, Noted { len: into.len() as u64, hash: *hash });
+            noted.insert(at, Noted { len: into.len() as u64, hash: Id::of(into).0 });
         }
         drop(noted);
         if is_new {
-            self.healed.fetch_add(1, Relaxed);
-            log::warn!("{} bytes at {at} are damaged; they were made good from parity", into.len());
+            let before = self.healed.fetch_add(1, Relaxed);
+            let what = format!("{} bytes at {at} are damaged; they were made good from parity", into.len());
+            match before {
+                0..TOLD => log::warn!("{what}"),
+                TOLD => log::warn!("{what}; more such are only counted"),
+                _ => log::debug!("{what}"),
+            }
         }
         true
     }

@@ -98,6 +98,8 @@ impl Format for St {
         match probe.head.starts_with(&MAGIC) || record {
             true => Match::Head,
             false if footer_of(probe.tail).is_some() => Match::Tail,
+            // Both ends may be damaged: parity makes that good, or it is told what can be done.
+            false if probe.name.ends_with(".st") => Match::Weak,
             false => Match::No,
         }
     }

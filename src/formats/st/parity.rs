@@ -23,7 +23,7 @@ use super::rows::MetaRow;
 use crate::codec::damaged;
 use crate::error::{Error, Kind, Result, Within};
 use crate::formats::Access;
-use crate::source::parity::{self, Algorithm, Group, Mender, NO_GROUP, Piece, Plan, Report, Watch};
+use crate::source::parity::{self, Algorithm, Group, Mender, NO_GROUP, Piece, Plan, Report, Surveyed, Watch};
 use crate::source::{ReadAt, Store};
 use std::sync::Arc;
 use zerocopy::{FromZeros, IntoBytes};
@@ -270,40 +270,73 @@ impl Rescue {
 
     /// Writes everything that is damaged as it was.
     pub fn repair(&self, store: &dyn Store, watch: Watch<'_>) -> Result<Repaired> {
+        self.repair_by(self.mender.survey_all(watch)?, store, watch)
+    }
+
+    /// The same by a look that was just taken.
+    pub fn repair_by(&self, found: Surveyed, store: &dyn Store, watch: Watch<'_>) -> Result<Repaired> {
         let mut written = false;
         let mut write = |piece: Piece| {
             written = true;
             store.write_at(piece.at, &piece.bytes)
         };
-        let report = self.mender.repairs(watch, &mut write)?;
-        written |= self.frame(store)?;
+        self.mender.repairs(&found, watch, &mut write)?;
+        if !self.is_framed(store)? {
+            self.frame(store)?;
+            written = true;
+        }
         if written {
             store.sync()?;
         }
-        Ok(Repaired { report, written })
+        Ok(Repaired { report: found.report, written })
     }
 
-    /// What stands around the body of the newest group, which nothing covers. Whether it was to be written.
-    fn frame(&self, store: &dyn Store) -> Result<bool> {
-        let Some(footer) = records::read_footer(&*self.mender, self.end)? else { return Ok(false) };
-        let commit = records::read_header(&*self.mender, footer.record.get())?;
-        let (uid, body) = (self.newest.identity(), self.newest.body());
-        let (at, len) = (body.start - RECORD_HEADER_LEN, body.end - body.start);
-        let behind = Behind { uid, seq: commit.seq.get(), commit: commit.offset.get() };
-        let Some(end) = record_len(RecordType::Parity as u8, len).map(|len| at + len) else { return Ok(false) };
-        let header = header(store, behind, at, len)?;
+    /// What would be done by a look that was just taken.
+    pub fn would(&self, found: &Surveyed, source: &dyn ReadAt) -> Result<Repaired> {
+        let mut written = !self.is_framed(source)?;
+        // The first piece is enough to know.
+        let mut stop = |_: Piece| {
+            written = true;
+            Err(Error::new(Kind::Interrupted, "there is something to be written"))
+        };
+        match self.mender.repairs(found, &|_| true, &mut stop) {
+            Err(e) if e.kind() != Kind::Interrupted => Err(e),
+            _ => Ok(Repaired { report: found.report.clone(), written }),
+        }
+    }
+
+    /// What the record of the newest group belongs to, and where it ends; nothing where that is lost.
+    fn place(&self) -> Result<Option<(Behind, u64)>> {
+        let (uid, end) = (self.newest.identity(), self.record_end());
+        let footer = records::read_footer(&*self.mender, self.end)?.filter(|f| f.check == f.expected_check(&uid));
+        let (Some(footer), Some(end)) = (footer, end) else { return Ok(None) };
+        let commit = records::read_header(&*self.mender, footer.record.get()).ok();
+        let commit = commit.filter(|header| header.check == header.expected_check(&uid));
+        Ok(commit.map(|commit| (Behind { uid, seq: commit.seq.get(), commit: commit.offset.get() }, end)))
+    }
+
+    /// Whether what stands around the body of the newest group is there, which nothing covers: where it belongs to a commit.
+    fn is_framed(&self, source: &dyn ReadAt) -> Result<bool> {
+        let Some((behind, end)) = self.place()? else { return Ok(true) };
+        let body = self.newest.body();
+        let header = records::read_header(source, body.start - RECORD_HEADER_LEN);
+        let mut tail = vec![0; (end - body.end) as usize];
+        let got = source.read_at(body.end, &mut tail).unwrap_or(0);
+        let (padding, footer) = tail.split_at(tail.len() - FOOTER_LEN as usize);
+        let has_header = header.is_ok_and(|header| header.check == header.expected_check(&behind.uid));
+        let has_tail = padding.iter().all(|byte| *byte == 0) && footer == self::footer(behind, end).as_bytes();
+        Ok(has_header && has_tail && got == tail.len())
+    }
+
+    /// Writes what stands around the body of the newest group, which is whole.
+    fn frame(&self, store: &dyn Store) -> Result<()> {
+        let Some((behind, end)) = self.place()? else { return Ok(()) };
+        let body = self.newest.body();
+        let at = body.start - RECORD_HEADER_LEN;
+        store.write_at(at, header(store, behind, at, body.end - body.start)?.as_bytes())?;
         let mut tail = vec![0; (end - FOOTER_LEN - body.end) as usize];
         tail.extend_from_slice(self::footer(behind, end).as_bytes());
-        let mut written = false;
-        for (at, bytes) in [(at, header.as_bytes()), (body.end, &tail[..])] {
-            let mut there = vec![0; bytes.len()];
-            let got = store.read_at(at, &mut there).unwrap_or(0);
-            if got < bytes.len() || there != bytes {
-                store.write_at(at, bytes)?;
-                written = true;
-            }
-        }
-        Ok(written)
+        store.write_at(body.end, &tail)
     }
 }
 

@@ -45,7 +45,7 @@ pub fn footer(header: &RecordHeader, uid: &[u8; 16], end: u64, signing: &Signing
 
 /// What a container stands on whose newest commit this is.
 pub fn root(medium: &Medium, commit: &Commit) -> Result<Root> {
-    let header = records::read_header(&**medium, commit.record)?;
+    let header = records::sound_header(medium, commit.record)?;
     let (uid, sealed) = (commit.head.uid, medium.sealing.is_sealed());
     let signer = signer(medium, commit, &header)?;
     Ok(Root { uid, sequence: commit.head.seq.get(), hash: header.payload_hash, signer, sealed })
@@ -53,7 +53,7 @@ pub fn root(medium: &Medium, commit: &Commit) -> Result<Root> {
 
 /// Who signed a commit. A footer that is damaged is read once more through the parity.
 fn signer(medium: &Medium, commit: &Commit, header: &RecordHeader) -> Result<Signer> {
-    let end = commit::end(&**medium, commit)?;
+    let end = commit::end(medium, commit)?;
     let found = judged(&**medium, commit, header, end);
     if found != Signer::Bad {
         return Ok(found);

@@ -83,6 +83,13 @@ impl Strays {
         }
     }
 
+    /// Forgets what of them is in a range.
+    pub fn leave_out(&mut self, range: &Range<u64>) {
+        let parts =
+            |stray: &Range<u64>| [stray.start..stray.end.min(range.start), stray.start.max(range.end)..stray.end];
+        self.ranges = self.ranges.iter().flat_map(parts).filter(|part| !part.is_empty()).collect();
+    }
+
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty() && !self.header
     }

@@ -76,7 +76,7 @@ pub fn endurance(source: &Arc<dyn ReadAt>, size: u64) -> Result<Option<Endurance
     let far = header.compat.get() & COMPAT_PARITY != 0;
     let (len, rescue) = (source.len()?, parity::rescue(source, Some(header.uid), far)?);
     let groups = rescue.as_ref().map_or_else(Vec::new, |rescue| placed(rescue.mender.groups()));
-    let end = rescue.as_ref().map(end_of).transpose()?;
+    let end = rescue.as_ref().and_then(Rescue::record_end);
     let any_one = end == Some(len) && any_one(&groups, len, size);
     let data = rescue.as_ref().map_or(len, |rescue| rescue.end);
     let share = (1..=100u32).map(|percent| f64::from(percent) / 100.0).find(|share| is_enough(data, *share, size));
@@ -92,13 +92,6 @@ fn is_enough(data: u64, share: f64, size: u64) -> bool {
     let Ok(plan) = Plan::of(0..data, share, Algorithm::Wide) else { return false };
     let end = record_len(RecordType::Parity as u8, plan.body_len()).map(|len| data + len);
     end.is_some_and(|end| any_one(&[(plan, data + RECORD_HEADER_LEN)], end, size))
-}
-
-/// Where the record of the newest group ends.
-fn end_of(rescue: &Rescue) -> Result<u64> {
-    let body = rescue.newest.body();
-    let len = record_len(RecordType::Parity as u8, body.end - body.start);
-    len.map(|len| body.start - RECORD_HEADER_LEN + len).ok_or_else(|| damaged("too much parity"))
 }
 
 /// What was made of a container of which volumes may be missing.
@@ -119,15 +112,16 @@ pub fn rebuild(access: &Access, holes: &[Range<u64>], watch: &dyn Watch) -> Resu
     let Some(store) = access.store.clone() else { return Ok(None) };
     let uid = read_front(&*source).ok().flatten().map(|header| header.uid);
     let Some(rescue) = parity::rescue(&source, uid, true).within(|| &access.name)? else { return Ok(None) };
-    let (len, end) = (source.len()?, end_of(&rescue)?);
+    let (len, end) = (source.len()?, rescue.record_end().ok_or_else(|| damaged("too much parity"))?);
     let holes: Vec<Range<u64>> = holes.iter().cloned().chain((len < end).then_some(len..end)).collect();
-    if !holes.is_empty() {
-        let is_enough = makes_up(&placed(rescue.mender.groups()), end, &holes);
-        if !is_enough || !rescue.mender.verify(&go_on)?.lost.is_empty() {
-            return Ok(Some(Err(Lost)));
-        }
+    if !holes.is_empty() && !makes_up(&placed(rescue.mender.groups()), end, &holes) {
+        return Ok(Some(Err(Lost)));
     }
-    let repaired = rescue.repair(&*store, &go_on).within(|| &access.name)?;
+    let found = rescue.mender.survey_all(&go_on)?;
+    if !holes.is_empty() && !found.report.lost.is_empty() {
+        return Ok(Some(Err(Lost)));
+    }
+    let repaired = rescue.repair_by(found, &*store, &go_on).within(|| &access.name)?;
     Ok(Some(Ok(Rebuilt { repaired, len: end })))
 }
 

@@ -4,8 +4,9 @@
 //!   encode   range ──► body: descriptor, hashes, parity, hashes, descriptor
 //!   Group    a body that was found: by its place, from its end, or by searching a damaged file
 //!   Mender   a source over the damaged one: every cell that is read is compared, and rebuilt if it is not what it was
-//!            verify   what is damaged, and what of it is lost
-//!            repairs  the pieces to be written, so that every byte is as it was
+//!            verify      what is damaged, and what of it is lost
+//!            survey_all  the same, for
+//!            repairs     the pieces to be written, so that every byte is as it was
 //!   Side     the bodies of any file, in a file beside it
 //! ```
 //!
@@ -28,7 +29,7 @@ pub use layout::{DESCRIPTOR_LEN, Descriptor, LEAST_SHARE, MOST_SHARE, NO_GROUP, 
 pub use mend::Mender;
 pub use repair::{Give, Piece};
 pub use sidecar::{GROUP_LEN, Side, side_len};
-pub use verify::Report;
+pub use verify::{Report, Surveyed};
 
 use super::ReadAt;
 use crate::codec::id::Id;

@@ -8,7 +8,7 @@
 use super::layout::{HASH_LEN, Place, Plan};
 use super::mend::Mender;
 use super::slab::{Slab, State, batch};
-use super::verify::{Report, Survey};
+use super::verify::{Survey, Surveyed};
 use super::{Group, Watch, go_on};
 use crate::error::Result;
 use crate::pool;
@@ -29,35 +29,31 @@ pub struct Piece {
 pub type Give<'a> = &'a mut (dyn FnMut(Piece) -> Result<()> + Send);
 
 impl Mender {
-    /// Gives everything that is to be written so that all bytes are as they were, of the ranges and of the bodies; what is
-    /// lost is left as it is. Pieces may be written at once, while others are still to come. The report says how it was
-    /// before. The watch is told how many bytes of cells have been read.
+    /// Gives everything that is to be written so that all bytes are as they were, of the ranges and of the bodies, by a look
+    /// that was just taken; what is lost is left as it is. Pieces may be written at once, while others are still to come.
     ///
     /// # Errors
     /// `Interrupted`, and those of `give`.
-    pub fn repairs(&self, watch: Watch, give: Give) -> Result<Report> {
-        let (mut report, mut done) = (Report::default(), 0);
-        for (n, group) in self.groups.iter().enumerate() {
-            self.repair_group(n, &mut report, &|part| watch(done + part), give)?;
-            done += group.plan().cells() * group.plan().cell();
+    pub fn repairs(&self, found: &Surveyed, watch: Watch, give: Give) -> Result<()> {
+        let mut all = 0;
+        for (n, (group, survey)) in self.groups.iter().zip(&found.surveys).enumerate() {
+            all += group.plan().cells() * group.plan().cell();
+            self.repair_group(n, survey, &|_| watch(all), give)?;
         }
-        Ok(report)
+        Ok(())
     }
 
-    fn repair_group(&self, n: usize, report: &mut Report, watch: Watch, give: Give) -> Result<()> {
+    fn repair_group(&self, n: usize, survey: &Survey, watch: Watch, give: Give) -> Result<()> {
         let group = &self.groups[n];
-        let all = group.plan().cells() * group.plan().cell();
-        let survey = self.survey(n, watch)?;
-        report.add(&survey, group);
         let feed = |feed: &pool::Feed<Range<u64>, Result<Vec<Piece>>>| {
             for rows in survey.rows(batch(group.plan())) {
-                go_on(watch, all)?;
+                go_on(watch, 0)?;
                 feed.push(rows);
             }
             Ok(())
         };
         let drain = |pieces: Result<Vec<Piece>>| pieces?.into_iter().try_for_each(&mut *give);
-        pool::ordered(pool::threads(), 1, feed, |rows| self.repair_rows(n, rows, &survey), drain)?;
+        pool::ordered(pool::threads(), 1, feed, |rows| self.repair_rows(n, rows, survey), drain)?;
         for at in &survey.bad_descriptors {
             let bytes = group.descriptor().as_bytes().to_vec();
             give(Piece { to_parity: true, at: group.body_at() + at, bytes })?;

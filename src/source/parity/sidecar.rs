@@ -11,7 +11,7 @@
 use super::layout::{SIDE_MAGIC, SideHeader, VERSION};
 use super::repair::Give;
 use super::{
-    Algorithm, Group, MOST_GROUPS, Mender, NO_GROUP, Piece, Plan, Put, Report, SIDE_HEADER_LEN, Watch, encode,
+    Algorithm, Group, MOST_GROUPS, Mender, NO_GROUP, Piece, Plan, Put, Report, SIDE_HEADER_LEN, Surveyed, Watch, encode,
 };
 use super::{fill, go_on, none_here, salvage, scan};
 use crate::codec::id::Id;
@@ -146,8 +146,9 @@ impl Side {
     ///
     /// # Errors
     /// As of [`Mender::repairs`].
-    pub fn repairs(&self, mender: &Mender, watch: Watch, give: Give) -> Result<Report> {
-        let mut report = mender.repairs(watch, give)?;
+    pub fn repairs(&self, mender: &Mender, found: Surveyed, watch: Watch, give: Give) -> Result<Report> {
+        mender.repairs(&found, watch, give)?;
+        let mut report = found.report;
         for at in [0, self.side_len() - SIDE_HEADER_LEN] {
             let mut found = [0; SIDE_HEADER_LEN as usize];
             let is_absent = !salvage(&*self.side, at, &mut found).is_empty();
@@ -269,7 +270,9 @@ mod tests {
                 pieces += 1;
                 bad.write_at(piece.at, &piece.bytes)
             };
-            opened.repairs(&opened.mender(data.clone()), &|_| true, &mut give).unwrap();
+            let mender = opened.mender(data.clone());
+            let found = mender.survey_all(&|_| true).unwrap();
+            opened.repairs(&mender, found, &|_| true, &mut give).unwrap();
             assert_eq!(pieces, spoiled.len());
             let mut repaired = vec![0; whole.len()];
             bad.read_exact_at(0, &mut repaired).unwrap();

@@ -67,6 +67,12 @@ impl Report {
     }
 }
 
+/// What a look at everything found, and all that a repair goes by.
+pub struct Surveyed {
+    pub report: Report,
+    pub(super) surveys: Vec<Survey>,
+}
+
 /// Ascending numbers as ranges.
 #[derive(Debug, Default)]
 struct Runs {
@@ -177,17 +183,26 @@ impl Mender {
     /// # Errors
     /// `Interrupted`. What cannot be read is bad, and no error.
     pub fn verify(&self, watch: Watch) -> Result<Report> {
-        let (mut report, mut done) = (Report::default(), 0);
+        self.survey_all(watch).map(|found| found.report)
+    }
+
+    /// The same for who may repair it then: a bit for each cell is kept, and 4 bytes for each row.
+    ///
+    /// # Errors
+    /// As of [`Mender::verify`].
+    pub fn survey_all(&self, watch: Watch) -> Result<Surveyed> {
+        let (mut report, mut surveys, mut done) = (Report::default(), Vec::new(), 0);
         for (n, group) in self.groups.iter().enumerate() {
             let survey = self.survey(n, &|part| watch(done + part))?;
             done += group.plan().cells() * group.plan().cell();
             report.add(&survey, group);
+            surveys.push(survey);
         }
-        Ok(report)
+        Ok(Surveyed { report, surveys })
     }
 
     /// The same of one group.
-    pub(super) fn survey(&self, n: usize, watch: Watch) -> Result<Survey> {
+    fn survey(&self, n: usize, watch: Watch) -> Result<Survey> {
         let group = &self.groups[n];
         let mut survey = Survey::new(group.plan(), self.bad_descriptors(group));
         self.survey_cells(group, &mut survey, watch)?;

@@ -23,7 +23,7 @@ pub use entries::orphans;
 use super::commit::{self, Commit};
 use super::generations::{self, Tagged};
 use super::index::Index;
-use super::layout::{RECORD_HEADER_LEN, RecordType, TotalsItem};
+use super::layout::{Header, RECORD_HEADER_LEN, RecordType, TotalsItem};
 use super::medium::Medium;
 use super::past::Past;
 use super::plan::Preset;
@@ -253,12 +253,22 @@ impl StWriter {
     pub fn is_as_left(&self) -> Result<bool> {
         let state = self.state();
         let uid = state.commit.head.uid;
-        let front = commit::read_front(&*self.medium).map(|front| front.is_some_and(|header| header.uid == uid));
+        let front = self.header().map(|front| front.is_some_and(|header| header.uid == uid));
         let last = || commit::read(&self.medium, state.commit.record);
         match front.and_then(|same| Ok(same && last()?.encode() == state.commit.encode())) {
             Err(e) if !matches!(e.kind(), Kind::Damaged | Kind::Header | Kind::Unsupported | Kind::Changed) => Err(e),
             same => Ok(same.unwrap_or(false)),
         }
+    }
+
+    /// The header of the container. One that is damaged is read through the parity.
+    fn header(&self) -> Result<Option<Header>> {
+        let there = commit::read_front(&*self.medium);
+        if matches!(there, Ok(Some(_))) {
+            return there;
+        }
+        let mender = self.medium.healing.mender(self.medium.source(), &self.medium.uid);
+        mender.map_or(there, |mender| commit::read_front(&*mender))
     }
 
     /// Where the last commit ends.
@@ -395,7 +405,7 @@ impl StWriter {
         let now = state.time_ns.unwrap_or_else(|| pack::nanoseconds(Time::now()));
         head.time_ns = now.max(before.head.time_ns.get() + 1).into();
         head.prev = before.record.into();
-        head.prev_hash = records::read_header(&*self.medium, before.record)?.payload_hash;
+        head.prev_hash = records::sound_header(&self.medium, before.record)?.payload_hash;
         head.next_address = state.contents.address().into();
         let highest = changes.nodes.keys().next_back().map_or(0, |node| node.0 + 1);
         head.next_ino = before.head.next_ino.get().max(highest).into();

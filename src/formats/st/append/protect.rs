@@ -15,10 +15,14 @@ use crate::error::{Error, Kind, Result};
 use crate::formats::Watch;
 use crate::source::ReadAt;
 use crate::source::parity::{Group, Piece, Plan};
+use std::ops::Range;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// What the descriptors of parity take, or a commit that says how much there is to be, and more.
 const SPARE: u64 = 64 << 10;
+
+/// Damage is mended in steps of so many bytes.
+const MEND_STEP: u64 = 64 << 10;
 
 impl State {
     /// Where the body of the newest group is, 0 for none.
@@ -61,7 +65,7 @@ impl StWriter {
 
     /// Refuses parity that there is no room for, before anything is changed.
     fn make_room(&self, state: &State, policy: Policy) -> Result<()> {
-        let (end, commit_end) = (self.end.load(Relaxed), commit::end(&*self.medium, &state.commit)?);
+        let (end, commit_end) = (self.end.load(Relaxed), commit::end(&self.medium, &state.commit)?);
         let plan = Plan::of(0..commit_end + SPARE, policy.share, policy.algorithm)?;
         let room = self.store.free()?.saturating_add(end.saturating_sub(commit_end));
         if room < plan.body_len() + SPARE {
@@ -72,7 +76,7 @@ impl StWriter {
 
     /// Takes away the parity behind the last commit, and knows of no other.
     fn cut_parity(&self, state: &mut State) -> Result<()> {
-        let (end, commit_end) = (self.end.load(Relaxed), commit::end(&*self.medium, &state.commit)?);
+        let (end, commit_end) = (self.end.load(Relaxed), commit::end(&self.medium, &state.commit)?);
         state.groups.clear();
         self.medium.healing.found(0, None);
         if commit_end < end { self.cut_behind(commit_end) } else { Ok(()) }
@@ -102,11 +106,12 @@ impl StWriter {
         let Some(mender) = healing.mender(self.medium.source(), &self.medium.uid) else { return Ok(()) };
         if repair_all {
             let mut write = |piece: Piece| self.store.write_at(piece.at, &piece.bytes);
-            let report = mender.repairs(&|_| true, &mut write)?;
+            let found = mender.survey_all(&|_| true)?;
+            mender.repairs(&found, &|_| true, &mut write)?;
             log::info!(
                 "{}: {} damaged cells were written as they were",
                 self.name,
-                report.bad_cells - report.lost_cells
+                found.report.bad_cells - found.report.lost_cells
             );
         }
         for (at, piece) in noted {
@@ -114,6 +119,7 @@ impl StWriter {
             // What it was part of may have been given back since.
             if mender.read_exact_at(at, &mut bytes).is_ok() && Id::of(&bytes).0 == piece.hash {
                 self.store.write_at(at, &bytes)?;
+                self.mend_around(&*mender, at..at + piece.len)?;
                 written += 1;
             }
             healing.written(at);
@@ -125,9 +131,37 @@ impl StWriter {
         Ok(())
     }
 
+    /// Writes also what is damaged around a stretch that was: the header before it, what no read has asked for.
+    fn mend_around(&self, mender: &dyn ReadAt, stretch: Range<u64>) -> Result<()> {
+        let (mut first, mut behind) = (stretch.start / MEND_STEP, stretch.end.div_ceil(MEND_STEP));
+        for step in first..behind {
+            self.mend_step(mender, step)?;
+        }
+        while first > 0 && self.mend_step(mender, first - 1)? {
+            first -= 1;
+        }
+        while self.mend_step(mender, behind)? {
+            behind += 1;
+        }
+        Ok(())
+    }
+
+    /// Writes a step as it was; whether it was not so. Where it cannot be read, the parity may not know all of it either.
+    fn mend_step(&self, mender: &dyn ReadAt, step: u64) -> Result<bool> {
+        let at = step * MEND_STEP;
+        let len = self.end.load(Relaxed).saturating_sub(at).min(MEND_STEP) as usize;
+        let (mut is, mut was) = (vec![0; len], vec![0; len]);
+        let known = self.medium.read_exact_at(at, &mut is).and_then(|()| mender.read_exact_at(at, &mut was));
+        let differs = known.is_ok() && is != was;
+        if differs {
+            self.store.write_at(at, &was)?;
+        }
+        Ok(differs)
+    }
+
     fn cover(&self, state: &mut State, policy: Policy, watch: &dyn Watch) -> Result<()> {
         let at = self.end.load(Relaxed);
-        let commit_end = commit::end(&*self.medium, &state.commit)?;
+        let commit_end = commit::end(&self.medium, &state.commit)?;
         let Some((kept, start)) = parity::next(&state.groups, commit_end) else { return Ok(()) };
         let plan = Plan::of(start..commit_end, policy.share, policy.algorithm)?;
         let prev = kept.checked_sub(1).map(|last| state.groups[last].body_at());

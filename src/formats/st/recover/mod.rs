@@ -23,10 +23,14 @@ mod tables;
 
 use super::commit::{self, Commit};
 use super::index::Index;
-use super::layout::{CommitHead, HEADER_LEN, Header, INCOMPAT_SEALED, RecordType, SealedFront, TotalsItem};
+use super::layout::{
+    COMPAT_PARITY, CommitHead, HEADER_LEN, Header, INCOMPAT_SEALED, RECORD_HEADER_LEN, RecordType, SealedFront,
+    TotalsItem,
+};
 use super::locks::Locks;
 use super::medium::Medium;
 use super::named;
+use super::parity::{self, Repaired, Rescue};
 use super::records::{self, Forward};
 use super::rows::SegmentRow;
 use super::seal::Sealing;
@@ -37,10 +41,12 @@ use crate::cache::Cache;
 use crate::error::{Error, Kind, Result, Within};
 use crate::formats::{Access, Watch};
 use crate::key;
+use crate::source::parity::Surveyed;
+use crate::source::{ReadAt, Store};
 use crate::tree::Time;
-use mend::Mended;
 use plan::{Plan, View};
 use scan::Identity;
+use std::ops::Range;
 use std::sync::Arc;
 use tables::Tables;
 use zerocopy::FromZeros;
@@ -48,6 +54,8 @@ use zerocopy::FromZeros;
 /// What was wrong with a container, what was done, and what is still missing.
 #[derive(Clone, Debug, Default)]
 pub struct Recovered {
+    /// What its parity says of it, where it has some: what that makes good is not lost.
+    pub repaired: Repaired,
     /// The header was lost: there is a new one.
     pub header: bool,
     /// Nothing told any more which container it was: it is a new one.
@@ -86,7 +94,7 @@ impl Recovered {
 
     /// Whether there was anything to do.
     pub fn is_changed(&self) -> bool {
-        self.header || self.commit || self.cut > 0 || self.filled > 0
+        self.header || self.commit || self.cut > 0 || self.filled > 0 || self.repaired.written
     }
 }
 
@@ -107,19 +115,58 @@ fn recover_bytes(access: &Access, threads: usize, watch: &dyn Watch) -> Result<R
     }
     let front = commit::read_front(&*source)?;
     can_write(front.as_ref().map_or(0, |header| header.ro_compat.get()))?;
+    let mended = Mended::of(&source, front.as_ref(), watch)?;
+    let source = mended.as_ref().map_or(source, |mended| mended.rescue.mender.clone());
+    let front = commit::read_front(&*source)?;
     let (cache, locks) = (access.cache.clone(), locks(access));
+    let len = source.len()?.max(mended.as_ref().and_then(Mended::record).map_or(0, |record| record.end));
     let medium = Medium::new(source, Sealing::default());
-    let mut work = Work { medium, keys: 0, locks, cache, front, found: Recovered::default() };
+    let repaired = mended.as_ref().map(|mended| mended.would.clone()).unwrap_or_default();
+    let found = Recovered { repaired, ..Recovered::default() };
+    let mut work = Work { medium, len, keys: 0, compat: 0, locks, cache, front, found };
     let plan = work.plan()?;
-    let view = Arc::new(View::of(work.medium.source(), &plan)?);
+    let view = Arc::new(View::of(work.medium.source(), len, &plan));
     let seen = Access::to_read(view, access.cache.clone(), &*access.name);
     let seen = Access { reading: access.reading.clone(), ..seen };
     let container = Container::open_bytes(seen).map_err(|e| nothing().caused_by(e))?;
     work.found.checked = container.check(threads, watch)?;
+    if let Some(parity) = mended.as_ref().and_then(Mended::record) {
+        // It is written as it was, as far as that is known.
+        work.found.checked.strays.leave_out(&parity);
+    }
     if let Some(store) = &access.store {
+        if let Some(mended) = mended {
+            mended.write(&**store, watch)?;
+        }
         plan.write(&**store)?;
     }
     Ok(work.found)
+}
+
+/// What parity makes good, first of all.
+struct Mended {
+    rescue: Rescue,
+    surveyed: Surveyed,
+    would: Repaired,
+}
+
+impl Mended {
+    fn of(source: &Arc<dyn ReadAt>, front: Option<&Header>, watch: &dyn Watch) -> Result<Option<Self>> {
+        let Some(rescue) = parity::rescue(source, front.map(|header| header.uid), true)? else { return Ok(None) };
+        let surveyed = rescue.mender.survey_all(&|_| !watch.is_cancelled())?;
+        let would = rescue.would(&surveyed, &**source)?;
+        Ok(Some(Self { rescue, surveyed, would }))
+    }
+
+    /// The record of the newest parity, when it is written anew.
+    fn record(&self) -> Option<Range<u64>> {
+        let end = self.rescue.record_end().filter(|_| self.would.written)?;
+        Some(self.rescue.newest.body_at() - RECORD_HEADER_LEN..end)
+    }
+
+    fn write(self, store: &dyn Store, watch: &dyn Watch) -> Result<()> {
+        self.rescue.repair_by(self.surveyed, store, &|_| !watch.is_cancelled()).map(drop)
+    }
 }
 
 fn can_write(ro_compat: u64) -> Result<()> {
@@ -130,17 +177,22 @@ fn can_write(ro_compat: u64) -> Result<()> {
     }
 }
 
-/// The newest whole commit, where it ends, and its tables.
+/// The newest whole commit, where it ends, where its parity does, and its tables.
 struct Newest {
     commit: Commit,
     end: u64,
+    covered: u64,
     tables: Vec<Arc<Table>>,
 }
 
 struct Work<'a> {
     medium: Medium,
+    /// The length of the file, as parity makes it.
+    len: u64,
     /// Where the newest keys are that can be read.
     keys: u64,
+    /// Features that the tables tell of.
+    compat: u64,
     locks: Locks<'a>,
     cache: Arc<Cache>,
     front: Option<Header>,
@@ -168,7 +220,7 @@ impl Work<'_> {
         self.take(&mut tables, &records, before)?;
         let uid = self.uid(identity)?;
         let mut plan = match &newest {
-            Some(newest) if self.found.tables == 0 && self.names_meet(newest)? => self.end_at(newest.end)?,
+            Some(newest) if self.found.tables == 0 && self.names_meet(newest)? => self.end_at(newest.covered)?,
             Some(newest) => self.commit(uid, &identity, tables, &records, Some(newest))?,
             None if self.found.tables == 0 => return Err(nothing()),
             None => self.commit(uid, &identity, tables, &records, None)?,
@@ -189,8 +241,8 @@ impl Work<'_> {
             Ok((found, tables)) => {
                 can_write(found.commit.head.ro_compat.get())?;
                 (self.medium, self.keys) = (found.medium, found.commit.head.keys.get());
-                let end = commit::end(&*self.medium, &found.commit)?;
-                Ok(Some(Newest { commit: found.commit, end, tables }))
+                let end = commit::end(&self.medium, &found.commit)?;
+                Ok(Some(Newest { commit: found.commit, end, covered: found.end, tables }))
             }
             Err(e) if matches!(e.kind(), Kind::Header | Kind::Damaged) => Ok(None),
             Err(e) => Err(e),
@@ -201,7 +253,8 @@ impl Work<'_> {
     fn unlock(&mut self) -> Result<()> {
         let sealed = self.front.is_some_and(|front| front.incompat.get() & INCOMPAT_SEALED != 0);
         let mut failure = None;
-        for header in scan::keys(&*self.medium)?.iter().rev() {
+        let all = scan::keys(&*self.medium)?;
+        for header in all.iter().rev() {
             let Some(uid) = scan::uid_of(&*self.medium, header)? else { continue };
             if self.front.is_some_and(|front| front.uid != uid) {
                 continue;
@@ -209,7 +262,9 @@ impl Work<'_> {
             let front = SealedFront { uid, keys: header.offset };
             match self.locks.unlock(&*self.medium, &front) {
                 Ok(seal) => {
-                    (self.medium.sealing, self.keys) = (Sealing::of(seal), header.offset.get());
+                    // They are there twice: the first copy is the one that is named.
+                    let first = all.iter().find(|first| first.payload_hash == header.payload_hash).unwrap_or(header);
+                    (self.medium.sealing, self.keys) = (Sealing::of(seal), first.offset.get());
                     return Ok(());
                 }
                 Err(e) if matches!(e.kind(), Kind::Header | Kind::Damaged) => failure = Some(e),
@@ -227,7 +282,8 @@ impl Work<'_> {
 
     /// Adds the tables that no whole commit names, oldest first.
     fn take(&mut self, tables: &mut Tables, records: &scan::Records, before: u64) -> Result<()> {
-        let mut there: Vec<u64> = records.committed.iter().copied().filter(|seq| *seq > before).collect();
+        // What has a commit and no table needed none, or has lost it.
+        let mut there: Vec<u64> = records.adjoining.iter().copied().filter(|seq| *seq > before).collect();
         for header in records.tables.iter().filter(|header| header.seq.get() > before) {
             let seq = header.seq.get();
             there.push(seq);
@@ -251,7 +307,8 @@ impl Work<'_> {
         }
         there.sort_unstable();
         there.dedup();
-        let highest = there.last().map_or(0, |last| last - before);
+        let last = there.last().max(records.committed.last()).filter(|last| **last > before);
+        let highest = last.map_or(0, |last| last - before);
         self.found.missing = highest - there.len() as u64;
         Ok(())
     }
@@ -279,11 +336,12 @@ impl Work<'_> {
             return Err(Error::new(Kind::Header, "a record stands where its header belongs"));
         }
         let mut header = Box::new(Header::new(uid));
+        header.compat = self.compat.into();
         if let Some(newest) = newest {
             let head = &newest.commit.head;
             (header.incompat, header.ro_compat, header.compat) = (head.incompat, head.ro_compat, head.compat);
-            header.check = header.expected_check();
         }
+        header.check = header.expected_check();
         if let Some(seal) = self.medium.sealing.seal() {
             *header = seal.header(*header, self.keys);
         }
@@ -293,7 +351,7 @@ impl Work<'_> {
 
     /// Nothing that counts is behind the newest commit.
     fn end_at(&mut self, end: u64) -> Result<Plan> {
-        let len = self.medium.len()?;
+        let len = self.len;
         (self.found.cut, self.found.filled) = (len.saturating_sub(end), end.saturating_sub(len));
         Ok(Plan { end, at: end, tail: Vec::new(), commit_at: end, header: None })
     }
@@ -321,11 +379,12 @@ impl Work<'_> {
     ) -> Result<Plan> {
         let index = tables.index();
         let segments = self.segments(identity, &index, &mut tables.next)?;
+        self.compat = if index.meta(parity::POLICY).is_ok_and(|policy| policy.is_some()) { COMPAT_PARITY } else { 0 };
         let lossy = self.found.damaged + self.found.missing > 0;
         let mended = match mend::mend(&index, &mut tables.next, lossy) {
             Ok(mended) => mended,
             // Damage in what a whole commit names: it is read around as before, and the check tells of it.
-            Err(e) if newest.is_some() && e.kind() == Kind::Damaged => Mended::default(),
+            Err(e) if newest.is_some() && e.kind() == Kind::Damaged => mend::Mended::default(),
             Err(e) if e.kind() == Kind::Damaged => return Err(nothing().caused_by(e)),
             Err(e) => return Err(e),
         };
@@ -341,21 +400,20 @@ impl Work<'_> {
         };
         let mut head = self.head(uid, seq, newest)?;
         (head.next_address, head.next_ino) = (tables.next.address.into(), tables.next.ino.into());
-        let commit = Commit { record: 0, head, tables: tables.references(), totals, parity: 0, signer: None };
+        let parity = if newest.is_some() { self.medium.healing.newest() } else { 0 };
+        let commit = Commit { record: 0, head, tables: tables.references(), totals, parity, signer: None };
         let table = NewTable { segments, ..mended.table };
         self.found.commit = true;
-        Plan::append(self.medium.len()?, commit, table, &tables.index_of(Vec::new()))
+        Plan::append(self.len, commit, table, &tables.index_of(Vec::new()))
     }
 
     fn head(&self, uid: [u8; 16], seq: u64, newest: Option<&Newest>) -> Result<CommitHead> {
         let mut head = CommitHead::new_zeroed();
-        if let Some(front) = &self.front {
-            head.compat = front.compat;
-        }
+        head.compat = self.front.map_or(self.compat.into(), |front| front.compat);
         if let Some(newest) = newest {
             head = newest.commit.head;
             head.prev = newest.commit.record.into();
-            head.prev_hash = records::read_header(&*self.medium, newest.commit.record)?.payload_hash;
+            head.prev_hash = records::sound_header(&self.medium, newest.commit.record)?.payload_hash;
         }
         head.uid = uid;
         (head.incompat, head.keys) = (self.medium.sealing.incompat().into(), self.keys.into());
@@ -365,7 +423,7 @@ impl Work<'_> {
         Ok(head)
     }
 
-    fn tell(&mut self, mended: &Mended) {
+    fn tell(&mut self, mended: &mend::Mended) {
         let found = &mut self.found;
         (found.names, found.found, found.unplaced) = (mended.dropped, mended.found, mended.unplaced);
         found.root = mended.new_root;

@@ -96,10 +96,9 @@ pub struct View {
 }
 
 impl View {
-    pub fn of(source: &Arc<dyn ReadAt>, plan: &Plan) -> Result<Self> {
-        let kept = source.len()?.min(plan.end);
+    pub fn of(source: &Arc<dyn ReadAt>, len: u64, plan: &Plan) -> Self {
         let (tail, header) = (plan.tail.clone(), plan.header.clone());
-        Ok(Self { source: source.clone(), kept, end: plan.end, at: plan.at, tail, header })
+        Self { source: source.clone(), kept: len.min(plan.end), end: plan.end, at: plan.at, tail, header }
     }
 }
 

@@ -5,7 +5,9 @@
 //!                                  64 64 64 64                  of 64 until the next
 //! ```
 
-use super::super::layout::{ALIGN, HEADER_LEN, RECORD_HEADER_LEN, RECORD_MAGIC, RecordHeader, RecordType, SegmentHead};
+use super::super::layout::{
+    ALIGN, HEADER_LEN, RECORD_HEADER_LEN, RECORD_MAGIC, RecordHeader, RecordType, SegmentHead, record_len,
+};
 use super::super::medium::Medium;
 use super::super::records::Forward;
 use super::super::seal::Piece;
@@ -85,23 +87,28 @@ pub struct Records {
     pub tables: Vec<RecordHeader>,
     /// Transactions that have a commit, whole or not.
     pub committed: Vec<u64>,
+    /// Those of which nothing is lost before the commit: it begins where another record ends.
+    pub adjoining: Vec<u64>,
     /// The highest transaction of all records.
     pub seq: u64,
 }
 
 pub fn records(source: &dyn ReadAt, identity: &Identity, from: u64) -> Result<Records> {
     let mut found = Records::default();
-    let mut records = Forward::new(source, from)?;
+    let (mut records, mut behind) = (Forward::new(source, from)?, Some(from));
     while let Some(header) = records.next()? {
         if !identity.accepts(&header) {
             continue;
         }
-        found.seq = found.seq.max(header.seq.get());
-        match header.kind {
-            kind if kind == RecordType::Table as u8 => found.tables.push(header),
-            kind if kind == RecordType::Commit as u8 => found.committed.push(header.seq.get()),
-            _ => {}
+        let (seq, at) = (header.seq.get(), header.offset.get());
+        found.seq = found.seq.max(seq);
+        if header.kind == RecordType::Table as u8 {
+            found.tables.push(header);
+        } else if header.kind == RecordType::Commit as u8 {
+            found.committed.push(seq);
+            found.adjoining.extend((behind == Some(at)).then_some(seq));
         }
+        behind = record_len(header.kind, header.payload_len.get()).and_then(|len| at.checked_add(len));
         if found.tables.len() > RECORDS || found.committed.len() > RECORDS {
             return Err(Error::new(Kind::Limit, "it has more commits than can be recovered"));
         }

@@ -116,7 +116,7 @@ impl StWriter {
             let stays = |row: &ChunkRow| plan.needed.find(row.address).is_some_and(|s| s.row.record < plan.start);
             let chunk = |row: &ChunkRow| stays(row) || plan.needed.is_needed(row.address, row.len);
             let Some(mut encoded) = NewTable::moved(&index, segment, chunk, INDEX_LEVEL)? else { continue };
-            let seq = records::read_header(&*self.medium, *record)?.seq.get();
+            let seq = records::sound_header(&self.medium, *record)?.seq.get();
             let placed = copy.put(RecordType::Table, seq, &encoded.payload)?;
             encoded.reference.record = placed.record.into();
             let table = Arc::new(Table::written(&encoded, placed.record + RECORD_HEADER_LEN, &self.medium.sealing)?);
@@ -128,7 +128,7 @@ impl StWriter {
         };
         let mut prev = match plan.before {
             0 => (0, [0; 32]),
-            before => (before, records::read_header(&*self.medium, before)?.payload_hash),
+            before => (before, records::sound_header(&self.medium, before)?.payload_hash),
         };
         let nothing = Id::of(&[]).0;
         for record in plan.needed.states.iter().filter(|record| **record >= plan.start) {
@@ -181,7 +181,7 @@ impl StWriter {
 
     /// What a segment is stored as, and the number of its commit.
     fn payload(&self, row: &SegmentRow) -> Result<(u64, Vec<u8>)> {
-        let header = records::read_header(&*self.medium, row.record)?;
+        let header = records::sound_header(&self.medium, row.record)?;
         if header.payload_hash != row.hash || header.payload_len.get() != row.payload_len {
             return Err(damaged(format!("the header of the record at {} is damaged", row.record)));
         }

@@ -318,7 +318,7 @@ impl StWriter {
         }
         let own = len_of(RecordType::Commit as u8, self.medium.sealing.commit(&state.commit)?.len() as u64)?;
         for record in &needed.states {
-            let header = records::read_header(&*self.medium, *record)?;
+            let header = records::sound_header(&self.medium, *record)?;
             let len = len_of(header.kind, header.payload_len.get())?;
             add(*record, len, len, true);
         }
