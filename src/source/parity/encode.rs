@@ -187,7 +187,6 @@ impl<'a> Work<'a> {
             put(plan.parity_at() + n * plan.column_len() + rows.start * plan.cell(), column)?;
         }
         let each = count * HASH_LEN as usize;
-        put(plan.hash_a(0, rows.start), &turned(&made.hashes, each))?;
         for (wait, hashes) in self.waiting.iter_mut().zip(made.hashes.chunks_exact(each)) {
             wait.extend_from_slice(hashes);
         }
@@ -197,6 +196,7 @@ impl<'a> Work<'a> {
     fn write_waiting(&mut self, put: Put) -> Result<()> {
         let count = self.waiting[0].len() as u64 / HASH_LEN;
         for (column, hashes) in (0..).zip(&mut self.waiting) {
+            put(self.plan.hash_a(column, self.first), hashes)?;
             put(self.plan.hash_b(column, self.first), hashes)?;
             hashes.clear();
         }
@@ -234,13 +234,6 @@ fn hash_cells(bytes: &[u8], cell: usize, threads: usize) -> Vec<u8> {
         let threads: Vec<_> = bytes.chunks(share).map(|part| scope.spawn(move || some(part))).collect();
         threads.into_iter().flat_map(join).collect()
     })
-}
-
-/// Hashes column behind column, row behind row.
-pub(super) fn turned(hashes: &[u8], each: usize) -> Vec<u8> {
-    let rows = (0..each).step_by(HASH_LEN as usize);
-    let row = |at: usize| hashes.chunks_exact(each).flat_map(move |column| &column[at..at + HASH_LEN as usize]);
-    rows.flat_map(row).copied().collect()
 }
 
 fn join<T>(thread: ScopedJoinHandle<T>) -> T {

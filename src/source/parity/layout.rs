@@ -305,12 +305,13 @@ impl Plan {
         self.hashes_len().next_multiple_of(LEAST_CELL)
     }
 
-    /// Where the hashes are in the body, row after row.
+    /// Where the hashes are in the body, column after column: what is damaged of a list is one hash of many rows each, and not
+    /// many of one.
     pub(super) fn list_a(&self) -> u64 {
         DESCRIPTOR_LEN
     }
 
-    /// Where they are once more, column after column.
+    /// Where they are once more.
     pub(super) fn list_b(&self) -> u64 {
         self.parity_at() + self.parity * self.column_len()
     }
@@ -322,7 +323,7 @@ impl Plan {
 
     /// Where a hash is in the body, in the first list.
     pub(super) fn hash_a(&self, column: u64, row: u64) -> u64 {
-        self.list_a() + (row * self.width() + column) * HASH_LEN
+        self.list_a() + (column * self.rows + row) * HASH_LEN
     }
 
     /// Where it is in the second one.

@@ -97,21 +97,14 @@ impl Mender {
     /// Entries of the lists that are not the hashes of their cells.
     fn repair_hashes(&self, group: &Group, slab: &Slab, pieces: &mut Pieces) {
         let (plan, rows) = (group.plan(), slab.rows());
-        let count = rows.end - rows.start;
-        let mut list = vec![0; (count * plan.width() * HASH_LEN) as usize];
-        self.files.body(group, plan.hash_a(0, rows.start), &mut list);
-        let mut entries = list.chunks_exact(HASH_LEN as usize);
-        for row in rows.clone() {
-            (0..plan.width()).zip(&mut entries).for_each(|(column, old)| {
-                pieces.entry(group, slab, (column, row), old, Plan::hash_a);
-            });
-        }
-        list.truncate((count * HASH_LEN) as usize);
-        for column in 0..plan.width() {
-            self.files.body(group, plan.hash_b(column, rows.start), &mut list);
-            rows.clone().zip(list.chunks_exact(HASH_LEN as usize)).for_each(|(row, old)| {
-                pieces.entry(group, slab, (column, row), old, Plan::hash_b);
-            });
+        let mut list = vec![0; ((rows.end - rows.start) * HASH_LEN) as usize];
+        for place in [Plan::hash_a, Plan::hash_b] {
+            for column in 0..plan.width() {
+                self.files.body(group, place(plan, column, rows.start), &mut list);
+                rows.clone().zip(list.chunks_exact(HASH_LEN as usize)).for_each(|(row, old)| {
+                    pieces.entry(group, slab, (column, row), old, place);
+                });
+            }
         }
     }
 
@@ -166,7 +159,7 @@ impl Pieces {
         slab: &Slab,
         (column, row): (u64, u64),
         old: &[u8],
-        place: impl Fn(&Plan, u64, u64) -> u64,
+        place: fn(&Plan, u64, u64) -> u64,
     ) {
         if let Some(right) = slab.hash(column, row).filter(|right| old != right) {
             self.push(true, group.body_at() + place(group.plan(), column, row), &right);

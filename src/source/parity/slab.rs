@@ -92,13 +92,12 @@ impl Slab {
     /// Reads all cells of some rows, no more than [`batch`] says, and compares them with their hashes.
     pub fn load(files: &Files, group: &Group, rows: Range<u64>) -> Self {
         let mut slab = Self::new(*group.plan(), rows);
-        let list = slab.list(files, group);
         for column in 0..slab.plan.width() {
             slab.load_column(files, group, column);
-            for row in slab.rows() {
+            for (row, listed) in slab.rows().zip(slab.list(files, group, column)) {
                 let found = hash(slab.cell(column, row));
                 let place = slab.plan.hash_b(column, row);
-                let sure = list[slab.in_list(column, row)] == found || slab.plan.is_behind(column, row);
+                let sure = listed == found || slab.plan.is_behind(column, row);
                 let good = sure || files.entry(group, place) == found;
                 let at = slab.index(column, row);
                 slab.hashes[at] = found;
@@ -126,24 +125,24 @@ impl Slab {
             }
         }
         slab.rebuild(code, true)?;
-        let list = slab.list(files, group);
-        let right = |(at, state): (usize, &State)| {
-            let (column, row) = ((at / slab.count()) as u64, slab.rows.start + (at % slab.count()) as u64);
-            *state == State::Good || list[slab.in_list(column, row)] == slab.hashes[at]
+        let is_right = |column: u64| {
+            let first = slab.index(column, slab.rows.start);
+            let of = first..first + slab.count();
+            let (states, hashes) = (&slab.state[of.clone()], &slab.hashes[of]);
+            let is_good = |state: &State| *state == State::Good;
+            states.iter().all(is_good) || {
+                let list = slab.list(files, group, column);
+                states.iter().zip(hashes).zip(&list).all(|((state, hash), listed)| is_good(state) || hash == listed)
+            }
         };
-        let is_right = slab.state.iter().enumerate().all(right);
-        Ok(is_right.then_some(slab))
+        Ok((0..slab.plan.width()).all(is_right).then_some(slab))
     }
 
-    /// The first list of hashes of these rows.
-    fn list(&self, files: &Files, group: &Group) -> Vec<[u8; 8]> {
-        let mut list = vec![0; self.state.len() * HASH_LEN as usize];
-        files.body(group, self.plan.hash_a(0, self.rows.start), &mut list);
+    /// What the first list has of one column of these rows.
+    fn list(&self, files: &Files, group: &Group, column: u64) -> Vec<[u8; 8]> {
+        let mut list = vec![0; self.count() * HASH_LEN as usize];
+        files.body(group, self.plan.hash_a(column, self.rows.start), &mut list);
         list.as_chunks().0.to_vec()
-    }
-
-    fn in_list(&self, column: u64, row: u64) -> usize {
-        ((row - self.rows.start) * self.plan.width() + column) as usize
     }
 
     fn load_column(&mut self, files: &Files, group: &Group, column: u64) {

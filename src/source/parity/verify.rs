@@ -3,7 +3,7 @@
 //! ```text
 //!   cells, in the order of the file, in all threads ──► bad cells ──┬─► merged ranges
 //!                                                                   └─► how many of each row: more than m are lost
-//!   the two lists of hashes, rows by rows ──► rows where they differ
+//!   the two lists of hashes, side by side ──► rows where they differ
 //! ```
 
 use super::layout::{HASH_LEN, Place, Plan};
@@ -255,25 +255,22 @@ impl Mender {
         Seen { column, faults }
     }
 
-    /// Finds the rows in which the two lists differ, and what fills them up if it is not zeros.
+    /// Finds the rows in which the two lists differ.
     fn survey_hashes(&self, group: &Group, survey: &mut Survey, watch: Watch) -> Result<()> {
-        let plan = group.plan();
-        let (width, each) = (plan.width() as usize, HASH_LEN as usize);
-        let step = (TILE / plan.width() / HASH_LEN).max(1);
-        for first in (0..plan.rows()).step_by(step as usize) {
+        let (plan, each) = (group.plan(), HASH_LEN as usize);
+        let step = TILE / HASH_LEN;
+        for first in (0..plan.cells()).step_by(step as usize) {
             go_on(watch, plan.cells() * plan.cell())?;
-            let count = step.min(plan.rows() - first) as usize;
-            let (mut a, mut b) = (vec![0; count * width * each], vec![0; count * each]);
-            self.files.body(group, plan.hash_a(0, first), &mut a);
-            for column in 0..width {
-                self.files.body(group, plan.hash_b(column as u64, first), &mut b);
-                let of_a = a.chunks_exact(each).skip(column).step_by(width);
-                for (row, _) in of_a.zip(b.chunks_exact(each)).enumerate().filter(|(_, (a, b))| a != b) {
-                    let row = first as usize + row;
-                    survey.bad_hashes += u64::from(!survey.differ[row]);
-                    survey.differ[row] = true;
-                    survey.touched[row] = true;
-                }
+            let len = step.min(plan.cells() - first) as usize * each;
+            let (mut a, mut b) = (vec![0; len], vec![0; len]);
+            self.files.body(group, plan.list_a() + first * HASH_LEN, &mut a);
+            self.files.body(group, plan.list_b() + first * HASH_LEN, &mut b);
+            let both = a.chunks_exact(each).zip(b.chunks_exact(each)).enumerate();
+            for (i, _) in both.filter(|(_, (a, b))| a != b) {
+                let row = ((first + i as u64) % plan.rows()) as usize;
+                survey.bad_hashes += u64::from(!survey.differ[row]);
+                survey.differ[row] = true;
+                survey.touched[row] = true;
             }
         }
         Ok(())
