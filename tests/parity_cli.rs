@@ -381,6 +381,30 @@ fn a_check_tells_what_parity_makes_good_from_what_is_lost() {
     assert!(fs::read(desk.path("p.st")).unwrap() == whole);
 }
 
+#[test]
+fn what_is_lost_reads_as_zeros_for_who_asks_for_that() {
+    let Some(desk) = Desk::new() else { return };
+    fs::create_dir(desk.path("d")).unwrap();
+    fs::write(desk.path("d/noise"), noise(900_000, 1)).unwrap();
+    desk.ok(&["pack", "-q", "d", "p.st"]);
+    desk.ok(&["parity", "drop", "p.st"]);
+    damage(&desk.path("p.st"), 500_000, 100);
+    let is_filled = |read: &[u8]| {
+        let want = noise(900_000, 1);
+        let first = read.iter().zip(&want).position(|(a, b)| a != b).unwrap();
+        let behind = read.iter().zip(&want).rposition(|(a, b)| a != b).unwrap() + 1;
+        read.len() == want.len() && behind - first <= 256 << 10 && read[first..behind].iter().all(|byte| *byte == 0)
+    };
+    assert_eq!(desk.say(&["cat", "p.st:noise"]).status.code(), Some(DAMAGED));
+    assert!(is_filled(&desk.say(&["cat", "--allow-damaged", "p.st:noise"]).stdout));
+    desk.ok(&["-o", "ro", "p.st", "m"]);
+    assert!(fs::read(desk.path("m/noise")).is_err());
+    desk.umount();
+    desk.ok(&["-o", "ro,allow-damaged", "p.st", "m"]);
+    assert!(is_filled(&fs::read(desk.path("m/noise")).unwrap()));
+    desk.umount();
+}
+
 /// To recover is first of all to repair; and parity that is whole is none of what is behind the last commit.
 #[test]
 fn recovering_repairs_and_keeps_the_parity() {

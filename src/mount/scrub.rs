@@ -10,11 +10,13 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
+const FIRST: Duration = Duration::from_secs(60);
+
 /// The schedule of a container that is mounted.
 pub fn schedule(heals: &dyn Heals, every: Duration, rate: u64) -> Schedule {
     let mark = state_dir().map(|dir| dir.join("scrubbed").join(hex(&heals.identity())));
     let last = mark.as_ref().and_then(|mark| mark.metadata().and_then(|meta| meta.modified()).ok());
-    Schedule { every, rate, last, done: Box::new(move || note(mark.as_ref())) }
+    Schedule { first: FIRST, every, rate, last, done: Box::new(move || note(mark.as_ref())) }
 }
 
 /// What is not noted is done again after the next mount.

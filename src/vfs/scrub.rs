@@ -15,6 +15,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// When a container is looked at, and how fast.
 pub struct Schedule {
+    /// After a mount there is other work first, for so long.
+    pub first: Duration,
     pub every: Duration,
     /// Decoded bytes a second.
     pub rate: u64,
@@ -23,9 +25,6 @@ pub struct Schedule {
     /// Is told when a look is done.
     pub done: Box<dyn Fn() + Send>,
 }
-
-/// After a mount there is other work first.
-const FIRST: Duration = Duration::from_secs(60);
 
 /// How a look at everything stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,7 +85,7 @@ impl Shared {
 
 fn run(shared: &Shared, heals: &dyn Heals, live: Option<&Live>, schedule: &Schedule) {
     let since = schedule.last.and_then(|last| last.elapsed().ok());
-    let mut wait = since.map_or(FIRST, |since| schedule.every.saturating_sub(since).max(FIRST));
+    let mut wait = since.map_or(schedule.first, |since| schedule.every.saturating_sub(since).max(schedule.first));
     while shared.wait(wait) {
         let paced = Paced { shared, rate: schedule.rate, began: Instant::now(), done: AtomicU64::new(0) };
         match heals.scrub(&paced) {
