@@ -123,7 +123,7 @@ fn a_power_failure_while_damage_is_mended_leaves_what_can_be_mended() {
     let mut rotten = whole.clone();
     rotten[100_000..112_000].fill(1);
     let disk = Arc::new(Disk::new(rotten.clone()));
-    let mut ours = Ours::mount(&disk);
+    let ours = Ours::mount(&disk);
     assert!(ours.dump() == seen(whole.clone()));
     ours.vfs.settle().unwrap();
     drop(ours);
