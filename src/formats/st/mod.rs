@@ -99,7 +99,7 @@ impl Format for St {
             true => Match::Head,
             false if footer_of(probe.tail).is_some() => Match::Tail,
             // Both ends may be damaged: parity makes that good, or it is told what can be done.
-            false if probe.name.ends_with(".st") => Match::Weak,
+            false if probe.name.ends_with(".st") && probe.head.len() as u64 > HEADER_LEN => Match::Weak,
             false => Match::No,
         }
     }
