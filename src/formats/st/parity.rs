@@ -126,15 +126,21 @@ pub fn write(
     let body_end = body + plan.body_len();
     let padding = vec![0; (end - FOOTER_LEN - body_end) as usize];
     store.write_at(body_end, &padding)?;
-    store.write_at(at, header(store, behind, at, plan.body_len())?.as_bytes())?;
+    store.write_at(at, header_over(store, behind, at, plan.body_len())?.as_bytes())?;
     store.sync()?;
     store.write_at(end - FOOTER_LEN, footer(behind, end).as_bytes())?;
     store.sync()?;
     Ok((Group::read(store, body, Some(behind.uid))?, end))
 }
 
-fn header(source: &dyn ReadAt, behind: Behind, at: u64, payload_len: u64) -> Result<RecordHeader> {
+/// The header of a PARITY record at `at` over a payload that is there.
+fn header_over(source: &dyn ReadAt, behind: Behind, at: u64, payload_len: u64) -> Result<RecordHeader> {
     let payload = at + RECORD_HEADER_LEN;
+    let hash = records::hash(source, payload, payload + payload_len)?;
+    Ok(header(behind, at, payload_len, hash))
+}
+
+fn header(behind: Behind, at: u64, payload_len: u64, payload_hash: [u8; 32]) -> RecordHeader {
     let mut header = RecordHeader::new_zeroed();
     header.magic = RECORD_MAGIC;
     header.kind = RecordType::Parity as u8;
@@ -143,9 +149,9 @@ fn header(source: &dyn ReadAt, behind: Behind, at: u64, payload_len: u64) -> Res
     header.seq = behind.seq.into();
     header.last_commit = behind.commit.into();
     header.uid.copy_from_slice(&behind.uid[..8]);
-    header.payload_hash = records::hash(source, payload, payload + payload_len)?;
+    header.payload_hash = payload_hash;
     header.check = header.expected_check(&behind.uid);
-    Ok(header)
+    header
 }
 
 fn footer(behind: Behind, end: u64) -> Footer {
@@ -319,11 +325,14 @@ impl Rescue {
     fn is_framed(&self, source: &dyn ReadAt) -> Result<bool> {
         let Some((behind, end)) = self.place()? else { return Ok(true) };
         let body = self.newest.body();
-        let header = records::read_header(source, body.start - RECORD_HEADER_LEN);
+        let at = body.start - RECORD_HEADER_LEN;
+        let there = records::read_header(source, at);
         let mut tail = vec![0; (end - body.end) as usize];
         let got = source.read_at(body.end, &mut tail).unwrap_or(0);
         let (padding, footer) = tail.split_at(tail.len() - FOOTER_LEN as usize);
-        let has_header = header.is_ok_and(|header| header.check == header.expected_check(&behind.uid));
+        let len = body.end - body.start;
+        let is_it = |there: RecordHeader| there.as_bytes() == header(behind, at, len, there.payload_hash).as_bytes();
+        let has_header = there.is_ok_and(is_it);
         let has_tail = padding.iter().all(|byte| *byte == 0) && footer == self::footer(behind, end).as_bytes();
         Ok(has_header && has_tail && got == tail.len())
     }
@@ -333,7 +342,7 @@ impl Rescue {
         let Some((behind, end)) = self.place()? else { return Ok(()) };
         let body = self.newest.body();
         let at = body.start - RECORD_HEADER_LEN;
-        store.write_at(at, header(store, behind, at, body.end - body.start)?.as_bytes())?;
+        store.write_at(at, header_over(store, behind, at, body.end - body.start)?.as_bytes())?;
         let mut tail = vec![0; (end - FOOTER_LEN - body.end) as usize];
         tail.extend_from_slice(self::footer(behind, end).as_bytes());
         store.write_at(body.end, &tail)
