@@ -219,6 +219,8 @@ fn each_verb_that_writes_signs_or_says_that_it_does_not() {
         &["pack", "-q", "--sign", "--update", "d", "a.st"],
         &["restore", "--sign", "a.st@one"],
         &["compact", "-q", "--sign", "a.st"],
+        &["parity", "add", "-q", "--sign", "a.st"],
+        &["parity", "drop", "--sign", "a.st"],
         &["sign", "a.st"],
     ] {
         assert!(!desk.notes(args).contains("warning"), "{args:?}");
@@ -231,6 +233,8 @@ fn each_verb_that_writes_signs_or_says_that_it_does_not() {
         &["pack", "--append", "d", "a.st"],
         &["restore", "a.st@two"],
         &["compact", "a.st"],
+        &["parity", "add", "a.st"],
+        &["parity", "drop", "a.st"],
     ] {
         assert!(desk.notes(args).contains("what is written to it is not"), "{args:?}");
         assert!(desk.fails(&["verify", "a.st"], 24).contains("not signed any more"), "{args:?}");
@@ -240,6 +244,26 @@ fn each_verb_that_writes_signs_or_says_that_it_does_not() {
         assert_eq!(desk.notes(&["ls", "--trust", "high", "a.st"]), "");
     }
     assert!(desk.verified(&["a.st"])["sequence"].as_u64().unwrap() > before);
+}
+
+#[test]
+fn new_keys_are_signed_or_it_is_told_that_they_are_not() {
+    let desk = Desk::new();
+    desk.signed();
+    fs::write(desk.path("one"), "0123456789abcdef0123456789ABCDEF").unwrap();
+    fs::write(desk.path("two"), "another keyfile of some length...").unwrap();
+    desk.ok(&["pack", "-q", "--sign", "--new-keyfile", "one", "d", "s.st"]);
+    let open = ["--keyfile", "one", "s.st"];
+    for args in
+        [&["key", "add", "--sign", "--new-keyfile", "two"][..], &["rekey", "-q", "--sign", "--new-keyfile", "one"]]
+    {
+        assert!(!desk.notes(&[args, &open].concat()).contains("is not"), "{args:?}");
+        assert_eq!(desk.verified(&open)["verified"], true, "{args:?}");
+    }
+    assert!(
+        desk.notes(&[&["key", "add", "--new-keyfile", "two"], &open[..]].concat()).contains("written to it is not")
+    );
+    assert!(desk.fails(&[&["verify"], &open[..]].concat(), 24).contains("not signed any more"));
 }
 
 #[test]

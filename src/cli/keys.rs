@@ -6,13 +6,13 @@
 //!   rekey                       all of it packed anew under another master key, in place of the old file
 //! ```
 
-use super::args::{self, Common, KeyVerb, NewWays, Passwords};
+use super::args::{self, Common, KeyVerb, NewWays, Passwords, Signing};
 use super::history::{self, Repacking};
 use super::sealing::{self, cost, new_passphrase, new_slots};
 use super::{daemon, examine, exit, plan, say, text_out};
 use crate::error::{Error, Kind, Result, Within};
 use crate::formats::st::{self, Container, KeySet, Label, NewSlot, Resealing, Seal, SlotInfo};
-use crate::formats::{Access, Upkeep};
+use crate::formats::{Access, Unwatched, Upkeep};
 use crate::key::{Keyfile, Secret};
 use crate::open::{self, How};
 use serde_json::{Value, json};
@@ -23,9 +23,11 @@ use std::sync::Arc;
 pub fn key(given: &args::Key) -> Result<u8> {
     match &given.what {
         KeyVerb::List { file, json, passwords } => list(file, passwords, *json)?,
-        KeyVerb::Add { file, new, label, passwords } => add(file, new, label.as_deref(), passwords)?,
-        KeyVerb::Remove { file, which, passwords } => remove(file, which, passwords)?,
-        KeyVerb::Change { file, encrypt, passwords } => change(file, encrypt.as_ref(), passwords)?,
+        KeyVerb::Add { file, new, label, signing, passwords } => {
+            add(file, new, label.as_deref(), (passwords, signing))?;
+        }
+        KeyVerb::Remove { file, which, signing, passwords } => remove(file, which, (passwords, signing))?,
+        KeyVerb::Change { file, encrypt, signing, passwords } => change(file, encrypt.as_ref(), (passwords, signing))?,
     }
     Ok(exit::OK)
 }
@@ -61,13 +63,16 @@ fn slot_json(at: usize, (slot, label): &(SlotInfo, Label), used: Option<usize>) 
     value
 }
 
-fn add(file: &Path, new: &NewWays, label: Option<&str>, passwords: &Passwords) -> Result<()> {
+/// What opens a container, and what signs its new keys.
+type Given<'a> = (&'a Passwords, &'a Signing);
+
+fn add(file: &Path, new: &NewWays, label: Option<&str>, given: Given<'_>) -> Result<()> {
     if !new.is_any() {
         return Err(Error::new(Kind::Usage, "nothing is said of how it is to open as well")
             .hint("--encrypt, --recipient, -R or --new-keyfile"));
     }
-    may_ask(new.encrypt.as_ref(), passwords)?;
-    change_keys(file, passwords, |seal, _| {
+    may_ask(new.encrypt.as_ref(), given.0)?;
+    change_keys(file, given, |seal, _| {
         let mut slots = new_slots(&new.ways, new.encrypt.as_ref(), cost)?;
         match (label, &mut slots[..]) {
             (Some(label), [(_, text)]) => *text = label.to_owned(),
@@ -80,8 +85,8 @@ fn add(file: &Path, new: &NewWays, label: Option<&str>, passwords: &Passwords) -
     })
 }
 
-fn remove(file: &Path, which: &str, passwords: &Passwords) -> Result<()> {
-    change_keys(file, passwords, |seal, _| {
+fn remove(file: &Path, which: &str, given: Given<'_>) -> Result<()> {
+    change_keys(file, given, |seal, _| {
         let mut keys = seal.keys().clone();
         keys.remove(seal.master(), chosen(seal, which)?)?;
         Ok(keys)
@@ -108,10 +113,10 @@ fn chosen(seal: &Seal, which: &str) -> Result<usize> {
     }
 }
 
-fn change(file: &Path, encrypt: Option<&Option<PathBuf>>, passwords: &Passwords) -> Result<()> {
+fn change(file: &Path, encrypt: Option<&Option<PathBuf>>, given: Given<'_>) -> Result<()> {
     let asked = Some(encrypt.unwrap_or(&None));
-    may_ask(asked, passwords)?;
-    change_keys(file, passwords, |seal, how| {
+    may_ask(asked, given.0)?;
+    change_keys(file, given, |seal, how| {
         let at = how.reading.vault.slot(&seal.uid());
         let old = at.and_then(|at| seal.keys().slots().into_iter().nth(at)).filter(|slot| slot.cost.is_some());
         let (Some(at), Some(old)) = (at, old) else {
@@ -152,14 +157,12 @@ fn slot_of(passphrase: Secret, keyfile: Option<Keyfile>) -> Result<NewSlot> {
 }
 
 /// Opens a container to change its keys. One that is mounted is named with its mount.
-fn change_keys(
-    file: &Path,
-    passwords: &Passwords,
-    mut change: impl FnMut(&Seal, &How) -> Result<KeySet>,
-) -> Result<()> {
-    let (how, file) = (plan::how_with(passwords)?, existing(file)?);
+fn change_keys(file: &Path, given: Given<'_>, mut change: impl FnMut(&Seal, &How) -> Result<KeySet>) -> Result<()> {
+    let (how, file) = (plan::how_to_write(given.0, given.1, Arc::new(Unwatched))?, existing(file)?);
     let access = daemon::locking(&file, || open::access_to_write(&file, &how))?;
-    st::change_keys(access, &mut |seal| change(seal, &how))
+    say::notes(&file, &open::admit(&file, &how, &access)?);
+    st::change_keys(access, &mut |seal| change(seal, &how))?;
+    open::remember(&file, &how, false)
 }
 
 /// The container with its full path.
@@ -199,8 +202,9 @@ pub fn rekey(given: &args::Rekey, common: &Common) -> Result<u8> {
     if !given.plain {
         may_ask(encrypt, &given.passwords)?;
     }
-    let how = plan::how_with(&given.passwords)?;
+    let how = plan::how_to_write(&given.passwords, &given.signing, Arc::new(Unwatched))?;
     let access = daemon::locking(&source, || open::access_to_write(&source, &how))?;
+    say::notes(&source, &open::admit(&source, &how, &access)?);
     let before = Container::open(access.clone())?.seal().cloned();
     let resealing = match (given.plain, before) {
         (true, None) => return Err(not_sealed(&given.file)),

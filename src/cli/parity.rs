@@ -10,7 +10,7 @@ use super::output::Output;
 use super::progress::Progress;
 use super::{args, daemon, exit, plan, say, volumes};
 use crate::error::{Error, Kind, Result, Within};
-use crate::formats::{Watch, st};
+use crate::formats::{Unwatched, Watch, st};
 use crate::open::{self, How};
 use crate::source::parity::{Piece, Report, Side};
 use crate::source::{FileSource, ReadAt, Store};
@@ -40,7 +40,7 @@ fn add(given: &ParityAdd, common: &args::Common) -> Result<u8> {
     let progress = Progress::new("parity", common);
     let file = &given.file;
     let done = if open::is_container(file) && !given.beside {
-        let how = plan::how_to_change(&given.passwords, progress.clone())?;
+        let how = plan::how_to_write(&given.passwords, &given.signing, progress.clone())?;
         progress.guard(|| (), || in_container(file, &how, policy, &*progress))
     } else {
         beside(file, policy.unwrap_or_default(), &progress)
@@ -53,7 +53,9 @@ fn in_container(file: &Path, how: &How, policy: Option<st::Policy>, watch: &dyn 
     let len = || std::fs::metadata(file).map(|meta| meta.len()).map_err(|e| Error::io(e, "cannot look at it"));
     let before = len()?;
     let access = daemon::locking(file, || open::access_to_write(file, how))?;
+    say::notes(file, &open::admit(file, how, &access)?);
     st::add_parity(access, policy, watch)?;
+    open::remember(file, how, false)?;
     let more = len()?.saturating_sub(before);
     if watch.is_cancelled() {
         return Err(Error::new(Kind::Interrupted, "interrupted"));
@@ -109,8 +111,11 @@ fn drop_it(given: &ParityDrop) -> Result<u8> {
     if !open::is_container(&given.file) {
         return Err(Error::new(Kind::NotFound, format!("there is no parity {}", side.display())));
     }
-    let how = plan::how_with(&given.passwords)?;
-    st::drop_parity(daemon::locking(&given.file, || open::access_to_write(&given.file, &how))?)?;
+    let how = plan::how_to_write(&given.passwords, &given.signing, Arc::new(Unwatched))?;
+    let access = daemon::locking(&given.file, || open::access_to_write(&given.file, &how))?;
+    say::notes(&given.file, &open::admit(&given.file, &how, &access)?);
+    st::drop_parity(access)?;
+    open::remember(&given.file, &how, false)?;
     Ok(exit::OK)
 }
 

@@ -1,6 +1,6 @@
 //! The words of `key` and `rekey`.
 
-use super::{Ciphers, Level, Passwords, Ways};
+use super::{Ciphers, Level, Passwords, Signing, Ways};
 use clap::{Args, Subcommand, ValueHint};
 use std::path::PathBuf;
 
@@ -51,6 +51,8 @@ pub enum KeyVerb {
         #[arg(long, value_name = "TEXT")]
         label: Option<String>,
         #[command(flatten)]
+        signing: Signing,
+        #[command(flatten)]
         passwords: Passwords,
     },
     /// Take a way to open a container away, but for the last one
@@ -67,6 +69,8 @@ pub enum KeyVerb {
         #[arg(value_name = "N|LABEL")]
         which: String,
         #[command(flatten)]
+        signing: Signing,
+        #[command(flatten)]
         passwords: Passwords,
     },
     /// Put another passphrase in the place of the one that opens a container
@@ -82,6 +86,8 @@ pub enum KeyVerb {
         /// The new passphrase is in the first line of PASSFILE; without it, it is asked for twice
         #[arg(long, value_name = "PASSFILE", num_args = 0..=1, require_equals = true, value_hint = ValueHint::FilePath)]
         encrypt: Option<Option<PathBuf>>,
+        #[command(flatten)]
+        signing: Signing,
         #[command(flatten)]
         passwords: Passwords,
     },
@@ -127,6 +133,8 @@ pub struct Rekey {
     pub plain: bool,
     #[command(flatten)]
     pub level: Level,
+    #[command(flatten)]
+    pub signing: Signing,
     #[command(flatten)]
     pub passwords: Passwords,
 }

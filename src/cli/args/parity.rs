@@ -1,6 +1,6 @@
 //! How much parity a container gets.
 
-use super::Passwords;
+use super::{Passwords, Signing};
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
 use std::path::PathBuf;
 
@@ -52,6 +52,8 @@ pub struct ParityAdd {
     #[arg(long)]
     pub beside: bool,
     #[command(flatten)]
+    pub signing: Signing,
+    #[command(flatten)]
     pub passwords: Passwords,
 }
 
@@ -60,6 +62,8 @@ pub struct ParityDrop {
     /// The container, or any other file
     #[arg(value_hint = ValueHint::FilePath)]
     pub file: PathBuf,
+    #[command(flatten)]
+    pub signing: Signing,
     #[command(flatten)]
     pub passwords: Passwords,
 }
