@@ -338,8 +338,8 @@ class Container:
         _, a, parity, b, last = pieces(body, [192, listed, m * rows * cell, listed, 192])
         columns = [(data + parity)[i : i + rows * cell] for i in range(0, (k + m) * rows * cell, rows * cell)]
         hashes = [[blake3(column[i : i + cell]).digest(8) for i in range(0, rows * cell, cell)] for column in columns]
-        by_row, by_column = (b"".join(map(b"".join, each)).ljust(listed, b"\0") for each in (zip(*hashes), hashes))
-        need((a, b, last) == (by_row, by_column, head), f"the parity at {at} is damaged")
+        hashes = b"".join(map(b"".join, hashes)).ljust(listed, b"\0")
+        need((a, b, last) == (hashes, hashes, head), f"the parity at {at} is damaged")
         made = {1: wide_parity, 2: narrow_parity}[algorithm](columns[:k], m)
         need(list(made) == [column[:64] for column in columns[k:]], f"the parity at {at} is another")
         return prev
