@@ -9,22 +9,10 @@ use std::path::Path;
 use std::process::Command;
 use stmount::error::Kind;
 use stmount::formats::st::{KeySet, NewSlot};
-use stmount::key::{Cost, Identity, Keyfile, Keys, Master, NoKeys, Recipient, Secret, parse_identities};
+use stmount::key::{Cost, Identities, Keyfile, Keys, Master, NoKeys, Recipient, Secret, parse_identities};
 use zeroize::Zeroizing;
 
 const UID: [u8; 16] = [3; 16];
-
-struct Has(Vec<Identity>);
-
-impl Keys for Has {
-    fn next(&self, _what: &str, _wrong: usize) -> Option<Secret> {
-        None
-    }
-
-    fn identities(&self) -> &[Identity] {
-        &self.0
-    }
-}
 
 /// Runs a program in a directory; `None` where it is not installed.
 fn run(dir: &Path, program: &str, args: &[&str]) -> Option<String> {
@@ -51,12 +39,12 @@ fn sealed_for(recipients: &[&str]) -> (Master, Vec<u8>) {
     (master, payload)
 }
 
-fn identities(dir: &Path, name: &str) -> Has {
-    Has(parse_identities(&fs::read(dir.join(name)).unwrap()).unwrap())
+fn identities(dir: &Path, name: &str) -> Identities {
+    Identities(parse_identities(&fs::read(dir.join(name)).unwrap()).unwrap())
 }
 
 /// Opens with the identity, and with no other.
-fn assert_opens(recipient: &str, right: &Has, wrong: &Has) {
+fn assert_opens(recipient: &str, right: &Identities, wrong: &Identities) {
     let (master, payload) = sealed_for(&[recipient]);
     let set = KeySet::parse(&payload).unwrap();
     let opened = set.unlock(right, "a.st").unwrap();

@@ -260,6 +260,13 @@ fn new_keys_are_signed_or_it_is_told_that_they_are_not() {
         assert!(!desk.notes(&[args, &open].concat()).contains("is not"), "{args:?}");
         assert_eq!(desk.verified(&open)["verified"], true, "{args:?}");
     }
+    // An earlier copy, put back before the one with new keys was opened.
+    fs::copy(desk.path("s.st"), desk.path("old.st")).unwrap();
+    desk.ok(&[&["rekey", "-q", "--sign", "--new-keyfile", "one"], &open[..]].concat());
+    fs::rename(desk.path("s.st"), desk.path("new.st")).unwrap();
+    fs::rename(desk.path("old.st"), desk.path("s.st")).unwrap();
+    assert!(desk.notes(&[&["ls"], &open[..]].concat()).contains("older than the state"));
+    fs::rename(desk.path("new.st"), desk.path("s.st")).unwrap();
     assert!(
         desk.notes(&[&["key", "add", "--new-keyfile", "two"], &open[..]].concat()).contains("written to it is not")
     );

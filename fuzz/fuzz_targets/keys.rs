@@ -6,23 +6,11 @@
 use libfuzzer_sys::fuzz_target;
 use std::sync::LazyLock;
 use stmount::formats::st::KeySet;
-use stmount::key::{Identity, Keys, Secret, parse_identities};
+use stmount::key::{Identities, parse_identities};
 
 const IDENTITY: &str = "AGE-SECRET-KEY-1GPQ5YS6YG4RYWJZFFF95CN2WFAG9Z5JN2324V46CT9D9KHZATE0S5FAZ64";
 
-static KNOWN: LazyLock<Known> = LazyLock::new(|| Known(parse_identities(IDENTITY.as_bytes()).unwrap()));
-
-struct Known(Vec<Identity>);
-
-impl Keys for Known {
-    fn next(&self, _what: &str, _wrong: usize) -> Option<Secret> {
-        None
-    }
-
-    fn identities(&self) -> &[Identity] {
-        &self.0
-    }
-}
+static KNOWN: LazyLock<Identities> = LazyLock::new(|| Identities(parse_identities(IDENTITY.as_bytes()).unwrap()));
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(keys) = KeySet::parse(bytes) else { return };

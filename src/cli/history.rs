@@ -1,13 +1,14 @@
 //! `log`, `snapshot`, `restore` and `compact`: the states of a container.
 
+use super::amend::amend;
 use super::output::Output;
 use super::progress::Progress;
-use super::{args, daemon, exit, plan, say, text_out};
+use super::{args, exit, plan, say, text_out};
 use crate::error::{Error, Kind, Result};
 use crate::formats::st::Resealing;
 use crate::formats::{self, Access, Unwatched, Upkeep, Watch, st};
 use crate::mount::session::Register;
-use crate::open::{self, How};
+use crate::open;
 use crate::vfs::{FORGET, SNAPSHOT};
 use serde_json::json;
 use std::path::Path;
@@ -78,17 +79,10 @@ pub fn restore(given: &args::Restore) -> Result<u8> {
     })?;
     let how = plan::how_to_write(&given.passwords, &given.signing, quiet())?;
     match open::is_container(&file) {
-        true => restore_container(&file, &state, &how)?,
+        true => amend(&file, &how, |access| st::restore(access, &state))?,
         false => open::open_to_change(&file, &how)?.restore(&state)?,
     }
     Ok(exit::OK)
-}
-
-fn restore_container(file: &Path, state: &str, how: &How) -> Result<()> {
-    let access = open::access_to_write(file, how)?;
-    say::notes(file, &open::admit(file, how, &access)?);
-    st::restore(access, state)?;
-    open::remember(file, how, false)
 }
 
 fn quiet() -> Arc<dyn Watch> {
@@ -102,17 +96,9 @@ pub fn compact(given: &args::Compact, common: &args::Common) -> Result<u8> {
         return compact_archive(&source, given, common);
     }
     let how = plan::how_to_write(&given.passwords, &given.signing, quiet())?;
-    let access = daemon::locking(&source, || open::access_to_write(&source, &how))?;
-    say::notes(&source, &open::admit(&source, &how, &access)?);
     let upkeep = if given.named { Upkeep::nothing(0) } else { Upkeep { last: 1, ..Upkeep::default() } };
-    let access = Access { upkeep, ..access };
     let repacking = Repacking { verb: "compact", level: given.level.number(), resealing: Resealing::AsBefore };
-    let code = repack(&source, &access, &repacking, common)?;
-    drop(access);
-    if code == exit::OK {
-        open::remember(&source, &how, false)?;
-    }
-    Ok(code)
+    amend(&source, &how, |access| repack(&source, &Access { upkeep, ..access }, &repacking, common))
 }
 
 /// How a container is packed anew in its place.

@@ -6,10 +6,11 @@
 //!   rekey                       all of it packed anew under another master key, in place of the old file
 //! ```
 
+use super::amend::amend;
 use super::args::{self, Common, KeyVerb, NewWays, Passwords, Signing};
 use super::history::{self, Repacking};
 use super::sealing::{self, cost, new_passphrase, new_slots};
-use super::{daemon, examine, exit, plan, say, text_out};
+use super::{examine, exit, plan, say, text_out};
 use crate::error::{Error, Kind, Result, Within};
 use crate::formats::st::{self, Container, KeySet, Label, NewSlot, Resealing, Seal, SlotInfo};
 use crate::formats::{Access, Unwatched, Upkeep};
@@ -156,13 +157,10 @@ fn slot_of(passphrase: Secret, keyfile: Option<Keyfile>) -> Result<NewSlot> {
     })
 }
 
-/// Opens a container to change its keys. One that is mounted is named with its mount.
+/// Opens a container to change its keys.
 fn change_keys(file: &Path, given: Given<'_>, mut change: impl FnMut(&Seal, &How) -> Result<KeySet>) -> Result<()> {
     let (how, file) = (plan::how_to_write(given.0, given.1, Arc::new(Unwatched))?, existing(file)?);
-    let access = daemon::locking(&file, || open::access_to_write(&file, &how))?;
-    say::notes(&file, &open::admit(&file, &how, &access)?);
-    st::change_keys(access, &mut |seal| change(seal, &how))?;
-    open::remember(&file, &how, false)
+    amend(&file, &how, |access| st::change_keys(access, &mut |seal| change(seal, &how)))
 }
 
 /// The container with its full path.
@@ -203,18 +201,24 @@ pub fn rekey(given: &args::Rekey, common: &Common) -> Result<u8> {
         may_ask(encrypt, &given.passwords)?;
     }
     let how = plan::how_to_write(&given.passwords, &given.signing, Arc::new(Unwatched))?;
-    let access = daemon::locking(&source, || open::access_to_write(&source, &how))?;
-    say::notes(&source, &open::admit(&source, &how, &access)?);
-    let before = Container::open(access.clone())?.seal().cloned();
-    let resealing = match (given.plain, before) {
-        (true, None) => return Err(not_sealed(&given.file)),
-        (true, Some(_)) => Resealing::Plain,
-        (false, before) => Resealing::With(seal(given, encrypt, before.as_deref()).within(|| given.file.display())?),
-    };
-    // Nothing is lost by it but who had a key.
-    let access = Access { upkeep: Upkeep { last: u32::MAX, ..Upkeep::default() }, ..access };
-    let repacking = Repacking { verb: "rekey", level: given.level.number(), resealing };
-    let code = history::repack(&source, &access, &repacking, common)?;
+    let code = amend(&source, &how, |access| {
+        let before = Container::open(access.clone())?.seal().cloned();
+        let resealing = match (given.plain, before) {
+            (true, None) => return Err(not_sealed(&given.file)),
+            (true, Some(_)) => Resealing::Plain,
+            (false, before) => {
+                Resealing::With(seal(given, encrypt, before.as_deref()).within(|| given.file.display())?)
+            }
+        };
+        // Nothing is lost by it but who had a key.
+        let access = Access { upkeep: Upkeep { last: u32::MAX, ..Upkeep::default() }, ..access };
+        let repacking = Repacking { verb: "rekey", level: given.level.number(), resealing };
+        let code = history::repack(&source, &access, &repacking, common)?;
+        if let (exit::OK, Resealing::With(seal)) = (code, &repacking.resealing) {
+            how.reading.vault.keep(seal.uid(), seal.master(), None);
+        }
+        Ok(code)
+    })?;
     if code == exit::OK {
         say::notice("stmount: the old data may still be on the disk, and in backups: this does not reach them");
     }

@@ -17,6 +17,7 @@
 //!  generate  manual, completions                         logging  stderr, syslog, a file
 //! ```
 
+mod amend;
 mod append;
 pub mod args;
 mod ask;

@@ -5,6 +5,7 @@
 //!   photos.zip  photos.zip.stpar of the file as it is: made anew when it changes
 //! ```
 
+use super::amend::amend;
 use super::args::{ParityAdd, ParityDrop, ParityVerb};
 use super::output::Output;
 use super::progress::Progress;
@@ -52,10 +53,7 @@ fn add(given: &ParityAdd, common: &args::Common) -> Result<u8> {
 fn in_container(file: &Path, how: &How, policy: Option<st::Policy>, watch: &dyn Watch) -> Result<(u64, String)> {
     let len = || std::fs::metadata(file).map(|meta| meta.len()).map_err(|e| Error::io(e, "cannot look at it"));
     let before = len()?;
-    let access = daemon::locking(file, || open::access_to_write(file, how))?;
-    say::notes(file, &open::admit(file, how, &access)?);
-    st::add_parity(access, policy, watch)?;
-    open::remember(file, how, false)?;
+    amend(file, how, |access| st::add_parity(access, policy, watch))?;
     let more = len()?.saturating_sub(before);
     if watch.is_cancelled() {
         return Err(Error::new(Kind::Interrupted, "interrupted"));
@@ -112,10 +110,7 @@ fn drop_it(given: &ParityDrop) -> Result<u8> {
         return Err(Error::new(Kind::NotFound, format!("there is no parity {}", side.display())));
     }
     let how = plan::how_to_write(&given.passwords, &given.signing, Arc::new(Unwatched))?;
-    let access = daemon::locking(&given.file, || open::access_to_write(&given.file, &how))?;
-    say::notes(&given.file, &open::admit(&given.file, &how, &access)?);
-    st::drop_parity(access)?;
-    open::remember(&given.file, &how, false)?;
+    amend(&given.file, &how, st::drop_parity)?;
     Ok(exit::OK)
 }
 

@@ -1,8 +1,9 @@
 //! `sign` and `verify`: who vouches for a container.
 
+use super::amend::hold;
 use super::args::{self, Common};
 use super::trust::{key_of, say_unless};
-use super::{daemon, exit, plan, say, text_out};
+use super::{exit, plan, say, text_out};
 use crate::error::{Error, Kind, Result, Within};
 use crate::formats::{self, Root, Signer, st};
 use crate::key::sign::PublicKey;
@@ -18,8 +19,7 @@ pub fn sign(given: &args::Sign, common: &Common) -> Result<u8> {
     refuse_others(&file)?;
     let signing = trust::signing(given.key.as_deref().unwrap_or(Path::new("")))?;
     let how = How { signing, ..plan::how_with(&given.passwords)? };
-    let access = daemon::locking(&file, || open::access_to_write(&file, &how))?;
-    say::notes(&file, &open::admit(&file, &how, &access)?);
+    let access = hold(&file, &how)?;
     let (key, shown) = (how.signing.public(), given.file.display());
     let before = formats::root(&access)?;
     if let Some(Signer::By(signer)) = before.map(|root| root.signer).filter(|_| key.is_some())

@@ -11,7 +11,7 @@ use stmount::codec::seal::{AES_256_GCM_SIV, XCHACHA20_POLY1305};
 use stmount::formats::st::{self, NewSlot, Packer, Policy, Seal};
 use stmount::formats::{Access, Pack, Reading, Unwatched};
 use stmount::key::sign::{Signing, SigningKey};
-use stmount::key::{Identity, Keys, Recipient, Secret, parse_identities};
+use stmount::key::{Identities, Recipient, parse_identities};
 use stmount::source::parity::Algorithm;
 use stmount::source::{ReadAt, Store};
 use stmount::tree::Tree;
@@ -117,20 +117,8 @@ pub fn create() -> Vec<u8> {
     bytes
 }
 
-struct Known(Vec<Identity>);
-
-impl Keys for Known {
-    fn next(&self, _what: &str, _wrong: usize) -> Option<Secret> {
-        None
-    }
-
-    fn identities(&self) -> &[Identity] {
-        &self.0
-    }
-}
-
 pub fn reading() -> Arc<Reading> {
-    let keys = Arc::new(Known(parse_identities(IDENTITY.as_bytes()).unwrap()));
+    let keys = Arc::new(Identities(parse_identities(IDENTITY.as_bytes()).unwrap()));
     Arc::new(Reading { keys, ..Reading::default() })
 }
 
