@@ -25,6 +25,7 @@ use crate::error::{Error, Kind, Result, Within};
 use crate::formats::Access;
 use crate::source::parity::{self, Algorithm, Group, Mender, NO_GROUP, Piece, Plan, Report, Surveyed, Watch};
 use crate::source::{ReadAt, Store};
+use std::ops::Range;
 use std::sync::Arc;
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -123,44 +124,56 @@ pub fn write(
     store.reserve(at..end)?;
     let put = |offset: u64, bytes: &[u8]| store.write_at(body + offset, bytes);
     parity::encode(store, plan, behind.uid, body, prev.unwrap_or(NO_GROUP), &put, watch)?;
-    let body_end = body + plan.body_len();
-    let padding = vec![0; (end - FOOTER_LEN - body_end) as usize];
-    store.write_at(body_end, &padding)?;
-    store.write_at(at, header_over(store, behind, at, plan.body_len())?.as_bytes())?;
+    let frame = Frame::new(behind, body..body + plan.body_len(), end);
+    let (padding, footer) = frame.tail.split_at(frame.tail.len() - FOOTER_LEN as usize);
+    store.write_at(frame.body.end, padding)?;
+    store.write_at(at, frame.header(store)?.as_bytes())?;
     store.sync()?;
-    store.write_at(end - FOOTER_LEN, footer(behind, end).as_bytes())?;
+    store.write_at(end - FOOTER_LEN, footer)?;
     store.sync()?;
     Ok((Group::read(store, body, Some(behind.uid))?, end))
 }
 
-/// The header of a PARITY record at `at` over a payload that is there.
-fn header_over(source: &dyn ReadAt, behind: Behind, at: u64, payload_len: u64) -> Result<RecordHeader> {
-    let payload = at + RECORD_HEADER_LEN;
-    let hash = records::hash(source, payload, payload + payload_len)?;
-    Ok(header(behind, at, payload_len, hash))
+/// What stands around the body of a group, which nothing covers: a header before it, padding and a footer behind it.
+struct Frame {
+    behind: Behind,
+    body: Range<u64>,
+    tail: Vec<u8>,
 }
 
-fn header(behind: Behind, at: u64, payload_len: u64, payload_hash: [u8; 32]) -> RecordHeader {
-    let mut header = RecordHeader::new_zeroed();
-    header.magic = RECORD_MAGIC;
-    header.kind = RecordType::Parity as u8;
-    header.offset = at.into();
-    header.payload_len = payload_len.into();
-    header.seq = behind.seq.into();
-    header.last_commit = behind.commit.into();
-    header.uid.copy_from_slice(&behind.uid[..8]);
-    header.payload_hash = payload_hash;
-    header.check = header.expected_check(&behind.uid);
-    header
-}
+impl Frame {
+    fn new(behind: Behind, body: Range<u64>, end: u64) -> Self {
+        let mut footer = Footer::new_zeroed();
+        footer.record = behind.commit.into();
+        footer.logical_end = end.into();
+        footer.magic = FOOTER_MAGIC;
+        footer.check = footer.expected_check(&behind.uid);
+        let padding = vec![0; (end - FOOTER_LEN - body.end) as usize];
+        Self { behind, body, tail: [&padding, footer.as_bytes()].concat() }
+    }
 
-fn footer(behind: Behind, end: u64) -> Footer {
-    let mut footer = Footer::new_zeroed();
-    footer.record = behind.commit.into();
-    footer.logical_end = end.into();
-    footer.magic = FOOTER_MAGIC;
-    footer.check = footer.expected_check(&behind.uid);
-    footer
+    fn at(&self) -> u64 {
+        self.body.start - RECORD_HEADER_LEN
+    }
+
+    /// The header over a body that is there.
+    fn header(&self, source: &dyn ReadAt) -> Result<RecordHeader> {
+        Ok(self.header_of(records::hash(source, self.body.start, self.body.end)?))
+    }
+
+    fn header_of(&self, payload_hash: [u8; 32]) -> RecordHeader {
+        let mut header = RecordHeader::new_zeroed();
+        header.magic = RECORD_MAGIC;
+        header.kind = RecordType::Parity as u8;
+        header.offset = self.at().into();
+        header.payload_len = (self.body.end - self.body.start).into();
+        header.seq = self.behind.seq.into();
+        header.last_commit = self.behind.commit.into();
+        header.uid.copy_from_slice(&self.behind.uid[..8]);
+        header.payload_hash = payload_hash;
+        header.check = header.expected_check(&self.behind.uid);
+        header
+    }
 }
 
 /// The PARITY records that follow each other from an offset on: where the last one begins, if there is any, and where they
@@ -288,7 +301,7 @@ impl Rescue {
         };
         self.mender.repairs(&found, watch, &mut write)?;
         if !self.is_framed(store)? {
-            self.frame(store)?;
+            self.write_frame(store)?;
             written = true;
         }
         if written {
@@ -311,41 +324,32 @@ impl Rescue {
         }
     }
 
-    /// What the record of the newest group belongs to, and where it ends; nothing where that is lost.
-    fn place(&self) -> Result<Option<(Behind, u64)>> {
+    /// What is around the newest group; nothing where it is lost to which commit that belongs.
+    fn frame(&self) -> Result<Option<Frame>> {
         let (uid, end) = (self.newest.identity(), self.record_end());
         let footer = records::read_footer(&*self.mender, self.end)?.filter(|f| f.check == f.expected_check(&uid));
         let (Some(footer), Some(end)) = (footer, end) else { return Ok(None) };
         let commit = records::read_header(&*self.mender, footer.record.get()).ok();
         let commit = commit.filter(|header| header.check == header.expected_check(&uid));
-        Ok(commit.map(|commit| (Behind { uid, seq: commit.seq.get(), commit: commit.offset.get() }, end)))
+        let behind = commit.map(|commit| Behind { uid, seq: commit.seq.get(), commit: commit.offset.get() });
+        Ok(behind.map(|behind| Frame::new(behind, self.newest.body(), end)))
     }
 
-    /// Whether what stands around the body of the newest group is there, which nothing covers: where it belongs to a commit.
+    /// Whether that is there.
     fn is_framed(&self, source: &dyn ReadAt) -> Result<bool> {
-        let Some((behind, end)) = self.place()? else { return Ok(true) };
-        let body = self.newest.body();
-        let at = body.start - RECORD_HEADER_LEN;
-        let there = records::read_header(source, at);
-        let mut tail = vec![0; (end - body.end) as usize];
-        let got = source.read_at(body.end, &mut tail).unwrap_or(0);
-        let (padding, footer) = tail.split_at(tail.len() - FOOTER_LEN as usize);
-        let len = body.end - body.start;
-        let is_it = |there: RecordHeader| there.as_bytes() == header(behind, at, len, there.payload_hash).as_bytes();
-        let has_header = there.is_ok_and(is_it);
-        let has_tail = padding.iter().all(|byte| *byte == 0) && footer == self::footer(behind, end).as_bytes();
-        Ok(has_header && has_tail && got == tail.len())
+        let Some(frame) = self.frame()? else { return Ok(true) };
+        let has_header = records::read_header(source, frame.at())
+            .is_ok_and(|there| there.as_bytes() == frame.header_of(there.payload_hash).as_bytes());
+        let mut tail = vec![0; frame.tail.len()];
+        let got = source.read_at(frame.body.end, &mut tail).unwrap_or(0);
+        Ok(has_header && got == tail.len() && tail == frame.tail)
     }
 
-    /// Writes what stands around the body of the newest group, which is whole.
-    fn frame(&self, store: &dyn Store) -> Result<()> {
-        let Some((behind, end)) = self.place()? else { return Ok(()) };
-        let body = self.newest.body();
-        let at = body.start - RECORD_HEADER_LEN;
-        store.write_at(at, header_over(store, behind, at, body.end - body.start)?.as_bytes())?;
-        let mut tail = vec![0; (end - FOOTER_LEN - body.end) as usize];
-        tail.extend_from_slice(self::footer(behind, end).as_bytes());
-        store.write_at(body.end, &tail)
+    /// Writes it around the body, which is whole.
+    fn write_frame(&self, store: &dyn Store) -> Result<()> {
+        let Some(frame) = self.frame()? else { return Ok(()) };
+        store.write_at(frame.at(), frame.header(store)?.as_bytes())?;
+        store.write_at(frame.body.end, &frame.tail)
     }
 }
 
