@@ -42,6 +42,12 @@ pub enum Kind {
     NoAttribute,
     /// The operating system failed to read or write.
     Io,
+    /// The other end of a link cannot be reached, or does not want to answer just now.
+    Unreachable,
+    /// The other end of a link did not answer in the time that was given.
+    TimedOut,
+    /// The other end of a link does not let this user in.
+    NotLetIn,
     /// Somebody else holds the container.
     Locked,
     /// The mount point is missing, in use, or inside what is being mounted.
@@ -153,6 +159,7 @@ fn kind_of(cause: &std::io::Error) -> Kind {
         K::Interrupted => Kind::Interrupted,
         K::OutOfMemory => Kind::System,
         K::StaleNetworkFileHandle => Kind::Changed,
+        K::TimedOut => Kind::TimedOut,
         _ => Kind::Io,
     }
 }

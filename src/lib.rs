@@ -8,6 +8,7 @@
 //!  4  uses                mount/           jobs/          a kernel, or one piece of work, on a tree
 //!  3  the file system     vfs/             open/          nodes and handles; location -> Volume
 //!  2  suppliers           formats/{st,zip,folder,..}      bytes -> tree, tree -> bytes
+//!                         remote/         address -> bytes, over a link
 //!  1  the two nouns       source/          tree/          ReadAt, Store; Tree, Attr, Name
 //!  0  stones              error  key  cache  pool  codec/ no I/O, no names, no clock
 //! ```
@@ -49,6 +50,7 @@ pub mod source;
 pub mod tree;
 
 pub mod formats;
+pub mod remote;
 
 pub mod open;
 pub mod vfs;

@@ -64,7 +64,8 @@ fn only_the_command_line_prints() {
 
 #[test]
 fn the_core_is_blocking_and_finished() {
-    assert_no_fault(|_, code| words(code, &["async"]));
+    // Links have a runtime of their own, on which they wait for many answers at once.
+    assert_no_fault(|file, code| if file.starts_with("remote/") { Vec::new() } else { words(code, &["async"]) });
     assert_no_fault(|_, code| words(code, UNFINISHED));
 }
 

@@ -21,6 +21,8 @@ pub const BAD_HEADER: u8 = 31;
 pub const MOUNT_FAILED: u8 = 32;
 pub const UNSUPPORTED: u8 = 33;
 pub const MISSING_VOLUME: u8 = 34;
+pub const NOT_LET_IN: u8 = 41;
+pub const NETWORK: u8 = 42;
 pub const CHANGED: u8 = 44;
 pub const DAMAGED: u8 = 50;
 pub const REPAIRED: u8 = 51;
@@ -50,6 +52,8 @@ pub const TABLE: &[(u8, &str)] = &[
     (MOUNT_FAILED, "the kernel or fusermount3 refused the mount"),
     (UNSUPPORTED, "the source needs a method or a version that this program has not got"),
     (MISSING_VOLUME, "a file of a source of several files is missing; it is named"),
+    (NOT_LET_IN, "the server does not let this user in"),
+    (NETWORK, "the server cannot be reached, or did not answer in time"),
     (CHANGED, "the source was changed while it was in use"),
     (DAMAGED, "data are damaged and cannot be repaired; the files are named"),
     (REPAIRED, "data were damaged, and all of them are repaired"),
@@ -80,6 +84,8 @@ pub fn code(kind: Kind) -> u8 {
         Kind::UnknownCipher => UNKNOWN_CIPHER,
         Kind::Untrusted => UNTRUSTED,
         Kind::MissingVolume => MISSING_VOLUME,
+        Kind::NotLetIn => NOT_LET_IN,
+        Kind::Unreachable | Kind::TimedOut => NETWORK,
         Kind::Changed => CHANGED,
         Kind::Damaged => DAMAGED,
         Kind::Busy => BUSY,

@@ -9,6 +9,7 @@ use crate::mount::session::absolute;
 use crate::mount::{self, Options};
 use crate::open::overlay::Overlaying;
 use crate::open::{How, trust};
+use crate::remote;
 use crate::source::parity::{Algorithm, LEAST_SHARE, MOST_SHARE};
 use crate::tree::Filter;
 use std::ffi::{OsStr, OsString};
@@ -45,7 +46,10 @@ pub fn mounting(source: &Path, mountpoint: Option<&Path>, given: &args::MountOpt
     let mut options = mount_options(given)?;
     let source = existing(source)?;
     // The uppermost name in `mount`, `df` and `findmnt`.
-    options.fsname.get_or_insert_with(|| source.clone().into_os_string());
+    options.fsname.get_or_insert_with(|| match remote::is_address(&source) {
+        Some(address) => remote::shown(address).into(),
+        None => source.clone().into_os_string(),
+    });
     if let Some(Overlaying::Dir(dir)) = &mut options.overlay {
         *dir = absolute(dir);
     }
@@ -123,7 +127,11 @@ fn has_option(given: &args::MountOptions, name: &str) -> bool {
 }
 
 /// The source with its full path: the daemon works in `/`.
-fn existing(source: &Path) -> Result<PathBuf> {
+pub fn existing(source: &Path) -> Result<PathBuf> {
+    if let Some(address) = remote::is_address(source) {
+        refuse_secret(address)?;
+        return Ok(source.to_owned());
+    }
     if let Some((file, state)) = crate::open::with_state(source) {
         let mut whole = existing(&file)?.into_os_string();
         whole.push(format!("@{state}"));
@@ -139,6 +147,15 @@ fn existing(source: &Path) -> Result<PathBuf> {
         let is_word = source.as_os_str().as_bytes().iter().all(u8::is_ascii_lowercase);
         if missing && is_word { error.hint("stmount --help, which lists the verbs") } else { error }
     })
+}
+
+/// Whoever mounts it stays in the list of processes, with all his words.
+fn refuse_secret(address: &str) -> Result<()> {
+    if !remote::has_password(address) {
+        return Ok(());
+    }
+    let what = format!("{}: a password in the address of a mount could be read by others", remote::shown(address));
+    Err(Error::new(Kind::Usage, what).hint("https://USER@HOST/… asks for it; or a line in ~/.netrc"))
 }
 
 /// A mount point that the person named.
@@ -177,12 +194,19 @@ fn made_for(source: &Path) -> Result<PathBuf> {
 
 /// The name of an archive without its ending; of a folder, its name.
 pub fn stem(source: &Path) -> OsString {
+    if let Some(address) = remote::is_address(source) {
+        let name = remote::name_of(address).map(PathBuf::from);
+        return name.as_ref().and_then(|name| name.file_stem()).map_or_else(|| "mount".into(), OsStr::to_owned);
+    }
     let name = if source.is_dir() { source.file_name() } else { source.file_stem() };
     name.map_or_else(|| "mount".into(), OsStr::to_owned)
 }
 
 /// A mount that covers its own source would wait for itself.
 fn apart(source: &Path, mountpoint: &Path) -> Result<()> {
+    if remote::is_address(source).is_some() {
+        return Ok(());
+    }
     let (source, place) = (source, mountpoint);
     let what = if place.starts_with(source) {
         format!("the mount point {} is inside the source {}", place.display(), source.display())
@@ -215,6 +239,11 @@ fn overlay_apart(plan: &Mounting) -> Result<()> {
 pub fn source_and_path(operand: &OsStr) -> (PathBuf, Vec<u8>) {
     let bytes = operand.as_bytes();
     let whole = (PathBuf::from(operand), Vec::new());
+    // The colons of an address are its own: what is inside of it stands behind a !.
+    if let Some(address) = remote::is_address(&whole.0) {
+        let (source, path) = address.rsplit_once('!').unwrap_or((address, ""));
+        return (source.into(), path.as_bytes().to_vec());
+    }
     if whole.0.exists() {
         return whole;
     }

@@ -8,7 +8,7 @@
 //! ```
 
 use super::args;
-use super::{daemon, exit, say, unmount};
+use super::{daemon, exit, plan, say, unmount};
 use crate::error::{Error, Kind, Result};
 use crate::mount::place;
 use crate::mount::session::{self, Register};
@@ -39,9 +39,8 @@ impl Drop for Place {
 }
 
 pub fn run(given: &args::Run) -> Result<u8> {
-    super::plan::mount_options(&given.options)?;
-    let source = given.source.canonicalize();
-    let source = source.map_err(|e| Error::io(e, format!("cannot open {}", given.source.display())))?;
+    plan::mount_options(&given.options)?;
+    let source = plan::existing(&given.source)?;
     let place = place_for(&source, given.mountpoint.as_deref())?;
     let lifeline = match daemon::mount_for(&source, &place.at, &given.options)? {
         Ok(lifeline) => lifeline,

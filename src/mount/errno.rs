@@ -8,7 +8,7 @@ pub fn errno(kind: Kind) -> Errno {
     match kind {
         Kind::NotFound => Errno::ENOENT,
         Kind::Denied | Kind::NeedsPassword | Kind::WrongPassword => Errno::EACCES,
-        Kind::MissingKeyfile | Kind::UnknownRecipient | Kind::Untrusted => Errno::EACCES,
+        Kind::MissingKeyfile | Kind::UnknownRecipient | Kind::Untrusted | Kind::NotLetIn => Errno::EACCES,
         Kind::Exists => Errno::EEXIST,
         Kind::NotADirectory => Errno::ENOTDIR,
         Kind::IsADirectory => Errno::EISDIR,
@@ -23,6 +23,8 @@ pub fn errno(kind: Kind) -> Errno {
         Kind::Locked | Kind::Busy => Errno::EBUSY,
         Kind::Unsupported | Kind::UnknownCipher => Errno::EOPNOTSUPP,
         Kind::Changed => Errno::ESTALE,
+        Kind::Unreachable => Errno::EHOSTUNREACH,
+        Kind::TimedOut => Errno::ETIMEDOUT,
         Kind::Interrupted => Errno::EINTR,
         Kind::System | Kind::Limit => Errno::ENOMEM,
         Kind::Io

@@ -7,6 +7,7 @@ use crate::error::{Error, Kind, Result};
 use crate::formats::Upkeep;
 use crate::open::overlay::Overlaying;
 use crate::open::{Indexing, Wishes};
+use crate::remote::Offline;
 use crate::vfs::{Commit, Policy};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -177,6 +178,13 @@ const VALUES: &[(&str, SetValue)] = &[
     ("max-entries", |o, v| size(v).map(|n| o.archive.max_entries = Some(usize::try_from(n).unwrap_or(usize::MAX)))),
     ("index", |o, v| text(v).map(|v| o.archive.indexes = indexing(&v))),
     ("cache", |o, v| text(v).map(|v| o.archive.cache_dir = Some(v.into()))),
+    ("deadline", |o, v| seconds(v).map(|t| o.archive.link.patience = t)),
+    ("connections", |o, v| number(v, 10).map(|n| o.archive.link.connections = n as usize)),
+    ("ca", |o, v| text(v).map(|v| o.archive.link.ca = Some(v.into()))),
+    ("cert", |o, v| text(v).map(|v| o.archive.link.client = Some(v.into()))),
+    ("bearer", |o, v| text(v).map(|v| o.archive.link.bearer = Some(v.into()))),
+    ("proxy", |o, v| text(v).map(|v| o.archive.link.proxy = Some(v))),
+    ("offline", |o, v| offline(v).map(|v| o.archive.link.offline = v)),
     ("cache-max", |o, v| size(v).map(|n| o.archive.cache_max = Some(n))),
     ("backup", |o, v| number(v, 10).map(|n| o.archive.backups = n)),
     ("trust", |o, v| v.parse().map(|level| o.archive.trust = Some(level))),
@@ -359,6 +367,14 @@ fn indexing(text: &str) -> Indexing {
         "auto" => Indexing::Auto,
         "none" => Indexing::Nowhere,
         dir => Indexing::Dir(dir.into()),
+    }
+}
+
+fn offline(text: &str) -> Result<Offline> {
+    match text {
+        "auto" => Ok(Offline::Auto),
+        "only" => Ok(Offline::Only),
+        _ => Err(usage("offline is auto or only")),
     }
 }
 

@@ -77,6 +77,15 @@ impl Indexes {
         Some(Self { dir: dir.to_owned(), fingerprint: hasher.finalize() })
     }
 
+    /// Those of what is called so: an address and a version, for one.
+    pub fn called(dir: &Path, names: &[&str]) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        for name in names {
+            hasher.update(&(name.len() as u64).to_le_bytes()).update(name.as_bytes());
+        }
+        Self { dir: dir.to_owned(), fingerprint: hasher.finalize() }
+    }
+
     fn path(&self, what: &str) -> PathBuf {
         let key = blake3::keyed_hash(self.fingerprint.as_bytes(), what.as_bytes()).to_hex();
         self.dir.join(format!("{key}.{ENDING}"))

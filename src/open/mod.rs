@@ -3,11 +3,13 @@
 //! ```text
 //!   FILE            the format that recognises it            DIR       the folder
 //!   FILE@STATE      an earlier state of a container          A+B+C     all of them over each other, the rightmost wins
+//!   https://…       an object at the other end of a link
 //!   any of these, with a depth      archives inside are folders too
 //!   any of these, with an overlay    takes changes in a directory: see `overlay`
 //! ```
 
 mod beside;
+mod far;
 mod follow;
 mod nested;
 pub mod overlay;
@@ -17,6 +19,7 @@ mod remembering;
 mod sidecar;
 pub mod trust;
 
+pub use far::Far;
 pub use follow::follow;
 pub use record::{Claim, record_of};
 
@@ -29,6 +32,7 @@ use crate::formats::{
 };
 use crate::key::Keys;
 use crate::key::sign::Signing;
+use crate::remote::{self, Link};
 use crate::source::{FileSource, Held, ReadAt, Spill};
 use crate::tree::{Owner, Time, Union};
 use beside::{Beside, Indexes};
@@ -56,6 +60,8 @@ pub struct How {
     pub trust: Trust,
     /// What signs what is written.
     pub signing: Signing,
+    /// How what is at an address is read.
+    pub far: Far,
 }
 
 /// What a person wishes of opening archives.
@@ -78,6 +84,8 @@ pub struct Wishes {
     pub backups: u32,
     /// How much trust is asked for; what the environment says without it.
     pub trust: Option<trust::Level>,
+    /// How what is at an address is asked for.
+    pub link: Link,
 }
 
 /// Where indexes are kept.
@@ -99,6 +107,7 @@ impl Wishes {
         let dir = self.cache_dir.clone().or_else(cache_dir);
         let most = self.cache_max.unwrap_or(CACHE_MAX);
         let spill = dir.as_deref().map(|dir| Spill::new(dir, most) as Arc<dyn Below>);
+        let far = Far::new(self.link.clone(), dir.as_deref(), most);
         let caches = dir.clone();
         let indexes = match &self.indexes {
             Indexing::Auto => dir.map(|dir| dir.join("index")),
@@ -124,6 +133,7 @@ impl Wishes {
             backups: self.backups,
             trust: Trust::of_user(self.trust),
             signing: Signing::default(),
+            far,
         }
     }
 }
@@ -155,6 +165,7 @@ impl How {
             backups: 0,
             trust: Trust::nobody(),
             signing: Signing::default(),
+            far: Far::default(),
         }
     }
 }
@@ -196,6 +207,9 @@ fn union(paths: &[PathBuf], how: &How) -> Result<Volume> {
 }
 
 fn open_one(path: &Path, how: &How) -> Result<Volume> {
+    if let Some(address) = remote::is_address(path) {
+        return far::open(address, how);
+    }
     if let Some((file, state)) = with_state(path) {
         let name = path.display().to_string();
         let volume = formats::open(Access { state: Some(state), name, ..access(&file, how)? })?;
@@ -216,6 +230,9 @@ fn open_one(path: &Path, how: &How) -> Result<Volume> {
 
 /// Access to the bytes of a file, which a writer leaves where they are as long as this is open.
 pub fn access(path: &Path, how: &How) -> Result<Access> {
+    if let Some(address) = remote::is_address(path) {
+        return far::access(address, how).map(|(access, _)| access);
+    }
     let file = FileSource::open(path)?;
     file.lock_shared();
     let access = Access::to_read(Arc::new(file), how.cache.clone(), path.display().to_string());
@@ -231,6 +248,9 @@ pub fn access(path: &Path, how: &How) -> Result<Access> {
 pub fn parts(path: &Path) -> Option<Vec<PathBuf>> {
     use std::os::unix::ffi::OsStrExt;
     let whole = path.as_os_str().as_bytes();
+    if remote::is_address(path).is_some() {
+        return None;
+    }
     if !whole.contains(&b'+') || path.symlink_metadata().is_ok() || with_state(path).is_some() {
         return None;
     }
@@ -256,6 +276,7 @@ pub fn access_to_write(path: &Path, how: &How) -> Result<Access> {
 }
 
 fn claimed(path: &Path, how: &How, claim: &Claim) -> Result<Access> {
+    far::refuse_to_write(path)?;
     if is_piece(path) {
         return Err(Error::new(
             Kind::ReadOnly,

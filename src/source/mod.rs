@@ -3,11 +3,15 @@
 //! [`ReadAt`] is a local file, a part of one, a member of an archive, bytes in memory. [`Store`] is one that also takes
 //! bytes. Offsets are absolute, there is no cursor, and any number of threads may read at once.
 
+mod blocks;
+mod depot;
 mod file;
+mod fleet;
 mod forward;
 mod held;
 mod joined;
 mod memory;
+pub mod pace;
 pub mod parity;
 mod seeking;
 mod shelf;
@@ -19,7 +23,10 @@ pub mod streams;
 mod summed;
 mod volumes;
 
+pub use blocks::{Again, BLOCK, Blocks, Failure, Far, Go, Kept, Traffic, Ways};
+pub use depot::{Depot, DepotObject, Version};
 pub use file::FileSource;
+pub use fleet::Fleet;
 pub use forward::{Forward, PAGE, POINTS_BUDGET};
 pub use held::{Held, Sign, Standing};
 pub use joined::Joined;

@@ -10,10 +10,10 @@
 //! ```
 
 use super::listing::Listing;
-use super::pace::Pace;
 use crate::error::{Error, Kind, Result};
 use crate::pool::lock;
 use crate::source::ReadAt;
+use crate::source::pace::Pace;
 use crate::tree::Node;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};

@@ -6,7 +6,7 @@
 //! ```text
 //!   lookup getattr readlink     ──► tree, through policy (owners, masks)     nodes  policy
 //!   lookup, case ignored        ──► folded names of the directory            fold
-//!   read lseek                  ──► the ReadAt of an open file, and its pace handles  pace
+//!   read lseek                  ──► the ReadAt of an open file, and its pace handles
 //!   readdir                     ──► a listing, by offset                     listing
 //!   listxattr getxattr statfs   ──► tree                                     space
 //!   messages about a node       ──► a search for its path                    paths
@@ -24,7 +24,6 @@ mod handles;
 mod listing;
 mod live;
 mod nodes;
-mod pace;
 mod paths;
 mod policy;
 mod recent;

@@ -1,6 +1,6 @@
 //! What a mount changes about the tree it shows: owners, modes, letter case, read-ahead.
 
-use super::pace;
+use crate::source::pace;
 use crate::tree::{Attr, Kind};
 
 /// How a tree is shown. The default shows it as it is.

@@ -19,7 +19,7 @@ pub use mount::{Commit, List, Mount, MountOptions, Run, Status, Sync, Umount};
 pub use overlay::{Of, Overlay, OverlayVerb};
 pub use packing::{Create, Globs, Level, Pack, Unpack};
 pub use parity::{Code, Parity, ParityAdd, ParityDrop, ParityVerb};
-pub use reading::{Opening, Passwords, Reading};
+pub use reading::{Link, Opening, Passwords, Reading};
 pub use sealing::{Ciphers, Sealing, Ways};
 pub use states::{Compact, Log, Restore, Snapshot};
 pub use trust::{Keygen, Sign, Signing, Trust, TrustVerb, Verify};

@@ -10,6 +10,7 @@ use std::path::PathBuf;
     stmount game.st /mnt/game\n  \
     stmount game.st                       on ./game, made now and removed after the unmount\n  \
     stmount -o cachesize=1G,allow_other game.st /mnt/game\n  \
+    stmount https://host/game.st          read over the net, nothing is downloaded first\n  \
     stmount -r Downloads /mnt/all         a folder, with the archives in it as folders\n  \
     stmount base.zip+patch.7z /mnt/game   both as one, the rightmost wins\n  \
     stmount --password-file key a.zip     else the password is asked for\n  \
@@ -20,7 +21,7 @@ use std::path::PathBuf;
     stmount -f -d game.st /mnt/game       stay in the foreground and tell everything\n\n\
     The command returns when the mount can be read. The daemon logs to syslog, or to --log-file.")]
 pub struct Mount {
-    /// What to mount: an archive or a folder, or several as A+B, of which the rightmost wins
+    /// What to mount: an archive or a folder, an address, or several as A+B, of which the rightmost wins
     #[arg(value_hint = ValueHint::AnyPath)]
     pub source: PathBuf,
     /// An empty directory; without it ./NAME is made and removed again after the unmount
@@ -65,6 +66,8 @@ keyfile=FILE: as the options of these names
 
 force: mount an archive though a password is missing or wrong, or its list is damaged; what cannot be read is an error of
 the one file
+
+deadline=TIME, connections=N, offline=auto|only, bearer=FILE, ca=FILE, cert=FILE, proxy=URL: as the options of these names
 
 ro, rw: nothing can be written; a zip, a 7z or a tar takes changes, too, which a .st does anyway: they are durable in a journal
 beside it, and go into it at the unmount, when nothing is written for a minute, and by stmount commit

@@ -24,6 +24,8 @@ pub struct Reading {
     #[arg(long = "index", value_name = "WHERE", value_hint = ValueHint::DirPath)]
     pub index: Option<String>,
     #[command(flatten)]
+    pub link: Link,
+    #[command(flatten)]
     pub passwords: Passwords,
 }
 
@@ -38,6 +40,50 @@ pub struct Opening {
     pub allow_damaged: bool,
     #[command(flatten)]
     pub reading: Reading,
+}
+
+/// How what is at an address is asked for. Each is also an option of `-o`.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Addresses")]
+pub struct Link {
+    /// How long to wait for a server, which is asked again meanwhile; 30s without it
+    #[arg(long, value_name = "TIME")]
+    pub deadline: Option<String>,
+    /// Requests at a time; 8 without it
+    #[arg(long, value_name = "N")]
+    pub connections: Option<u16>,
+    /// Certificates of who vouches for servers, besides those of the system: a file in PEM
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub ca: Option<PathBuf>,
+    /// The certificate and the key that a server asks for: a file in PEM
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub cert: Option<PathBuf>,
+    /// A file with a token that lets this user in
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub bearer: Option<PathBuf>,
+    /// http://, https:// or socks5h://HOST:PORT; what the environment says without it
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
+    pub proxy: Option<String>,
+    /// auto: what is kept is shown when the server cannot be reached; only: it is not asked at all
+    #[arg(long, value_name = "WHEN", value_parser = ["auto", "only"], hide_possible_values = true)]
+    pub offline: Option<String>,
+}
+
+impl Link {
+    fn options(&self) -> impl Iterator<Item = String> {
+        let escaped = |value: &str| value.replace('\\', "\\\\").replace(',', "\\,");
+        let file = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        let words = [
+            ("deadline", self.deadline.clone()),
+            ("connections", self.connections.map(|n| n.to_string())),
+            ("ca", file(&self.ca)),
+            ("cert", file(&self.cert)),
+            ("bearer", file(&self.bearer)),
+            ("proxy", self.proxy.clone()),
+            ("offline", self.offline.clone()),
+        ];
+        words.into_iter().filter_map(move |(name, value)| Some(format!("{name}={}", escaped(&value?))))
+    }
 }
 
 /// What opens what is encrypted, and whose signatures count. All that are given are tried, keys before passwords; then
@@ -105,6 +151,7 @@ impl Reading {
         options.extend(self.strict.then(|| "strict".to_owned()));
         options.extend(self.max_entries.map(|most| format!("max-entries={most}")));
         options.extend(self.index.as_deref().map(|place| format!("index={}", escaped(place))));
+        options.extend(self.link.options());
         options.extend(self.passwords.trust.as_deref().map(|level| format!("trust={level}")));
         options
     }

@@ -1,0 +1,117 @@
+//! Addresses, opened as files are: an object at the other end of a link is bytes like any other.
+//!
+//! ```text
+//!   https://host/dir/game.st            the object                         source/blocks over remote/http
+//!   https://host/dir/all.zip!disk.7z    a file inside of what is there, opened as an archive, and so on
+//! ```
+
+use super::How;
+use super::beside::Indexes;
+use crate::error::{Error, Kind, Result, Within};
+use crate::formats::{self, Access, Remembered, Volume, Volumes};
+use crate::remote::{self, Link, Object};
+use crate::source::{Blocks, Depot, Fleet, Kept, ReadAt, Ways};
+use crate::tree::find_path;
+use std::path::Path;
+use std::sync::Arc;
+
+/// How objects at the other end of a link are read.
+#[derive(Clone)]
+pub struct Far {
+    pub link: Link,
+    pub depot: Option<Arc<Depot>>,
+    pub fleet: Arc<Fleet>,
+}
+
+impl Far {
+    /// With what is kept below a directory, at most so many bytes of it.
+    pub fn new(link: Link, caches: Option<&Path>, most: u64) -> Self {
+        let fleet = Arc::new(Fleet::new(link.connections));
+        Self { link, depot: caches.map(|dir| Depot::new(&dir.join("remote"), most)), fleet }
+    }
+}
+
+impl Default for Far {
+    fn default() -> Self {
+        Self::new(Link::default(), None, 0)
+    }
+}
+
+/// Opens what is at an address.
+pub fn open(address: &str, how: &How) -> Result<Volume> {
+    let mut parts = address.split('!');
+    let (access, mut notes) = access(parts.next().unwrap_or_default(), how)?;
+    let shown = access.name.clone();
+    let mut volume = formats::open(access)?;
+    for inner in parts {
+        let file = find_path(&*volume.tree, inner.as_bytes()).within(|| &shown)?;
+        let bytes = volume.tree.open(file).within(|| &shown)?;
+        let access = Access::to_read(bytes, how.cache.clone(), format!("{shown}!{inner}"));
+        volume = formats::open(Access { reading: how.reading.clone(), watch: how.watch.clone(), ..access })?;
+    }
+    volume.notes.append(&mut notes);
+    how.trust.judge(&shown, volume)
+}
+
+/// Access to the bytes of an object, and what is to be told of it.
+pub fn access(address: &str, how: &How) -> Result<(Access, Vec<String>)> {
+    let shown = remote::shown(address);
+    let object = remote::open(address, &how.far.link, &*how.reading.keys, how.far.depot.as_ref())?;
+    let (modified, notes, stamp) = (object.modified, object.notes.clone(), object.stamp.clone());
+    let bytes: Arc<dyn ReadAt> = Arc::new(blocks(address, object, how));
+    let dir = how.indexes.as_deref();
+    let indexes = dir.zip(stamp).map(|(dir, stamp)| Indexes::called(dir, &[&shown, &stamp]));
+    let memory = indexes.map(|indexes| Arc::new(indexes) as Arc<dyn Remembered>);
+    let beside =
+        remote::name_of(address).map(|name| Arc::new(Beside { address: address.to_owned(), name, how: how.clone() }));
+    let volumes = beside.map(|beside| beside as Arc<dyn Volumes>);
+    let access = Access::to_read(bytes, how.cache.clone(), shown);
+    let access = Access { reading: how.reading.clone(), watch: how.watch.clone(), memory, volumes, modified, ..access };
+    Ok((formats::whole(access)?, notes))
+}
+
+fn blocks(address: &str, object: Object, how: &How) -> Blocks {
+    let Far { link, depot, fleet } = &how.far;
+    let shelf = depot.as_ref().zip(object.stamp.as_ref()).and_then(|(depot, stamp)| {
+        let shelf = depot.object(&remote::shown(address), object.len, stamp);
+        shelf.inspect_err(|e| log::info!("nothing of {} is kept: {e}", remote::shown(address))).ok()
+    });
+    let kept = shelf.map(|shelf| Arc::new(shelf) as Arc<dyn Kept>);
+    let ways = Ways { cache: how.cache.clone(), fleet: fleet.clone(), kept, patience: link.patience };
+    let blocks = Blocks::new(object.far, object.len, ways);
+    if let Some((at, bytes)) = object.seed {
+        blocks.seed(at, &bytes);
+    }
+    blocks
+}
+
+/// What is beside an object: the other files of an archive of several.
+struct Beside {
+    address: String,
+    name: String,
+    how: How,
+}
+
+impl Volumes for Beside {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn open(&self, name: &str) -> Result<Option<Arc<dyn ReadAt>>> {
+        let Some(address) = remote::beside(&self.address, name) else { return Ok(None) };
+        match remote::open(&address, &self.how.far.link, &*self.how.reading.keys, self.how.far.depot.as_ref()) {
+            Ok(object) => Ok(Some(Arc::new(blocks(&address, object, &self.how)))),
+            Err(e) if e.kind() == Kind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+}
+
+/// Refuses to write to what is at an address.
+pub fn refuse_to_write(path: &Path) -> Result<()> {
+    match remote::is_address(path) {
+        Some(address) => Err(Error::new(Kind::ReadOnly, format!("{}: it is only read", remote::shown(address)))
+            .hint("-o overlay=DIR takes changes and keeps them here")),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,100 @@
+//! Addresses: what is one, what it is called, and what of it may be shown.
+
+use std::path::Path;
+use url::Url;
+
+/// Schemes of addresses.
+const SCHEMES: &[&str] = &["http", "https"];
+
+/// The scheme of an address in lower case, where it is one of those known here.
+pub fn scheme(text: &str) -> Option<&'static str> {
+    let (scheme, _) = text.split_once("://")?;
+    SCHEMES.iter().copied().find(|known| scheme.eq_ignore_ascii_case(known))
+}
+
+/// The address that a path is, if it is one.
+pub fn is_address(path: &Path) -> Option<&str> {
+    path.to_str().filter(|text| scheme(text).is_some())
+}
+
+/// An address without what is secret in it: password, and the values of its query, which may be signatures.
+pub fn shown(text: &str) -> String {
+    let Ok(mut url) = Url::parse(text) else { return text.to_owned() };
+    let _ = url.set_password(None);
+    url.set_fragment(None);
+    if url.query().is_some() {
+        let names: Vec<_> = url.query_pairs().map(|(name, _)| format!("{name}=…")).collect();
+        url.set_query(None);
+        return format!("{url}?{}", names.join("&"));
+    }
+    url.into()
+}
+
+/// Whether a password stands in it.
+pub fn has_password(text: &str) -> bool {
+    Url::parse(text).is_ok_and(|url| url.password().is_some())
+}
+
+/// The name of what is there: the last part of the path.
+pub fn name_of(text: &str) -> Option<String> {
+    let url = Url::parse(text).ok()?;
+    let last = url.path_segments()?.rfind(|part| !part.is_empty())?;
+    let name = percent_encoding::percent_decode_str(last).decode_utf8_lossy().replace(['/', '\0'], "_");
+    (name != "." && name != "..").then_some(name)
+}
+
+/// The address of what is called so in the same place. A name leads nowhere else.
+pub fn beside(text: &str, name: &str) -> Option<String> {
+    if name.is_empty() || name == "." || name == ".." || name.contains('/') {
+        return None;
+    }
+    let mut url = Url::parse(text).ok()?;
+    url.path_segments_mut().ok()?.pop_if_empty().pop().push(name);
+    Some(url.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_begins_with_a_scheme() {
+        for (text, is) in
+            [("https://a/b.st", true), ("HTTP://a", true), ("a.st", false), ("c:/x", false), ("x://y", false)]
+        {
+            assert_eq!(is_address(Path::new(text)).is_some(), is, "{text}");
+        }
+    }
+
+    #[test]
+    fn nothing_secret_is_shown() {
+        for (text, shows) in [
+            ("https://me:secret@host/a.st", "https://me@host/a.st"),
+            ("https://host/a.st?X-Sig=secret&e=1#secret", "https://host/a.st?X-Sig=…&e=…"),
+            ("http://host:8080/a%20b", "http://host:8080/a%20b"),
+        ] {
+            assert_eq!(shown(text), shows);
+        }
+    }
+
+    #[test]
+    fn what_is_beside_is_in_the_same_place() {
+        let of = |name| beside("https://me@host/dir/a.001?sig=x", name);
+        assert_eq!(of("a b.002").as_deref(), Some("https://me@host/dir/a%20b.002?sig=x"));
+        for bad in ["", "..", ".", "x/y"] {
+            assert_eq!(of(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_name_is_the_last_part_of_the_path() {
+        for (text, name) in [
+            ("https://host/dir/my%20game.st?x=1", Some("my game.st")),
+            ("https://host/dir/", Some("dir")),
+            ("https://host/", None),
+            ("https://host/a%2F..%2Fb", Some("a_.._b")),
+        ] {
+            assert_eq!(name_of(text).as_deref(), name);
+        }
+    }
+}

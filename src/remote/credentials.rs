@@ -1,0 +1,91 @@
+//! Who somebody is to a server: what the address says, then what stands in `.netrc`, then what a person answers.
+
+use crate::key::Secret;
+use std::path::PathBuf;
+use zeroize::Zeroizing;
+
+/// A name and a password for a host.
+#[derive(Clone)]
+pub struct Login {
+    pub user: String,
+    pub password: Option<Secret>,
+}
+
+/// The file of logins that curl, ftp and git read.
+pub struct Netrc(Zeroizing<String>);
+
+/// A file that is longer is none.
+const MOST: u64 = 1 << 20;
+
+impl Netrc {
+    /// That of this user: `$NETRC`, or `.netrc` in the home directory.
+    pub fn of_user() -> Option<Self> {
+        let named = std::env::var_os("NETRC").map(PathBuf::from);
+        let path = named.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".netrc")))?;
+        let is_small = path.metadata().is_ok_and(|meta| meta.is_file() && meta.len() <= MOST);
+        let text = if is_small { std::fs::read_to_string(&path).ok() } else { None };
+        text.map(|text| Self(text.into()))
+    }
+
+    /// The login for a host, or that for all others.
+    pub fn login(&self, host: &str, user: Option<&str>) -> Option<Login> {
+        let mut found: Option<Login> = None;
+        let mut applies = false;
+        let mut words = self.0.lines().flat_map(|line| line.split('#').next().unwrap_or("").split_whitespace());
+        while let Some(word) = words.next() {
+            match word {
+                "machine" | "default" => {
+                    if applies && found.as_ref().is_some_and(|login| user.is_none_or(|user| user == login.user)) {
+                        return found;
+                    }
+                    found = None;
+                    applies = word == "default" || words.next().is_some_and(|name| name.eq_ignore_ascii_case(host));
+                }
+                "login" | "user" => {
+                    let user = words.next()?.to_owned();
+                    let password = found.take().and_then(|login| login.password);
+                    found = Some(Login { user, password });
+                }
+                "password" => {
+                    let password = Some(Secret::new(words.next()?.as_bytes().to_vec()));
+                    let user = found.take().map_or_else(|| user.unwrap_or_default().to_owned(), |login| login.user);
+                    found = Some(Login { user, password });
+                }
+                // It ends with an empty line, which words do not show: nothing behind it is taken.
+                "macdef" => break,
+                _ => {}
+            }
+        }
+        found.filter(|login| applies && user.is_none_or(|user| user == login.user))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn login(text: &str, host: &str, user: Option<&str>) -> Option<(String, String)> {
+        let login = Netrc(text.to_owned().into()).login(host, user)?;
+        let password = login.password.map(|secret| String::from_utf8(secret.expose().to_vec()).unwrap());
+        Some((login.user, password.unwrap_or_default()))
+    }
+
+    #[test]
+    fn the_login_of_a_host_or_of_all_others() {
+        let text = "machine a.example login me password one\n# machine b login x\nmachine b.example\n  login you\n  password two\ndefault login any password three\n";
+        let pair = |user: &str, password: &str| Some((user.to_owned(), password.to_owned()));
+        assert_eq!(login(text, "A.example", None), pair("me", "one"));
+        assert_eq!(login(text, "b.example", Some("you")), pair("you", "two"));
+        assert_eq!(login(text, "b.example", Some("other")), None);
+        assert_eq!(login(text, "c.example", None), pair("any", "three"));
+        assert_eq!(login("machine a login me", "b", None), None);
+        assert_eq!(login("machine a password", "a", None), None);
+    }
+
+    #[test]
+    fn of_several_for_one_host_the_one_for_the_user() {
+        let text = "machine a login me password one machine a login you password two";
+        assert_eq!(login(text, "a", Some("you")).unwrap().1, "two");
+        assert_eq!(login(text, "a", None).unwrap().1, "one");
+    }
+}

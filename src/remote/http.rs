@@ -1,0 +1,487 @@
+//! Objects of a web server, read by ranges.
+//!
+//! ```text
+//!   open     GET bytes=-262144 ─► 206: the length, the version, and the end, which is where archives keep their index
+//!                              ─► 200: it knows no ranges; all of it comes, from its front
+//!   fetch    GET bytes=a-b, If-Range: the version ─► 206, of just this range of just this version, or it does not count
+//! ```
+
+use super::{Link, Login, Netrc, Object, shown, wait_for};
+use crate::error::{Error, Kind, Result};
+use crate::key::{Keys, Secret};
+use crate::pool::lock;
+use crate::source::{Again, Failure, Far, Go};
+use crate::tree::Time;
+use reqwest::header::{self, HeaderMap, HeaderValue};
+use reqwest::redirect::Policy;
+use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
+use std::ops::Range;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+/// Bytes of the end that come with the first answer.
+const END: u64 = 256 << 10;
+
+/// A whole object of so many bytes is taken at once, where its server knows no ranges.
+const SMALL: u64 = 4 << 20;
+
+/// Redirections that are followed.
+const REDIRECTS: usize = 10;
+
+/// The longest connecting.
+const CONNECTING: Duration = Duration::from_secs(10);
+
+type Fetched<T> = std::result::Result<T, Failure>;
+
+/// A server, and who we are to it.
+struct Server {
+    client: Client,
+    link: Link,
+    /// As it was given.
+    url: Url,
+    login: Mutex<Option<Login>>,
+}
+
+/// An object whose version is known.
+struct HttpObject {
+    server: Server,
+    /// Where it was found: what redirects leads elsewhere for some time only.
+    found: Mutex<Url>,
+    len: u64,
+    version: Option<Version>,
+    is_forward: bool,
+}
+
+/// What a server calls a version of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Version {
+    Tag(String),
+    Date(String),
+}
+
+impl Version {
+    /// A weak tag does not say that the bytes are the same.
+    fn of(headers: &HeaderMap) -> Option<Self> {
+        let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).map(str::to_owned);
+        let tag = text(header::ETAG).filter(|tag| tag.starts_with('"'));
+        tag.map(Self::Tag).or_else(|| text(header::LAST_MODIFIED).map(Self::Date))
+    }
+
+    fn text(&self) -> &str {
+        match self {
+            Self::Tag(text) | Self::Date(text) => text,
+        }
+    }
+
+    /// Whether an answer is of another version. One that says nothing is believed.
+    fn differs(&self, headers: &HeaderMap) -> bool {
+        let name = match self {
+            Self::Tag(_) => header::ETAG,
+            Self::Date(_) => header::LAST_MODIFIED,
+        };
+        headers.get(name).is_some_and(|value| value.as_bytes() != self.text().as_bytes())
+    }
+}
+
+pub fn open(text: &str, link: &Link, keys: &dyn Keys) -> Result<Object> {
+    let shown = shown(text);
+    let mut url = Url::parse(text).map_err(|e| Error::new(Kind::Usage, format!("{shown}: {e}")))?;
+    let login = login_of(&mut url);
+    let server = Server { client: client(link)?, link: link.clone(), url, login: Mutex::new(login) };
+    let answer = server.first(keys, &shown)?;
+    object(server, answer).map_err(|e| e.within(&shown))
+}
+
+/// What the address says of who asks; it is taken out of it.
+fn login_of(url: &mut Url) -> Option<Login> {
+    let plain = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let user = Some(url.username()).filter(|user| !user.is_empty()).map(plain);
+    let password = url.password().map(|text| Secret::new(plain(text).into_bytes()));
+    let host = url.host_str().unwrap_or_default().to_owned();
+    let _ = (url.set_username(""), url.set_password(None));
+    match (user, password) {
+        (Some(user), Some(password)) => Some(Login { user, password: Some(password) }),
+        (user, _) => {
+            let known = Netrc::of_user().and_then(|netrc| netrc.login(&host, user.as_deref()));
+            known.or_else(|| user.map(|user| Login { user, password: None }))
+        }
+    }
+}
+
+fn client(link: &Link) -> Result<Client> {
+    // Of several makers of TLS one is chosen, once.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let safe = Policy::custom(|attempt| {
+        let downgraded =
+            attempt.previous().last().is_some_and(|from| from.scheme() == "https") && attempt.url().scheme() != "https";
+        if downgraded {
+            return attempt.error("it leads from https to http, which is not followed");
+        }
+        if attempt.previous().len() > REDIRECTS {
+            return attempt.error("it leads on and on");
+        }
+        attempt.follow()
+    });
+    let mut builder = Client::builder()
+        .user_agent(concat!("stmount/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(link.patience.min(CONNECTING))
+        .read_timeout(link.patience)
+        .redirect(safe)
+        .http2_adaptive_window(true)
+        .pool_idle_timeout(Duration::from_secs(60));
+    let read = |path: &Path| std::fs::read(path).map_err(|e| Error::io(e, format!("cannot read {}", path.display())));
+    if let Some(path) = &link.ca {
+        let wrong = |e| Error::new(Kind::Usage, format!("{} holds no certificate", path.display())).caused_by(e);
+        for one in reqwest::Certificate::from_pem_bundle(&read(path)?).map_err(wrong)? {
+            builder = builder.add_root_certificate(one);
+        }
+    }
+    if let Some(path) = &link.client {
+        let what = format!("{} holds no certificate with its key", path.display());
+        let pem = zeroize::Zeroizing::new(read(path)?);
+        let identity = reqwest::Identity::from_pem(&pem).map_err(|e| Error::new(Kind::Usage, what).caused_by(e))?;
+        builder = builder.identity(identity);
+    }
+    if let Some(proxy) = &link.proxy {
+        let proxy =
+            reqwest::Proxy::all(proxy).map_err(|e| Error::new(Kind::Usage, "the proxy is none").caused_by(e))?;
+        builder = builder.proxy(proxy);
+    }
+    builder.build().map_err(|e| Error::new(Kind::System, "no request can be made").caused_by(e))
+}
+
+impl Server {
+    /// A request with all that says who asks.
+    fn get(&self, url: &Url) -> Result<RequestBuilder> {
+        let mut request = self.client.get(url.clone()).header(header::ACCEPT_ENCODING, "identity");
+        if let Some(path) = &self.link.bearer {
+            let token = std::fs::read_to_string(path).map(zeroize::Zeroizing::new);
+            let token = token.map_err(|e| Error::io(e, format!("cannot read {}", path.display())))?;
+            return Ok(request.bearer_auth(token.trim()));
+        }
+        if let Some(login) = &*lock(&self.login)
+            && let Some(password) = &login.password
+        {
+            request = request.basic_auth(&login.user, Some(String::from_utf8_lossy(password.expose())));
+        }
+        Ok(request)
+    }
+
+    /// Asks for the end, which tells the rest. Who is not let in is asked for a password.
+    fn first(&self, keys: &dyn Keys, shown: &str) -> Result<Answer> {
+        let mut wrong = 0;
+        let mut range = Some(format!("bytes=-{END}"));
+        loop {
+            let mut request = self.get(&self.url)?;
+            if let Some(range) = &range {
+                request = request.header(header::RANGE, range);
+            }
+            let response = self.send(request).map_err(|failure| failure.error.within(shown))?;
+            match response.status() {
+                // It is empty, or shorter than was asked for.
+                StatusCode::RANGE_NOT_SATISFIABLE if range.is_some() => range = None,
+                StatusCode::UNAUTHORIZED if self.link.bearer.is_none() => {
+                    let given = lock(&self.login).take();
+                    wrong += usize::from(given.as_ref().is_some_and(|login| login.password.is_some()));
+                    let user = given.map(|login| login.user).unwrap_or_default();
+                    let password = keys.next(&format!("{shown}, user {user:?}"), wrong).ok_or_else(|| {
+                        Error::new(Kind::NotLetIn, format!("{shown}: the server asks who you are"))
+                            .hint("https://USER@HOST/… asks for the password; or a line in ~/.netrc")
+                    })?;
+                    *lock(&self.login) = Some(Login { user, password: Some(password) });
+                }
+                status if status.is_success() => return self.answer(response).map_err(|f| f.error.within(shown)),
+                _ => return Err(refused(&response).error.within(shown)),
+            }
+        }
+    }
+
+    fn send(&self, request: RequestBuilder) -> Fetched<Response> {
+        let sent = wait_for(async { tokio::time::timeout(self.link.patience, request.send()).await });
+        match sent.map_err(system)? {
+            Ok(sent) => sent.map_err(|e| failed(&e)),
+            Err(_) => Err(late()),
+        }
+    }
+
+    /// The next piece of what comes.
+    fn piece(&self, response: &mut Response) -> Fetched<Option<bytes::Bytes>> {
+        let came = wait_for(async { tokio::time::timeout(self.link.patience, response.chunk()).await });
+        match came.map_err(system)? {
+            Ok(piece) => piece.map_err(|e| failed(&e)),
+            Err(_) => Err(late()),
+        }
+    }
+
+    fn answer(&self, mut response: Response) -> Fetched<Answer> {
+        let headers = response.headers().clone();
+        encoded(&headers)?;
+        let (part, url) = (content_range(&headers), response.url().clone());
+        let is_part = response.status() == StatusCode::PARTIAL_CONTENT;
+        let (at, len) = match part.filter(|_| is_part) {
+            Some((range, Some(len))) if range.end == len => (range.start, Some(len)),
+            Some(_) => return Err(never(Kind::Io, "the server sends another part than was asked for")),
+            None if is_part => return Err(never(Kind::Io, "the server does not say which part it sends")),
+            None => (0, response.content_length()),
+        };
+        // Where ranges are not known, a small object is taken as a whole, and of a large one only the head of the answer.
+        let takes = is_part || len.is_none_or(|len| len <= SMALL);
+        let most = if is_part { END } else { SMALL };
+        let mut bytes = Vec::new();
+        while takes && let Some(piece) = self.piece(&mut response)? {
+            bytes.extend_from_slice(&piece);
+            if bytes.len() as u64 > most {
+                break;
+            }
+        }
+        let is_whole = takes && len.is_none_or(|len| at + bytes.len() as u64 == len) && bytes.len() as u64 <= most;
+        if len.is_none() && !is_whole {
+            return Err(never(Kind::Unsupported, "the server tells neither its length nor parts of it"));
+        }
+        let len = len.unwrap_or(bytes.len() as u64);
+        if is_part && bytes.len() as u64 > len - at {
+            return Err(never(Kind::Io, "the server sends more than it says"));
+        }
+        Ok(Answer { headers, url, at, len, bytes, is_part, is_whole })
+    }
+}
+
+/// What the first answer tells.
+struct Answer {
+    headers: HeaderMap,
+    url: Url,
+    at: u64,
+    len: u64,
+    bytes: Vec<u8>,
+    is_part: bool,
+    /// Up to its end.
+    is_whole: bool,
+}
+
+fn object(server: Server, answer: Answer) -> Result<Object> {
+    let Answer { headers, url, at, len, bytes, is_part, is_whole } = answer;
+    let version = Version::of(&headers);
+    let mut notes = Vec::new();
+    let is_forward = !is_part && !is_whole && len > 0;
+    if is_forward {
+        notes.push(
+            "the server knows no parts of it: it is fetched from its front, and what is far behind comes late".into(),
+        );
+    }
+    if version.is_none() {
+        notes.push(
+            "the server does not tell its version: a change while it is open may go unseen, and nothing is kept".into(),
+        );
+    }
+    let modified =
+        headers.get(header::LAST_MODIFIED).and_then(|value| httpdate::parse_http_date(value.to_str().ok()?).ok());
+    let stamp = version.as_ref().map(|version| version.text().to_owned());
+    let far = HttpObject { server, found: Mutex::new(url), len, version, is_forward };
+    let seed = (!bytes.is_empty() && (is_part || is_whole)).then_some((at, bytes));
+    Ok(Object { far: Arc::new(far), len, stamp, modified: modified.map(Time::from), seed, notes })
+}
+
+impl HttpObject {
+    fn ask(&self, range: &Range<u64>) -> Fetched<Response> {
+        let url = lock(&self.found).clone();
+        let request = self.server.get(&url).map_err(|error| Failure { error, again: Again::Never })?;
+        let mut request = request.header(header::RANGE, format!("bytes={}-{}", range.start, range.end - 1));
+        if let Some(version) = &self.version {
+            request = request.header(header::IF_RANGE, version.text());
+        }
+        let response = self.server.send(request)?;
+        let may_move = url != self.server.url && matches!(response.status().as_u16(), 401 | 403 | 404 | 410);
+        if may_move {
+            // Where it was found it is no more: the address that was given leads to where it is now.
+            *lock(&self.found) = self.server.url.clone();
+            return Err(Failure { error: refused(&response).error, again: Again::In(Duration::ZERO) });
+        }
+        if url == self.server.url && response.url() != &url {
+            *lock(&self.found) = response.url().clone();
+        }
+        Ok(response)
+    }
+
+    /// Where in the object the body begins; only that counts which is of this version.
+    fn begins(&self, range: &Range<u64>, response: &Response) -> Fetched<u64> {
+        let headers = response.headers();
+        let changed = || never(Kind::Changed, "it was changed on the server while it was open");
+        match response.status() {
+            StatusCode::PARTIAL_CONTENT => {}
+            // Of a server that knows ranges, this is how it says that the version is another.
+            StatusCode::OK => {
+                let is_same = self.version.as_ref().is_none_or(|version| !version.differs(headers))
+                    && response.content_length().is_none_or(|len| len == self.len);
+                return match (is_same, self.is_forward || range.start == 0) {
+                    (true, true) => Ok(0),
+                    (true, false) => {
+                        Err(soon(Kind::Io, "the server sends all of it, and not the part that was asked for"))
+                    }
+                    (false, _) => Err(changed()),
+                };
+            }
+            StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::PRECONDITION_FAILED => return Err(changed()),
+            _ => return Err(refused(response)),
+        }
+        encoded(headers)?;
+        if self.version.as_ref().is_some_and(|version| version.differs(headers)) {
+            return Err(changed());
+        }
+        match content_range(headers) {
+            Some((_, Some(len))) if len != self.len => Err(changed()),
+            Some((part, _)) if part.start == range.start && part.end <= range.end => Ok(range.start),
+            _ => Err(soon(Kind::Io, "the server sends another part than was asked for")),
+        }
+    }
+}
+
+impl Far for HttpObject {
+    fn fetch(&self, range: Range<u64>, take: &mut dyn FnMut(&[u8]) -> Go) -> Fetched<()> {
+        let mut response = self.ask(&range)?;
+        let mut at = self.begins(&range, &response)?;
+        while let Some(piece) = self.server.piece(&mut response)? {
+            let piece = &piece[..piece.len().min((range.end - at) as usize)];
+            at += piece.len() as u64;
+            if take(piece) == Go::Away || at == range.end {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_forward(&self) -> bool {
+        self.is_forward
+    }
+}
+
+/// `bytes 0-99/1000`: the part, and the length of the whole where it is told.
+fn content_range(headers: &HeaderMap) -> Option<(Range<u64>, Option<u64>)> {
+    let text = headers.get(header::CONTENT_RANGE)?.to_str().ok()?;
+    let (part, len) = text.trim().strip_prefix("bytes")?.trim_start().split_once('/')?;
+    let (first, last) = part.split_once('-')?;
+    let (first, last) = (first.trim().parse::<u64>().ok()?, last.trim().parse::<u64>().ok()?);
+    let len = match len.trim() {
+        "*" => None,
+        len => Some(len.parse::<u64>().ok()?),
+    };
+    let end = last.checked_add(1)?;
+    (first < end && len.is_none_or(|len| end <= len)).then_some((first..end, len))
+}
+
+/// Refuses what is packed for the way: its parts are not those of the object.
+fn encoded(headers: &HeaderMap) -> Fetched<()> {
+    match headers.get(header::CONTENT_ENCODING) {
+        Some(value) if value != "identity" => {
+            Err(never(Kind::Unsupported, "the server compresses it though it was asked not to"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What an answer other than the bytes means.
+fn refused(response: &Response) -> Failure {
+    let status = response.status();
+    let what = format!("the server says {status}");
+    match status.as_u16() {
+        401 | 403 | 407 => Failure {
+            error: Error::new(Kind::NotLetIn, what).hint("a line in ~/.netrc, or -o bearer=FILE"),
+            again: Again::Never,
+        },
+        404 | 410 => never(Kind::NotFound, what),
+        429 | 503 => {
+            let after = response.headers().get(header::RETRY_AFTER).and_then(|value| waits(value.to_str().ok()?));
+            let again = after.map_or(Again::Soon, Again::In);
+            Failure { error: Error::new(Kind::Unreachable, what), again }
+        }
+        408 | 425 | 500 | 502 | 504 => soon(Kind::Unreachable, what),
+        _ => never(Kind::Io, what),
+    }
+}
+
+/// `Retry-After`: seconds, or a date.
+fn waits(text: &str) -> Option<Duration> {
+    let secs = text.trim().parse::<u64>().ok().map(Duration::from_secs);
+    secs.or_else(|| Some(httpdate::parse_http_date(text).ok()?.duration_since(SystemTime::now()).unwrap_or_default()))
+}
+
+fn failed(e: &reqwest::Error) -> Failure {
+    // The address stands in it, with all its query.
+    let mut why = String::new();
+    let mut below: Option<&dyn std::error::Error> = std::error::Error::source(e);
+    while let Some(e) = below {
+        why = e.to_string();
+        below = e.source();
+    }
+    if why.is_empty() {
+        why = "the request failed".to_owned();
+    }
+    if e.is_timeout() {
+        return late();
+    }
+    if e.is_redirect() || e.is_builder() {
+        return never(Kind::Io, why);
+    }
+    let is_tls = why.contains("certificate") || why.contains("CertificateError") || why.contains("UnknownIssuer");
+    match e.is_connect() {
+        true if is_tls => Failure {
+            error: Error::new(Kind::Untrusted, format!("the server is not trusted: {why}"))
+                .hint("-o ca=FILE, the certificate of who vouches for it"),
+            again: Again::Never,
+        },
+        true => soon(Kind::Unreachable, format!("the server cannot be reached: {why}")),
+        false => soon(Kind::Io, format!("the connection broke: {why}")),
+    }
+}
+
+fn late() -> Failure {
+    soon(Kind::TimedOut, "the server did not answer in time")
+}
+
+fn soon(kind: Kind, what: impl Into<String>) -> Failure {
+    Failure { error: Error::new(kind, what), again: Again::Soon }
+}
+
+fn never(kind: Kind, what: impl Into<String>) -> Failure {
+    Failure { error: Error::new(kind, what), again: Again::Never }
+}
+
+fn system(e: std::io::Error) -> Failure {
+    Failure { error: Error::io(e, "no request can be made"), again: Again::Never }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: header::HeaderName, value: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(name, HeaderValue::from_static(value))])
+    }
+
+    #[test]
+    fn a_content_range_is_of_whole_numbers_in_order() {
+        let of = |text| content_range(&headers(header::CONTENT_RANGE, text));
+        assert_eq!(of("bytes 0-99/1000"), Some((0..100, Some(1000))));
+        assert_eq!(of("bytes 5-5/*"), Some((5..6, None)));
+        for bad in [
+            "bytes */1000",
+            "bytes 9-5/10",
+            "bytes 0-10/10",
+            "items 0-1/2",
+            "bytes 0-18446744073709551615/*",
+            "bytes -5-6/7",
+            "bytes",
+            "",
+        ] {
+            assert_eq!(of(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_weak_tag_is_no_version() {
+        assert_eq!(Version::of(&headers(header::ETAG, "W/\"x\"")), None);
+        let tag = Version::of(&headers(header::ETAG, "\"x\"")).unwrap();
+        assert!(tag.differs(&headers(header::ETAG, "\"y\"")) && !tag.differs(&headers(header::ETAG, "\"x\"")));
+        assert!(!tag.differs(&HeaderMap::new()));
+    }
+}

@@ -1,0 +1,127 @@
+//! Floor 2: what is at the other end of a link.
+//!
+//! ```text
+//!   address ─► scheme ─► object     bytes, by ranges: source/blocks reads it as if it were here
+//!   http https   http.rs            GET with Range
+//! ```
+//!
+//! A remote knows neither formats nor kernels. This is the one place with a runtime for requests; whoever asks waits for the
+//! answer, and never longer than he is willing to.
+
+mod address;
+mod credentials;
+mod http;
+mod runtime;
+
+pub use address::{beside, has_password, is_address, name_of, shown};
+pub use credentials::{Login, Netrc};
+pub use runtime::wait_for;
+
+use crate::error::{Error, Kind, Result};
+use crate::key::Keys;
+use crate::source::{Again, Depot, Failure, Far, Go};
+use crate::tree::Time;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long one waits for the other end, unless somebody says otherwise.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a person wishes of links.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// The longest wait for an answer, or for more of it.
+    pub patience: Duration,
+    /// Requests at a time.
+    pub connections: usize,
+    /// Certificates of who is trusted, besides those of the system: a file in PEM.
+    pub ca: Option<PathBuf>,
+    /// What this end shows: certificate and key, a file in PEM.
+    pub client: Option<PathBuf>,
+    /// A file with a token.
+    pub bearer: Option<PathBuf>,
+    /// As the environment says, without it.
+    pub proxy: Option<String>,
+    pub offline: Offline,
+}
+
+/// Whether anything is asked of the other end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Offline {
+    /// When it cannot be reached, what is kept is shown as it was.
+    #[default]
+    Auto,
+    /// Nothing is asked.
+    Only,
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        Self {
+            patience: PATIENCE,
+            connections: 8,
+            ca: None,
+            client: None,
+            bearer: None,
+            proxy: None,
+            offline: Offline::Auto,
+        }
+    }
+}
+
+/// An object at the other end, ready to be read.
+pub struct Object {
+    pub far: Arc<dyn Far>,
+    pub len: u64,
+    /// What the other end calls this version; without it nobody can tell whether it was changed.
+    pub stamp: Option<String>,
+    pub modified: Option<Time>,
+    /// What came with the answer that told all this.
+    pub seed: Option<(u64, Vec<u8>)>,
+    /// What a person is to be told.
+    pub notes: Vec<String>,
+}
+
+/// Asks for an object. `depot` knows what was kept of it.
+///
+/// # Errors
+/// `NotFound`, `Denied`, `Unreachable`, `TimedOut`, `Unsupported` for a scheme this build does not know.
+pub fn open(address: &str, link: &Link, keys: &dyn Keys, depot: Option<&Arc<Depot>>) -> Result<Object> {
+    if link.offline == Offline::Only {
+        return kept(address, depot).ok_or_else(|| {
+            Error::new(Kind::Unreachable, format!("{}: nothing of it is kept", address::shown(address)))
+                .hint("open it once without -o offline=only")
+        });
+    }
+    let opened = match address::scheme(address) {
+        Some("http" | "https") => http::open(address, link, keys),
+        _ => Err(Error::new(Kind::Unsupported, format!("{}: this scheme is not known", address::shown(address)))),
+    };
+    match opened {
+        Err(e) if matches!(e.kind(), Kind::Unreachable | Kind::TimedOut) => {
+            let mut object = kept(address, depot).ok_or(e)?;
+            object.notes.push("the server cannot be reached: what is kept of it is shown as it was".to_owned());
+            Ok(object)
+        }
+        opened => opened,
+    }
+}
+
+/// What was kept of an object, without asking for any of it.
+fn kept(address: &str, depot: Option<&Arc<Depot>>) -> Option<Object> {
+    let version = depot?.version(&address::shown(address))?;
+    let stamp = Some(version.stamp);
+    Some(Object { far: Arc::new(Nobody), len: version.len, stamp, modified: None, seed: None, notes: Vec::new() })
+}
+
+/// The other end when nobody is there.
+struct Nobody;
+
+impl Far for Nobody {
+    fn fetch(&self, _: Range<u64>, _: &mut dyn FnMut(&[u8]) -> Go) -> std::result::Result<(), Failure> {
+        let error = Error::new(Kind::Unreachable, "this part of it is not kept, and the server is not asked");
+        Err(Failure { error, again: Again::Never })
+    }
+}
