@@ -78,6 +78,18 @@ fn archives_of_every_kind_are_listed_read_unpacked_and_mounted() {
 }
 
 #[test]
+fn a_mount_is_made_found_and_ended_by_its_address() {
+    let Some((desk, web)) = desk_and_web(&["zip"]) else { return };
+    let url = web.url("x.zip");
+    desk.ok(&[&url]);
+    assert_same(&desk, "x");
+    assert!(desk.ok(&["status", &url]).contains("read-only"));
+    desk.ok(&["umount", &url]);
+    assert!(!desk.path("x").exists());
+    assert_eq!(desk.ok(&["run", &url, "--", "ls"]), "noise\nsub\n");
+}
+
+#[test]
 fn an_archive_in_an_archive_stands_behind_its_address() {
     let Some((desk, web)) = desk_and_web(&["7z"]) else { return };
     fs::create_dir(desk.path("outer")).unwrap();

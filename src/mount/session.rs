@@ -12,6 +12,7 @@
 use super::place::{self, MountLine};
 use crate::error::{Error, Kind, Result};
 use crate::open::process::{is_running, start_time};
+use crate::remote;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -231,6 +232,9 @@ fn user_dir() -> PathBuf {
 /// A path from the root, with links resolved where that is possible without asking a dead mount: of the last component
 /// only the directory is resolved when the whole is not.
 pub fn absolute(path: &Path) -> PathBuf {
+    if remote::is_address(path).is_some() {
+        return path.to_owned();
+    }
     if let Ok(real) = path.canonicalize() {
         return real;
     }

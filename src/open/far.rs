@@ -58,7 +58,7 @@ pub fn access(address: &str, how: &How) -> Result<(Access, Vec<String>)> {
     let shown = remote::shown(address);
     let object = remote::open(address, &how.far.link, &*how.reading.keys, how.far.depot.as_ref())?;
     let (modified, notes, stamp) = (object.modified, object.notes.clone(), object.stamp.clone());
-    let bytes: Arc<dyn ReadAt> = Arc::new(blocks(address, object, how));
+    let bytes: Arc<dyn ReadAt> = Arc::new(blocks(address, object, how).within(|| &shown)?);
     let dir = how.indexes.as_deref();
     let indexes = dir.zip(stamp).map(|(dir, stamp)| Indexes::called(dir, &[&shown, &stamp]));
     let memory = indexes.map(|indexes| Arc::new(indexes) as Arc<dyn Remembered>);
@@ -70,19 +70,23 @@ pub fn access(address: &str, how: &How) -> Result<(Access, Vec<String>)> {
     Ok((formats::whole(access)?, notes))
 }
 
-fn blocks(address: &str, object: Object, how: &How) -> Blocks {
+fn blocks(address: &str, object: Object, how: &How) -> Result<Blocks> {
     let Far { link, depot, fleet } = &how.far;
     let shelf = depot.as_ref().zip(object.stamp.as_ref()).and_then(|(depot, stamp)| {
         let shelf = depot.object(&remote::shown(address), object.len, stamp);
         shelf.inspect_err(|e| log::info!("nothing of {} is kept: {e}", remote::shown(address))).ok()
     });
     let kept = shelf.map(|shelf| Arc::new(shelf) as Arc<dyn Kept>);
+    if object.far.is_forward() && kept.is_none() && object.len > how.cache.budget() / 2 {
+        let what = "the server knows no parts of it, and there is nowhere to keep it while it comes";
+        return Err(Error::new(Kind::Unsupported, what).hint("download it first; or leave nocache away"));
+    }
     let ways = Ways { cache: how.cache.clone(), fleet: fleet.clone(), kept, patience: link.patience };
     let blocks = Blocks::new(object.far, object.len, ways);
     if let Some((at, bytes)) = object.seed {
         blocks.seed(at, &bytes);
     }
-    blocks
+    Ok(blocks)
 }
 
 /// What is beside an object: the other files of an archive of several.
@@ -100,7 +104,7 @@ impl Volumes for Beside {
     fn open(&self, name: &str) -> Result<Option<Arc<dyn ReadAt>>> {
         let Some(address) = remote::beside(&self.address, name) else { return Ok(None) };
         match remote::open(&address, &self.how.far.link, &*self.how.reading.keys, self.how.far.depot.as_ref()) {
-            Ok(object) => Ok(Some(Arc::new(blocks(&address, object, &self.how)))),
+            Ok(object) => Ok(Some(Arc::new(blocks(&address, object, &self.how)?))),
             Err(e) if e.kind() == Kind::NotFound => Ok(None),
             Err(e) => Err(e),
         }

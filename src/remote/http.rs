@@ -148,7 +148,7 @@ fn client(link: &Link) -> Result<Client> {
             reqwest::Proxy::all(proxy).map_err(|e| Error::new(Kind::Usage, "the proxy is none").caused_by(e))?;
         builder = builder.proxy(proxy);
     }
-    builder.build().map_err(|e| Error::new(Kind::System, "no request can be made").caused_by(e))
+    builder.build().map_err(|e| Error::new(Kind::System, format!("no request can be made: {}", deepest(&e))))
 }
 
 impl Server {
@@ -406,16 +406,7 @@ fn waits(text: &str) -> Option<Duration> {
 }
 
 fn failed(e: &reqwest::Error) -> Failure {
-    // The address stands in it, with all its query.
-    let mut why = String::new();
-    let mut below: Option<&dyn std::error::Error> = std::error::Error::source(e);
-    while let Some(e) = below {
-        why = e.to_string();
-        below = e.source();
-    }
-    if why.is_empty() {
-        why = "the request failed".to_owned();
-    }
+    let why = deepest(e);
     if e.is_timeout() {
         return late();
     }
@@ -426,12 +417,23 @@ fn failed(e: &reqwest::Error) -> Failure {
     match e.is_connect() {
         true if is_tls => Failure {
             error: Error::new(Kind::Untrusted, format!("the server is not trusted: {why}"))
-                .hint("-o ca=FILE, the certificate of who vouches for it"),
+                .hint("--ca FILE, or -o ca=FILE: the certificate of who vouches for it"),
             again: Again::Never,
         },
         true => soon(Kind::Unreachable, format!("the server cannot be reached: {why}")),
         false => soon(Kind::Io, format!("the connection broke: {why}")),
     }
+}
+
+/// What is behind an error. The error itself names the address, with all its query.
+fn deepest(e: &reqwest::Error) -> String {
+    let mut why = "the request failed".to_owned();
+    let mut below = std::error::Error::source(e);
+    while let Some(e) = below {
+        why = e.to_string();
+        below = e.source();
+    }
+    why
 }
 
 fn late() -> Failure {
