@@ -240,7 +240,7 @@ fn a_server_that_hangs_or_trickles_gives_an_error_and_hangs_nobody() {
     for fault in [Fault::Hang(Duration::from_secs(600)), Fault::Trickle(Duration::from_millis(100))] {
         desk.ok(&["-o", "nocache,deadline=1s,connections=2", &web.url("x.st"), "m"]);
         web.then(&vec![fault.clone(); 20]);
-        let e = fs::read(desk.path("m/noise")).unwrap_err();
+        let e = fs::read(desk.path("m/noise")).err().unwrap();
         assert_eq!(e.raw_os_error(), Some(rustix::io::Errno::TIMEDOUT.raw_os_error()), "{fault:?}");
         // Who is killed while he waits is gone, and the mount answers all others meanwhile.
         let mut reader = Command::new("cat").arg(desk.path("m/noise")).spawn().unwrap();

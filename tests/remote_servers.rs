@@ -125,3 +125,120 @@ fn a_server_of_python_which_knows_no_ranges() {
         assert_mounts(&desk, "nocache", &format!("http://127.0.0.1:{port}/x.{kind}"));
     }
 }
+
+/// A folder with many small files and odd names beside the archives.
+fn fill(desk: &Desk) {
+    for n in 0..20 {
+        let dir = desk.path(&format!("root/tree/dir {n}"));
+        fs::create_dir_all(&dir).unwrap();
+        for file in 0..10 {
+            fs::write(dir.join(format!("file-{file}")), format!("{n} {file}\n").repeat(file * 100)).unwrap();
+        }
+    }
+    for name in [
+        "a&b;c",
+        "per%20cent",
+        "plus+minus",
+        "grüße",
+        "quote\"'`",
+        "hash#tag",
+        "ques?tion",
+        "[x]{y}",
+        "semi;colon",
+        "eq=al",
+    ] {
+        fs::write(desk.path("root/tree").join(name), name).unwrap();
+    }
+    fs::create_dir(desk.path("root/tree/empty")).unwrap();
+}
+
+/// Mounts a folder of a server, and compares all that is in it, and what is in an archive in it.
+#[track_caller]
+fn assert_shows_root(desk: &Desk, address: &str) {
+    desk.ok(&["-r", "-o", "nocache", address, "m"]);
+    let only = ["--exclude", "*#"];
+    let diff = Command::new("diff").arg("-r").args(only).args([desk.path("root"), desk.path("m")]).output().unwrap();
+    assert!(diff.status.success(), "{address}: {}", String::from_utf8_lossy(&[diff.stdout, diff.stderr].concat()));
+    let meta = fs::metadata(desk.path("m/x.zip")).unwrap();
+    let (was, size) =
+        (fs::metadata(desk.path("root/x.zip")).unwrap(), fs::metadata(desk.path("root/x.st")).unwrap().len());
+    assert_eq!((meta.len(), fs::metadata(desk.path("m/x.st")).unwrap().len()), (was.len(), size), "{address}");
+    let late = was.modified().unwrap().duration_since(meta.modified().unwrap()).unwrap_or_default();
+    assert!(late.as_secs() < 61, "{address}: some servers tell minutes");
+    let diff = Command::new("diff").arg("-r").args([desk.path("d"), desk.path("m/x.zip#")]).output().unwrap();
+    assert!(diff.status.success(), "{address}: {}", String::from_utf8_lossy(&diff.stdout));
+    assert!(fs::write(desk.path("m/new"), "").is_err());
+    desk.ok(&["umount", "m"]);
+}
+
+#[test]
+fn folders_of_nginx_with_pages() {
+    let Some(desk) = desk() else { return };
+    let Some((_server, port)) = nginx(&desk) else { return };
+    fill(&desk);
+    assert_shows_root(&desk, &format!("http://127.0.0.1:{port}/"));
+    assert_shows_root(&desk, &format!("http://127.0.0.1:{port}"));
+    assert_eq!(desk.ok(&["ls", &format!("http://127.0.0.1:{port}/tree/dir%203")]).lines().count(), 10);
+    // What comes and goes is seen, and a page that is no listing is no folder.
+    desk.ok(&["-o", "nocache", &format!("http://127.0.0.1:{port}/"), "m"]);
+    assert!(!desk.path("m/later").exists());
+    fs::write(desk.path("root/later"), "later").unwrap();
+    until("it is seen", || fs::read(desk.path("m/later")).is_ok_and(|read| read == b"later"));
+    desk.ok(&["umount", "m"]);
+    fs::create_dir(desk.path("root/site")).unwrap();
+    fs::write(desk.path("root/site/index.html"), "<h1>Hello</h1>").unwrap();
+    assert_eq!(code(&desk, &["ls", &format!("http://127.0.0.1:{port}/site/")]), 33);
+    assert_eq!(code(&desk, &["ls", &format!("http://127.0.0.1:{port}/missing/")]), 10);
+}
+
+#[test]
+fn folders_of_python_which_tells_no_sizes() {
+    let Some(desk) = desk() else { return };
+    fill(&desk);
+    let port = ports();
+    let mut command = Command::new("python3");
+    command.args(["-m", "http.server", "--bind", "127.0.0.1", &port.to_string()]).current_dir(desk.path("root"));
+    let _server = start(&mut command, port);
+    assert_shows_root(&desk, &format!("http://127.0.0.1:{port}/"));
+}
+
+/// The Python that has the servers of other makers.
+fn python(module: &str) -> Option<String> {
+    let python = std::env::var("STMOUNT_TEST_PYTHON").unwrap_or_else(|_| "python3".into());
+    let found = Command::new(&python).args(["-c", &format!("import {module}")]).stderr(Stdio::null()).status();
+    let found = found.is_ok_and(|status| status.success());
+    assert!(found || std::env::var_os("CI").is_none(), "{module} is not installed");
+    if !found {
+        println!("skipped: {module} is not installed");
+    }
+    found.then_some(python)
+}
+
+#[test]
+fn folders_of_copyparty_by_its_lists_and_by_webdav() {
+    let Some(desk) = desk() else { return };
+    let Some(python) = python("copyparty") else { return };
+    fill(&desk);
+    let port = ports();
+    let mut command = Command::new(python);
+    command.args(["-m", "copyparty", "-q", "-i", "127.0.0.1", "-p", &port.to_string(), "-v"]);
+    command.arg(format!("{}::r", desk.path("root").display())).env("HOME", desk.path(""));
+    let _server = start(&mut command, port);
+    assert_shows_root(&desk, &format!("http://127.0.0.1:{port}/"));
+    assert_shows_root(&desk, &format!("webdav://127.0.0.1:{port}/"));
+    assert_mounts(&desk, "nocache", &format!("http://127.0.0.1:{port}/x.zip"));
+}
+
+#[test]
+fn folders_of_wsgidav() {
+    let Some(desk) = desk() else { return };
+    let Some(python) = python("wsgidav, cheroot") else { return };
+    fill(&desk);
+    let port = ports();
+    let mut command = Command::new(python);
+    command.args(["-c", "from wsgidav.server.server_cli import run; run()", "--host", "127.0.0.1", "--port"]);
+    command.args([&port.to_string(), "--auth", "anonymous", "--server", "cheroot", "--root"]).arg(desk.path("root"));
+    let _server = start(&mut command, port);
+    assert_shows_root(&desk, &format!("webdav://127.0.0.1:{port}/"));
+    assert_mounts(&desk, "nocache", &format!("webdav://127.0.0.1:{port}/x.st"));
+}

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   https://host/dir/game.st            the object                         source/blocks over remote/http
+//!   https://host/dir/                   the folder, as its server lists it
 //!   https://host/dir/all.zip!disk.7z    a file inside of what is there, opened as an archive, and so on
 //! ```
 
@@ -9,7 +10,7 @@ use super::How;
 use super::beside::Indexes;
 use crate::error::{Error, Kind, Result, Within};
 use crate::formats::{self, Access, Remembered, Volume, Volumes};
-use crate::remote::{self, Link, Object};
+use crate::remote::{self, Link, Object, ShareTree};
 use crate::source::{Blocks, Depot, Fleet, Kept, ReadAt, Ways};
 use crate::tree::find_path;
 use std::path::Path;
@@ -39,8 +40,16 @@ impl Default for Far {
 
 /// Opens what is at an address.
 pub fn open(address: &str, how: &How) -> Result<Volume> {
+    if !address.contains('!') && remote::is_folder(address) {
+        return folder(address, how);
+    }
     let mut parts = address.split('!');
-    let (access, mut notes) = access(parts.next().unwrap_or_default(), how)?;
+    let outer = parts.next().unwrap_or_default();
+    let object = object(outer, how)?;
+    if object.leads_to_directory && outer == address {
+        return folder(address, how);
+    }
+    let (access, mut notes) = access_to(outer, object, how)?;
     let shown = access.name.clone();
     let mut volume = formats::open(access)?;
     for inner in parts {
@@ -54,9 +63,26 @@ pub fn open(address: &str, how: &How) -> Result<Volume> {
 }
 
 /// Access to the bytes of an object, and what is to be told of it.
-pub fn access(address: &str, how: &How) -> Result<(Access, Vec<String>)> {
+pub fn access(address: &str, how: &How) -> Result<Access> {
+    access_to(address, object(address, how)?, how).map(|(access, _)| access)
+}
+
+fn object(address: &str, how: &How) -> Result<Object> {
+    remote::open(address, &how.far.link, &*how.reading.keys, how.far.depot.as_ref())
+}
+
+/// A folder of a server, as a tree.
+fn folder(address: &str, how: &How) -> Result<Volume> {
+    let share = remote::share(address, &how.far.link, &*how.reading.keys)?;
+    let (reading, far) = (how.clone(), &how.far);
+    let opener = move |address: &str, object| Ok(Arc::new(blocks(address, object, &reading)?) as Arc<dyn ReadAt>);
+    let tree = ShareTree::new(share, Box::new(opener), far.fleet.clone(), far.link.patience);
+    let tree = tree.within(|| remote::shown(address))?;
+    Ok(Volume { cache: Some(how.cache.clone()), ..Volume::read_only(Arc::new(tree), "remote folder") })
+}
+
+fn access_to(address: &str, object: Object, how: &How) -> Result<(Access, Vec<String>)> {
     let shown = remote::shown(address);
-    let object = remote::open(address, &how.far.link, &*how.reading.keys, how.far.depot.as_ref())?;
     let (modified, notes, stamp) = (object.modified, object.notes.clone(), object.stamp.clone());
     let bytes: Arc<dyn ReadAt> = Arc::new(blocks(address, object, how).within(|| &shown)?);
     let dir = how.indexes.as_deref();

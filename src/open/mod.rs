@@ -231,7 +231,7 @@ fn open_one(path: &Path, how: &How) -> Result<Volume> {
 /// Access to the bytes of a file, which a writer leaves where they are as long as this is open.
 pub fn access(path: &Path, how: &How) -> Result<Access> {
     if let Some(address) = remote::is_address(path) {
-        return far::access(address, how).map(|(access, _)| access);
+        return far::access(address, how);
     }
     let file = FileSource::open(path)?;
     file.lock_shared();

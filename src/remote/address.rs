@@ -4,7 +4,7 @@ use std::path::Path;
 use url::Url;
 
 /// Schemes of addresses.
-const SCHEMES: &[&str] = &["http", "https"];
+const SCHEMES: &[&str] = &["http", "https", "webdav", "webdavs"];
 
 /// The scheme of an address in lower case, where it is one of those known here.
 pub fn scheme(text: &str) -> Option<&'static str> {
@@ -28,6 +28,11 @@ pub fn shown(text: &str) -> String {
         return format!("{url}?{}", names.join("&"));
     }
     url.into()
+}
+
+/// Whether what is at an address is a folder, by its path.
+pub fn is_folder(text: &str) -> bool {
+    Url::parse(text).is_ok_and(|url| url.path().is_empty() || url.path().ends_with('/'))
 }
 
 /// Whether a password stands in it.

@@ -3,18 +3,20 @@
 //! ```text
 //!   open     GET bytes=-262144 ─► 206: the length, the version, and the end, which is where archives keep their index
 //!                              ─► 200: it knows no ranges; all of it comes, from its front
+//!   list     GET of a directory: a page for people or a list for programs; PROPFIND where it is a WebDAV share
+//!   look     HEAD
 //!   fetch    GET bytes=a-b, If-Range: the version ─► 206, of just this range of just this version, or it does not count
 //! ```
 
-use super::{Link, Login, Netrc, Object, shown, wait_for};
+use super::{Item, Link, Login, Netrc, Object, Share, listing, shown, wait_for};
 use crate::error::{Error, Kind, Result};
-use crate::key::{Keys, Secret};
+use crate::key::{Keys, NoKeys, Secret};
 use crate::pool::lock;
 use crate::source::{Again, Failure, Far, Go};
 use crate::tree::Time;
 use reqwest::header::{self, HeaderMap, HeaderValue};
 use reqwest::redirect::Policy;
-use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -25,6 +27,9 @@ const END: u64 = 256 << 10;
 
 /// A whole object of so many bytes is taken at once, where its server knows no ranges.
 const SMALL: u64 = 4 << 20;
+
+/// The longest listing of a directory.
+const LARGEST_PAGE: usize = 64 << 20;
 
 /// Redirections that are followed.
 const REDIRECTS: usize = 10;
@@ -38,14 +43,14 @@ type Fetched<T> = std::result::Result<T, Failure>;
 struct Server {
     client: Client,
     link: Link,
-    /// As it was given.
-    url: Url,
     login: Mutex<Option<Login>>,
 }
 
 /// An object whose version is known.
 struct HttpObject {
-    server: Server,
+    server: Arc<Server>,
+    /// As it was given.
+    url: Url,
     /// Where it was found: what redirects leads elsewhere for some time only.
     found: Mutex<Url>,
     len: u64,
@@ -86,11 +91,28 @@ impl Version {
 
 pub fn open(text: &str, link: &Link, keys: &dyn Keys) -> Result<Object> {
     let shown = shown(text);
-    let mut url = Url::parse(text).map_err(|e| Error::new(Kind::Usage, format!("{shown}: {e}")))?;
-    let login = login_of(&mut url);
-    let server = Server { client: client(link)?, link: link.clone(), url, login: Mutex::new(login) };
-    let answer = server.first(keys, &shown)?;
-    object(server, answer).map_err(|e| e.within(&shown))
+    let (server, url) = server(text, link)?;
+    let answer = server.first(&url, &format!("bytes=-{END}"), keys, &shown)?;
+    Ok(object(server, url, answer))
+}
+
+/// Opens a folder. `is_dav` says that it is a share of WebDAV, and not pages for people.
+pub fn share(text: &str, is_dav: bool, link: &Link, keys: &dyn Keys) -> Result<Box<dyn Share>> {
+    let (server, mut url) = server(text, link)?;
+    url.set_query(None);
+    if let Ok(mut path) = url.path_segments_mut() {
+        path.pop_if_empty().push("");
+    }
+    let share = HttpShare { server, root: url, is_dav };
+    share.page("", None, keys)?;
+    Ok(Box::new(share))
+}
+
+/// The server of an address, and the address without who asks.
+fn server(text: &str, link: &Link) -> Result<(Arc<Server>, Url)> {
+    let mut url = Url::parse(text).map_err(|e| Error::new(Kind::Usage, format!("{}: {e}", shown(text))))?;
+    let login = Mutex::new(login_of(&mut url));
+    Ok((Arc::new(Server { client: client(link)?, link: link.clone(), login }), url))
 }
 
 /// What the address says of who asks; it is taken out of it.
@@ -153,8 +175,8 @@ fn client(link: &Link) -> Result<Client> {
 
 impl Server {
     /// A request with all that says who asks.
-    fn get(&self, url: &Url) -> Result<RequestBuilder> {
-        let mut request = self.client.get(url.clone()).header(header::ACCEPT_ENCODING, "identity");
+    fn ask(&self, method: Method, url: &Url) -> Result<RequestBuilder> {
+        let mut request = self.client.request(method, url.clone()).header(header::ACCEPT_ENCODING, "identity");
         if let Some(path) = &self.link.bearer {
             let token = std::fs::read_to_string(path).map(zeroize::Zeroizing::new);
             let token = token.map_err(|e| Error::io(e, format!("cannot read {}", path.display())))?;
@@ -168,19 +190,26 @@ impl Server {
         Ok(request)
     }
 
-    /// Asks for the end, which tells the rest. Who is not let in is asked for a password.
-    fn first(&self, keys: &dyn Keys, shown: &str) -> Result<Answer> {
+    /// Asks for a part, which tells the rest.
+    fn first(&self, url: &Url, range: &str, keys: &dyn Keys, shown: &str) -> Result<Answer> {
+        let with_range = || Ok(self.ask(Method::GET, url)?.header(header::RANGE, range));
+        let mut response = self.let_in(with_range, keys, shown)?;
+        // It is empty, or shorter than was asked for.
+        if response.status() == StatusCode::RANGE_NOT_SATISFIABLE {
+            response = self.let_in(|| self.ask(Method::GET, url), keys, shown)?;
+        }
+        match response.status().is_success() {
+            true => self.answer(response).map_err(|failure| failure.error.within(shown)),
+            false => Err(refused(&response).error.within(shown)),
+        }
+    }
+
+    /// Makes a request. Who is not let in is asked for a password.
+    fn let_in(&self, ask: impl Fn() -> Result<RequestBuilder>, keys: &dyn Keys, shown: &str) -> Result<Response> {
         let mut wrong = 0;
-        let mut range = Some(format!("bytes=-{END}"));
         loop {
-            let mut request = self.get(&self.url)?;
-            if let Some(range) = &range {
-                request = request.header(header::RANGE, range);
-            }
-            let response = self.send(request).map_err(|failure| failure.error.within(shown))?;
+            let response = self.send(ask()?).map_err(|failure| failure.error.within(shown))?;
             match response.status() {
-                // It is empty, or shorter than was asked for.
-                StatusCode::RANGE_NOT_SATISFIABLE if range.is_some() => range = None,
                 StatusCode::UNAUTHORIZED if self.link.bearer.is_none() => {
                     let given = lock(&self.login).take();
                     wrong += usize::from(given.as_ref().is_some_and(|login| login.password.is_some()));
@@ -191,8 +220,7 @@ impl Server {
                     })?;
                     *lock(&self.login) = Some(Login { user, password: Some(password) });
                 }
-                status if status.is_success() => return self.answer(response).map_err(|f| f.error.within(shown)),
-                _ => return Err(refused(&response).error.within(shown)),
+                _ => return Ok(response),
             }
         }
     }
@@ -220,7 +248,7 @@ impl Server {
         let (part, url) = (content_range(&headers), response.url().clone());
         let is_part = response.status() == StatusCode::PARTIAL_CONTENT;
         let (at, len) = match part.filter(|_| is_part) {
-            Some((range, Some(len))) if range.end == len => (range.start, Some(len)),
+            Some((range, Some(len))) if range.end == len || range.start == 0 => (range.start, Some(len)),
             Some(_) => return Err(never(Kind::Io, "the server sends another part than was asked for")),
             None if is_part => return Err(never(Kind::Io, "the server does not say which part it sends")),
             None => (0, response.content_length()),
@@ -235,7 +263,8 @@ impl Server {
                 break;
             }
         }
-        let is_whole = takes && len.is_none_or(|len| at + bytes.len() as u64 == len) && bytes.len() as u64 <= most;
+        let is_whole =
+            !is_part && takes && len.is_none_or(|len| bytes.len() as u64 == len) && bytes.len() as u64 <= most;
         if len.is_none() && !is_whole {
             return Err(never(Kind::Unsupported, "the server tells neither its length nor parts of it"));
         }
@@ -259,7 +288,7 @@ struct Answer {
     is_whole: bool,
 }
 
-fn object(server: Server, answer: Answer) -> Result<Object> {
+fn object(server: Arc<Server>, asked: Url, answer: Answer) -> Object {
     let Answer { headers, url, at, len, bytes, is_part, is_whole } = answer;
     let version = Version::of(&headers);
     let mut notes = Vec::new();
@@ -277,27 +306,29 @@ fn object(server: Server, answer: Answer) -> Result<Object> {
     let modified =
         headers.get(header::LAST_MODIFIED).and_then(|value| httpdate::parse_http_date(value.to_str().ok()?).ok());
     let stamp = version.as_ref().map(|version| version.text().to_owned());
-    let far = HttpObject { server, found: Mutex::new(url), len, version, is_forward };
+    let leads_to_directory = url.path().ends_with('/');
+    let far = HttpObject { server, url: asked, found: Mutex::new(url), len, version, is_forward };
     let seed = (!bytes.is_empty() && (is_part || is_whole)).then_some((at, bytes));
-    Ok(Object { far: Arc::new(far), len, stamp, modified: modified.map(Time::from), seed, notes })
+    let modified = modified.map(Time::from);
+    Object { far: Arc::new(far), len, stamp, modified, seed, notes, leads_to_directory }
 }
 
 impl HttpObject {
     fn ask(&self, range: &Range<u64>) -> Fetched<Response> {
         let url = lock(&self.found).clone();
-        let request = self.server.get(&url).map_err(|error| Failure { error, again: Again::Never })?;
+        let request = self.server.ask(Method::GET, &url).map_err(|error| Failure { error, again: Again::Never })?;
         let mut request = request.header(header::RANGE, format!("bytes={}-{}", range.start, range.end - 1));
         if let Some(version) = &self.version {
             request = request.header(header::IF_RANGE, version.text());
         }
         let response = self.server.send(request)?;
-        let may_move = url != self.server.url && matches!(response.status().as_u16(), 401 | 403 | 404 | 410);
+        let may_move = url != self.url && matches!(response.status().as_u16(), 401 | 403 | 404 | 410);
         if may_move {
             // Where it was found it is no more: the address that was given leads to where it is now.
-            *lock(&self.found) = self.server.url.clone();
+            *lock(&self.found) = self.url.clone();
             return Err(Failure { error: refused(&response).error, again: Again::In(Duration::ZERO) });
         }
-        if url == self.server.url && response.url() != &url {
+        if url == self.url && response.url() != &url {
             *lock(&self.found) = response.url().clone();
         }
         Ok(response)
@@ -352,6 +383,98 @@ impl Far for HttpObject {
 
     fn is_forward(&self) -> bool {
         self.is_forward
+    }
+}
+
+/// A folder of a server.
+struct HttpShare {
+    server: Arc<Server>,
+    /// With a slash at its end.
+    root: Url,
+    is_dav: bool,
+}
+
+/// What is asked of a WebDAV share.
+const PROPFIND: &str = r#"<?xml version="1.0"?><propfind xmlns="DAV:"><prop><resourcetype/><getcontentlength/><getlastmodified/></prop></propfind>"#;
+
+impl HttpShare {
+    fn url(&self, path: &str, is_dir: bool) -> Url {
+        let mut url = self.root.clone();
+        if let Ok(mut parts) = url.path_segments_mut() {
+            parts.pop_if_empty().extend(path.split('/').filter(|part| !part.is_empty()));
+            if is_dir {
+                parts.push("");
+            }
+        }
+        url
+    }
+
+    /// The page of a directory, and where it is.
+    fn page(&self, path: &str, query: Option<&str>, keys: &dyn Keys) -> Result<(String, bool, Url)> {
+        let mut url = self.url(path, true);
+        url.set_query(query);
+        let shown = shown(url.as_str());
+        let propfind = Method::from_bytes(b"PROPFIND").expect("it is a word");
+        let ask = || match self.is_dav {
+            true => Ok(self.server.ask(propfind.clone(), &url)?.header("Depth", "1").body(PROPFIND)),
+            false => {
+                Ok(self.server.ask(Method::GET, &url)?.header(header::ACCEPT, "application/json, text/html;q=0.9"))
+            }
+        };
+        let mut response = self.server.let_in(ask, keys, &shown)?;
+        if !response.status().is_success() {
+            return Err(refused(&response).error.within(&shown));
+        }
+        let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+        let is_json = kind.is_some_and(|kind| kind.contains("json"));
+        let base = response.url().clone();
+        let mut bytes = Vec::new();
+        while let Some(piece) = self.server.piece(&mut response).map_err(|failure| failure.error.within(&shown))? {
+            bytes.extend_from_slice(&piece);
+            if bytes.len() > LARGEST_PAGE {
+                return Err(Error::new(Kind::Limit, format!("{shown}: its listing is too long")));
+            }
+        }
+        Ok((String::from_utf8_lossy(&bytes).into_owned(), is_json, base))
+    }
+}
+
+impl Share for HttpShare {
+    fn list(&self, path: &str) -> Result<Vec<Item>> {
+        let (mut text, mut is_json, base) = self.page(path, None, &NoKeys)?;
+        if !self.is_dav && !is_json && listing::asks_for_list(&text) {
+            (text, is_json, _) = self.page(path, Some("ls"), &NoKeys)?;
+        }
+        let items = match (self.is_dav, is_json) {
+            (true, _) => listing::of_dav(&text, &base),
+            (false, true) => listing::of_json(&text),
+            (false, false) => listing::of_html(&text, &base),
+        };
+        items.ok_or_else(|| {
+            Error::new(Kind::Unsupported, format!("{}: it is no listing of a directory", shown(base.as_str())))
+        })
+    }
+
+    fn look(&self, path: &str) -> Result<Item> {
+        let url = self.url(path, false);
+        let shown = shown(url.as_str());
+        let response = self.server.let_in(|| self.server.ask(Method::HEAD, &url), &NoKeys, &shown)?;
+        if !response.status().is_success() {
+            return Err(refused(&response).error.within(&shown));
+        }
+        let told = |name: header::HeaderName| response.headers().get(name)?.to_str().ok().map(str::to_owned);
+        let len = told(header::CONTENT_LENGTH).and_then(|len| len.parse().ok());
+        let modified = told(header::LAST_MODIFIED).and_then(|date| httpdate::parse_http_date(&date).ok());
+        let name = path.rsplit('/').next().unwrap_or(path).to_owned();
+        Ok(Item { name, is_dir: false, len, modified: modified.map(Time::from) })
+    }
+
+    fn open(&self, path: &str) -> Result<(String, Object)> {
+        let url = self.url(path, false);
+        let shown = shown(url.as_str());
+        // Most files are read from their front.
+        let answer = self.server.first(&url, &format!("bytes=0-{}", END - 1), &NoKeys, &shown)?;
+        Ok((url.to_string(), object(self.server.clone(), url, answer)))
     }
 }
 

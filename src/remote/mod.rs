@@ -11,11 +11,14 @@
 mod address;
 mod credentials;
 mod http;
+mod listing;
 mod runtime;
+mod share;
 
-pub use address::{beside, has_password, is_address, name_of, shown};
+pub use address::{beside, has_password, is_address, is_folder, name_of, shown};
 pub use credentials::{Login, Netrc};
 pub use runtime::wait_for;
+pub use share::{Item, Opener, Share, ShareTree};
 
 use crate::error::{Error, Kind, Result};
 use crate::key::Keys;
@@ -82,6 +85,8 @@ pub struct Object {
     pub seed: Option<(u64, Vec<u8>)>,
     /// What a person is to be told.
     pub notes: Vec<String>,
+    /// It is the page of a directory, and no file.
+    pub leads_to_directory: bool,
 }
 
 /// Asks for an object. `depot` knows what was kept of it.
@@ -97,6 +102,8 @@ pub fn open(address: &str, link: &Link, keys: &dyn Keys, depot: Option<&Arc<Depo
     }
     let opened = match address::scheme(address) {
         Some("http" | "https") => http::open(address, link, keys),
+        Some("webdav") => http::open(&address.replacen("webdav", "http", 1), link, keys),
+        Some("webdavs") => http::open(&address.replacen("webdavs", "https", 1), link, keys),
         _ => Err(Error::new(Kind::Unsupported, format!("{}: this scheme is not known", address::shown(address)))),
     };
     match opened {
@@ -109,11 +116,36 @@ pub fn open(address: &str, link: &Link, keys: &dyn Keys, depot: Option<&Arc<Depo
     }
 }
 
+/// Opens a folder.
+///
+/// # Errors
+/// As [`open`].
+pub fn share(address: &str, link: &Link, keys: &dyn Keys) -> Result<Box<dyn Share>> {
+    if link.offline == Offline::Only {
+        let what = format!("{}: a folder is not kept, and nobody is to be asked", address::shown(address));
+        return Err(Error::new(Kind::Unreachable, what));
+    }
+    match address::scheme(address) {
+        Some("http" | "https") => http::share(address, false, link, keys),
+        Some("webdav") => http::share(&address.replacen("webdav", "http", 1), true, link, keys),
+        Some("webdavs") => http::share(&address.replacen("webdavs", "https", 1), true, link, keys),
+        _ => Err(Error::new(Kind::Unsupported, "this scheme is not known")),
+    }
+}
+
 /// What was kept of an object, without asking for any of it.
 fn kept(address: &str, depot: Option<&Arc<Depot>>) -> Option<Object> {
     let version = depot?.version(&address::shown(address))?;
     let stamp = Some(version.stamp);
-    Some(Object { far: Arc::new(Nobody), len: version.len, stamp, modified: None, seed: None, notes: Vec::new() })
+    Some(Object {
+        far: Arc::new(Nobody),
+        len: version.len,
+        stamp,
+        modified: None,
+        seed: None,
+        notes: Vec::new(),
+        leads_to_directory: false,
+    })
 }
 
 /// The other end when nobody is there.

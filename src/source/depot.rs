@@ -46,6 +46,7 @@ const LINE: usize = 8 + blake3::OUT_LEN;
 pub struct Depot {
     dir: PathBuf,
     most: u64,
+    left_free: u64,
     /// Bytes that were written since it was tidied up last.
     written: AtomicU64,
     is_tidying: AtomicBool,
@@ -66,7 +67,7 @@ impl Depot {
     /// At most about so many bytes in a directory, which is made when the first block comes.
     pub fn new(dir: &Path, most: u64) -> Arc<Self> {
         let (written, is_tidying, drafts) = (AtomicU64::new(most), AtomicBool::new(false), AtomicU64::new(0));
-        Arc::new(Self { dir: dir.to_owned(), most, written, is_tidying, drafts })
+        Arc::new(Self { dir: dir.to_owned(), most, left_free: LEFT_FREE, written, is_tidying, drafts })
     }
 
     /// What was kept of an object last.
@@ -159,7 +160,7 @@ impl Depot {
     fn room(&self, used: u64) -> u64 {
         let Ok(disk) = statvfs(&self.dir) else { return self.most };
         let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-        self.most.min((used + free).saturating_sub(LEFT_FREE))
+        self.most.min((used + free).saturating_sub(self.left_free))
     }
 
     /// Removes what was not read for longest until there is room.
@@ -330,6 +331,9 @@ mod tests {
     fn what_was_not_read_for_longest_goes() {
         let dir = tempfile::tempdir().unwrap();
         let depot = Depot::new(&dir.path().join("kept"), 3500);
+        // However full the disk of who tests it is, and only when the test says so.
+        let (left_free, is_tidying) = (0, AtomicBool::new(true));
+        let depot = Arc::new(Depot { left_free, is_tidying, ..Arc::into_inner(depot).unwrap() });
         let object = depot.object("x", 1 << 30, "v").unwrap();
         let block = |n: u64| vec![n as u8; 1000];
         for n in 0..6 {

@@ -11,6 +11,7 @@ use std::path::PathBuf;
     stmount game.st                       on ./game, made now and removed after the unmount\n  \
     stmount -o cachesize=1G,allow_other game.st /mnt/game\n  \
     stmount https://host/game.st          read over the net, nothing is downloaded first\n  \
+    stmount webdavs://me@host/files /mnt/files\n  \
     stmount -r Downloads /mnt/all         a folder, with the archives in it as folders\n  \
     stmount base.zip+patch.7z /mnt/game   both as one, the rightmost wins\n  \
     stmount --password-file key a.zip     else the password is asked for\n  \

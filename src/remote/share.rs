@@ -1,0 +1,320 @@
+//! A folder at the other end of a link, as a tree.
+//!
+//! ```text
+//!   list     one request for a directory, good for a while; an old one rather than none when the other end is gone
+//!   attr     what the listing says where that is exact; else one request for the file, and for those beside it at once
+//!   open     one request: the length, the version and the front
+//! ```
+//!
+//! A node is a place: the same name in the same directory has the same number as long as the tree is open. What an entry is
+//! may change under it, as in any folder.
+
+use super::Object;
+use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::pool::lock;
+use crate::source::{Fleet, ReadAt};
+use crate::tree::{Attr, Kind, Name, NameBuf, Node, Time, Totals, Tree, Visit};
+use lru::LruCache;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::num::NonZeroUsize;
+use std::ops::{Bound, ControlFlow};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long what was told is believed.
+const FRESH: Duration = Duration::from_secs(10);
+
+/// Files that are asked for at once when their listing told only about how long they are.
+const BESIDE: usize = 32;
+
+/// Files that are kept ready to be read again.
+const OPENED: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+
+/// Entries of a directory; more are an error.
+const ENTRIES: usize = 2_000_000;
+
+const ROOT: u64 = 0;
+
+/// What is told of an entry of a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    pub name: String,
+    pub is_dir: bool,
+    /// The exact length of a file, where it is told.
+    pub len: Option<u64>,
+    pub modified: Option<Time>,
+}
+
+/// A folder of a server. Paths have no slash at either end; the empty one is the folder itself.
+pub trait Share: Send + Sync {
+    fn list(&self, path: &str) -> Result<Vec<Item>>;
+
+    /// What a file is, exactly.
+    fn look(&self, path: &str) -> Result<Item>;
+
+    /// A file, and its address.
+    fn open(&self, path: &str) -> Result<(String, Object)>;
+}
+
+/// Makes of an object what can be read.
+pub type Opener = dyn Fn(&str, Object) -> Result<Arc<dyn ReadAt>> + Send + Sync;
+
+/// The tree of a share.
+pub struct ShareTree(Arc<Inner>);
+
+struct Inner {
+    share: Box<dyn Share>,
+    opener: Box<Opener>,
+    fleet: Arc<Fleet>,
+    patience: Duration,
+    owner: (u32, u32),
+    state: Mutex<State>,
+    looked: Condvar,
+}
+
+struct State {
+    nodes: Vec<Known>,
+    places: HashMap<(u64, NameBuf), u64>,
+    listings: HashMap<u64, Listing>,
+    /// Files that are asked for just now.
+    looking: HashSet<u64>,
+    opened: LruCache<u64, (Instant, Arc<dyn ReadAt>)>,
+}
+
+struct Known {
+    parent: u64,
+    item: Item,
+    /// Why it could not be looked at when that was tried last.
+    failed: Option<(Instant, ErrorKind, String)>,
+}
+
+#[derive(Clone)]
+struct Listing {
+    at: Instant,
+    entries: Arc<BTreeMap<NameBuf, u64>>,
+}
+
+impl ShareTree {
+    /// The root is listed at once: what cannot be listed is no folder.
+    ///
+    /// # Errors
+    /// Those of the share.
+    pub fn new(share: Box<dyn Share>, opener: Box<Opener>, fleet: Arc<Fleet>, patience: Duration) -> Result<Self> {
+        let root = Item { name: String::new(), is_dir: true, len: None, modified: None };
+        let (places, listings, looking) = (HashMap::new(), HashMap::new(), HashSet::new());
+        let nodes = vec![Known { parent: ROOT, item: root, failed: None }];
+        let state = State { nodes, places, listings, looking, opened: LruCache::new(OPENED) };
+        let owner = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+        let (state, looked) = (Mutex::new(state), Condvar::new());
+        let inner = Arc::new(Inner { share, opener, fleet, patience, owner, state, looked });
+        inner.listing(ROOT)?;
+        Ok(Self(inner))
+    }
+}
+
+impl State {
+    fn known(&self, node: u64) -> Result<&Known> {
+        let known = usize::try_from(node).ok().and_then(|at| self.nodes.get(at));
+        known.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no node {node}")))
+    }
+
+    fn path(&self, node: u64) -> Result<String> {
+        let (mut parts, mut at) = (Vec::new(), node);
+        while at != ROOT {
+            let known = self.known(at)?;
+            parts.push(known.item.name.as_str());
+            at = known.parent;
+        }
+        parts.reverse();
+        Ok(parts.join("/"))
+    }
+
+    /// Takes note of an entry, and tells its number.
+    fn node(&mut self, parent: u64, name: NameBuf, item: Item) -> u64 {
+        let fresh = self.nodes.len() as u64;
+        let node = *self.places.entry((parent, name)).or_insert(fresh);
+        match self.nodes.get_mut(node as usize) {
+            Some(known) => {
+                // What was told exactly is still so, as long as the listing says the same as before.
+                let is_same = known.item.is_dir == item.is_dir && known.item.modified == item.modified;
+                let len = item.len.or(known.item.len.filter(|_| is_same));
+                (known.item, known.failed) = (Item { len, ..item }, None);
+            }
+            None => self.nodes.push(Known { parent, item, failed: None }),
+        }
+        node
+    }
+}
+
+impl Inner {
+    fn listing(&self, dir: u64) -> Result<Listing> {
+        let (path, old) = {
+            let state = lock(&self.state);
+            if !state.known(dir)?.item.is_dir {
+                return Err(Error::new(ErrorKind::NotADirectory, format!("{}: no directory", state.path(dir)?)));
+            }
+            (state.path(dir)?, state.listings.get(&dir).cloned())
+        };
+        if let Some(old) = old.as_ref().filter(|old| old.at.elapsed() < FRESH) {
+            return Ok(old.clone());
+        }
+        let items = match (self.share.list(&path), old) {
+            (Err(e), Some(old)) if matches!(e.kind(), ErrorKind::Unreachable | ErrorKind::TimedOut) => {
+                log::warn!("{path}: it is shown as it was: {e}");
+                return Ok(old);
+            }
+            (items, _) => items?,
+        };
+        if items.len() > ENTRIES {
+            return Err(Error::new(ErrorKind::Limit, format!("{path}: more than {ENTRIES} entries")));
+        }
+        let mut state = lock(&self.state);
+        let mut entries = BTreeMap::new();
+        for item in items {
+            match Name::new(item.name.as_bytes()).map(Name::to_owned) {
+                Ok(name) => drop(entries.insert(name.clone(), state.node(dir, name, item))),
+                Err(e) => log::debug!("{path}: an entry is left out: {e}"),
+            }
+        }
+        let listing = Listing { at: Instant::now(), entries: Arc::new(entries) };
+        state.listings.insert(dir, listing.clone());
+        Ok(listing)
+    }
+
+    /// What a file is, exactly. Those beside it that are not known either are asked for at once: who asks for one of them
+    /// mostly asks for all.
+    fn exact(self: &Arc<Self>, node: u64) -> Result<Item> {
+        let until = Instant::now() + self.patience;
+        let mut state = lock(&self.state);
+        loop {
+            let known = state.known(node)?;
+            if known.item.is_dir || known.item.len.is_some() {
+                return Ok(known.item.clone());
+            }
+            if let Some((_, kind, what)) = known.failed.as_ref().filter(|(at, ..)| at.elapsed() < FRESH) {
+                return Err(Error::new(*kind, what.clone()));
+            }
+            if !state.looking.contains(&node) {
+                self.look(&mut state, node)?;
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Error::new(ErrorKind::TimedOut, "the server did not answer in time"));
+            }
+            state = self.looked.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn look(self: &Arc<Self>, state: &mut State, node: u64) -> Result<()> {
+        let parent = state.known(node)?.parent;
+        let mut wanted = vec![node];
+        if let Some(listing) = state.listings.get(&parent) {
+            let is_unknown = |n: &u64| {
+                let known = state.known(*n).ok();
+                let is_open = known.is_some_and(|k| !k.item.is_dir && k.item.len.is_none() && k.failed.is_none());
+                is_open && *n != node && !state.looking.contains(n)
+            };
+            let behind = Name::new(state.known(node)?.item.name.as_bytes())?.to_owned();
+            let others = listing.entries.range((Bound::Excluded(behind), Bound::Unbounded)).map(|(_, n)| *n);
+            wanted.extend(others.take(BESIDE * 4).filter(is_unknown).take(BESIDE - 1));
+        }
+        for node in wanted {
+            state.looking.insert(node);
+            let (inner, path, is_ahead) = (self.clone(), state.path(node)?, false);
+            self.fleet.send(is_ahead, move || {
+                let looked = inner.share.look(&path);
+                let mut state = lock(&inner.state);
+                state.looking.remove(&node);
+                if let Some(known) = state.nodes.get_mut(node as usize) {
+                    match looked {
+                        Ok(Item { len: Some(len), modified, .. }) => {
+                            known.item = Item {
+                                len: Some(len),
+                                modified: modified.or(known.item.modified),
+                                ..known.item.clone()
+                            };
+                        }
+                        Ok(_) => {
+                            let what = format!("{path}: the server does not tell its length");
+                            known.failed = Some((Instant::now(), ErrorKind::Unsupported, what));
+                        }
+                        Err(e) => known.failed = Some((Instant::now(), e.kind(), e.to_string())),
+                    }
+                }
+                drop(state);
+                inner.looked.notify_all();
+            });
+        }
+        Ok(())
+    }
+}
+
+impl Tree for ShareTree {
+    fn root(&self) -> Node {
+        Node(ROOT)
+    }
+
+    fn find(&self, dir: Node, name: Name<'_>) -> Result<Option<Node>> {
+        Ok(self.0.listing(dir.0)?.entries.get(name.bytes()).copied().map(Node))
+    }
+
+    fn attr(&self, node: Node) -> Result<Attr> {
+        let item = self.0.exact(node.0)?;
+        let (kind, mode) = if item.is_dir { (Kind::Directory, 0o755) } else { (Kind::File, 0o644) };
+        let ((uid, gid), size) = (self.0.owner, item.len.unwrap_or(0));
+        let attr = Attr::new(kind, mode, item.modified.unwrap_or_default());
+        Ok(Attr { uid, gid, size, allocated: size, ..attr })
+    }
+
+    fn list(&self, dir: Node, after: Option<Name<'_>>, visit: &mut Visit<'_>) -> Result<()> {
+        let listing = self.0.listing(dir.0)?;
+        let begin = after.map_or(Bound::Unbounded, |name| Bound::Excluded(name.to_owned()));
+        for (name, node) in listing.entries.range((begin, Bound::Unbounded)) {
+            let is_dir = lock(&self.0.state).known(*node)?.item.is_dir;
+            let kind = if is_dir { Kind::Directory } else { Kind::File };
+            if let ControlFlow::Break(()) = visit(name.as_name(), Node(*node), kind) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn target(&self, _link: Node) -> Result<Vec<u8>> {
+        Err(Error::new(ErrorKind::Invalid, "it is no symbolic link"))
+    }
+
+    fn open(&self, file: Node) -> Result<Arc<dyn ReadAt>> {
+        let path = {
+            let mut state = lock(&self.0.state);
+            if state.known(file.0)?.item.is_dir {
+                return Err(Error::new(ErrorKind::IsADirectory, format!("{}: a directory", state.path(file.0)?)));
+            }
+            if let Some((at, bytes)) = state.opened.get(&file.0)
+                && at.elapsed() < FRESH
+                && !bytes.is_changed()
+            {
+                return Ok(bytes.clone());
+            }
+            state.path(file.0)?
+        };
+        let (address, object) = self.0.share.open(&path)?;
+        let (len, modified) = (object.len, object.modified);
+        let bytes = (self.0.opener)(&address, object)?;
+        let mut state = lock(&self.0.state);
+        if let Some(known) = state.nodes.get_mut(file.0 as usize) {
+            known.item = Item { len: Some(len), modified: modified.or(known.item.modified), ..known.item.clone() };
+        }
+        state.opened.put(file.0, (Instant::now(), bytes.clone()));
+        Ok(bytes)
+    }
+
+    fn totals(&self) -> Result<Totals> {
+        let state = lock(&self.0.state);
+        let bytes = state.nodes.iter().filter_map(|known| known.item.len).sum();
+        Ok(Totals { nodes: state.nodes.len() as u64, bytes, stored: bytes })
+    }
+
+    fn is_frozen(&self) -> bool {
+        false
+    }
+}
