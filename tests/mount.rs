@@ -502,7 +502,7 @@ fn another_thread_can_unmount() {
     let unmounter = mounted.unmounter();
     std::thread::spawn(move || unmounter.unmount()).join().unwrap().unwrap();
     mounted.wait().unwrap();
-    unmount(&mounted);
+    unmount(mounted);
 }
 
 #[test]
