@@ -28,6 +28,7 @@ fn noise(len: usize, seed: u64) -> Vec<u8> {
 /// A desk with a small folder `d`, packed in the ways that are asked for, and a server that has the archives.
 fn desk_and_web(kinds: &[&str]) -> Option<(Desk, Web)> {
     let (desk, web) = (Desk::new()?, Web::new());
+    desk.has_own_cache();
     fs::create_dir_all(desk.path("d/sub")).unwrap();
     fs::write(desk.path("d/noise"), noise(3_000_000, 1)).unwrap();
     fs::write(desk.path("d/sub/text"), "a line of text\n".repeat(20_000)).unwrap();

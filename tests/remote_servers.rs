@@ -55,6 +55,7 @@ fn is_installed(program: &str) -> bool {
 /// A desk with a folder `d` that is also in `root/x.zip` and `root/x.st`.
 fn desk() -> Option<Desk> {
     let desk = Desk::new()?;
+    desk.has_own_cache();
     fs::create_dir_all(desk.path("d/sub")).unwrap();
     fs::create_dir(desk.path("root")).unwrap();
     let noise: Vec<u8> = (0..2_000_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();

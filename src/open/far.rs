@@ -25,9 +25,10 @@ pub struct Far {
 }
 
 impl Far {
-    /// With what is kept below a directory, at most so many bytes of it.
+    /// With what is kept below a directory, at most so many bytes of it, or nothing.
     pub fn new(link: Link, caches: Option<&Path>, most: u64) -> Self {
         let fleet = Arc::new(Fleet::new(link.connections));
+        let caches = caches.filter(|_| most > 0);
         Self { link, depot: caches.map(|dir| Depot::new(&dir.join("remote"), most)), fleet }
     }
 }

@@ -13,7 +13,7 @@
 //! bytes. An object of which the stamp has changed is begun anew, and what blocks it shares with the version before are there
 //! already.
 //!
-//! Blocks that were not read for longest go when all together are too many, or when the disk gets full.
+//! Objects that nobody has opened for three months are forgotten. Blocks that were not read for longest go when all together are too many, or when the disk gets full.
 
 use super::blocks::Kept;
 use crate::pool::lock;
@@ -33,6 +33,9 @@ const LEFT_FREE: u64 = 1 << 30;
 
 /// A block that is read says so at most this often: the time of its file tells what goes first.
 const TOUCH: Duration = Duration::from_secs(3600);
+
+/// Objects that were not opened for so long are forgotten.
+const FORGET: Duration = Duration::from_secs(90 * 86_400);
 
 /// It is tidied up after so much of the most that it may hold was written, and then to so much.
 const TIDY_AFTER: u64 = 16;
@@ -100,6 +103,7 @@ impl Depot {
             }
         }
         let lines = File::options().append(true).read(true).open(&path)?;
+        let _ = lines.set_modified(SystemTime::now());
         // A line that was cut off would put all behind it out of step.
         let len = lines.metadata()?.len();
         let whole = whole_lines(&lines, len)?;
@@ -166,19 +170,18 @@ impl Depot {
     /// Removes what was not read for longest until there is room.
     pub fn tidy(&self) {
         let mut all: Vec<(SystemTime, u64, PathBuf)> = Vec::new();
-        let old = |time: SystemTime| time.elapsed().is_ok_and(|age| age > TOUCH);
+        let age =
+            |path: &Path| path.metadata().and_then(|meta| meta.modified()).ok().and_then(|time| time.elapsed().ok());
         for dir in entries(&self.dir.join("blocks")) {
             all.extend(entries(&dir).filter_map(|path| {
                 let meta = path.metadata().ok()?;
                 Some((meta.modified().ok()?, meta.len(), path))
             }));
         }
-        // What a process that was killed left behind.
-        for draft in entries(&self.dir).filter(|path| path.is_file()) {
-            if draft.metadata().and_then(|meta| meta.modified()).is_ok_and(old) {
-                let _ = fs::remove_file(draft);
-            }
-        }
+        // What a process that was killed left behind, and what nobody opens any more.
+        let drafts = entries(&self.dir).filter(|path| path.is_file() && age(path).is_some_and(|age| age > TOUCH));
+        let objects = entries(&self.dir.join("objects")).filter(|path| age(path).is_some_and(|age| age > FORGET));
+        drafts.chain(objects).for_each(|path| drop(fs::remove_file(path)));
         let mut used: u64 = all.iter().map(|(_, len, _)| len).sum();
         let room = self.room(used);
         if used <= room {
@@ -347,5 +350,10 @@ mod tests {
         depot.tidy();
         let left: Vec<u64> = (0..6).filter(|n| object.get(*n).is_some()).collect();
         assert_eq!(left, [0, 4, 5]);
+        depot.object("y", 1, "v").unwrap();
+        let old = SystemTime::now() - FORGET - TOUCH;
+        File::options().append(true).open(depot.object_path("y")).unwrap().set_modified(old).unwrap();
+        depot.tidy();
+        assert!(depot.version("x").is_some() && depot.version("y").is_none());
     }
 }

@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+/// The directory for caches, where it is not that of the user.
+const CACHE: &str = "own-cache";
+
 const STMOUNT: &str = env!("CARGO_BIN_EXE_stmount");
 
 /// A container, `a.st` where nothing else is said, in a directory of its own, to be mounted on `m`.
@@ -37,6 +40,11 @@ impl Desk {
         Some(desk)
     }
 
+    /// From now on nothing is found in the cache that others have put there.
+    pub fn has_own_cache(&self) {
+        fs::create_dir(self.path(CACHE)).unwrap();
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().canonicalize().unwrap().join(name)
     }
@@ -44,6 +52,9 @@ impl Desk {
     pub fn say(&self, args: &[&str]) -> Output {
         let mut command = Command::new(STMOUNT);
         let args = super::dress::command(&mut command, args);
+        if self.path(CACHE).exists() {
+            command.env("STMOUNT_CACHE_DIR", self.path(CACHE));
+        }
         command.args(args).current_dir(self.dir.path()).stdin(Stdio::null()).env("NO_COLOR", "1").output().unwrap()
     }
 
