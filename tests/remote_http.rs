@@ -384,3 +384,40 @@ fn a_long_way_is_filled_by_many_requests() {
     assert_same(&desk, "m");
     desk.ok(&["umount", "m"]);
 }
+
+/// A folder of three files, as a page for people.
+fn put_folder(web: &Web) {
+    web.put("dir/", b"<h1>Index of /dir/</h1><a href=\"../\">../</a>\n<a href=\"a\">a</a>\n<a href=\"b\">b</a>\n<a href=\"c\">c</a>\n");
+    for name in ["a", "b", "c"] {
+        web.put(&format!("dir/{name}"), name.repeat(100_000).as_bytes());
+    }
+}
+
+#[test]
+fn a_folder_whose_server_hangs_trickles_or_is_gone() {
+    let Some((desk, web)) = desk_and_web(&[]) else { return };
+    put_folder(&web);
+    let url = web.url("dir/");
+    assert_eq!(desk.ok(&["ls", &url]), "a\nb\nc\n");
+    for fault in [Fault::Hang(Duration::from_secs(600)), Fault::Trickle(Duration::from_millis(100))] {
+        web.then(std::slice::from_ref(&fault));
+        let (code, words) = said(&desk, &["ls", "--deadline", "1s", &url]);
+        assert!(code == NETWORK && words.contains("in time"), "{fault:?}: {code} {words}");
+    }
+    desk.ok(&["-o", "nocache,deadline=1s", &url, "m"]);
+    assert_eq!(fs::read_to_string(desk.path("m/b")).unwrap(), "b".repeat(100_000));
+    // Sizes are not in the page: each is asked for, and that may fail.
+    web.then(&vec![Fault::Status(403, ""); 3]);
+    let names: Vec<_> = fs::read_dir(desk.path("m")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names.len(), 3);
+    let _ = fs::metadata(desk.path("m/c"));
+    web.forget_faults();
+    until("it is looked at again", || fs::metadata(desk.path("m/c")).is_ok_and(|meta| meta.len() == 100_000));
+    drop(web);
+    // What it was is still shown; what was not read is not there.
+    std::thread::sleep(Duration::from_secs(11));
+    assert_eq!(fs::read_dir(desk.path("m")).unwrap().count(), 3);
+    let e = fs::read(desk.path("m/a")).err().unwrap();
+    assert_eq!(e.raw_os_error(), Some(rustix::io::Errno::HOSTUNREACH.raw_os_error()), "{e}");
+    desk.ok(&["umount", "m"]);
+}

@@ -8,7 +8,7 @@
 //!   fetch    GET bytes=a-b, If-Range: the version ─► 206, of just this range of just this version, or it does not count
 //! ```
 
-use super::{Item, Link, Login, Netrc, Object, Share, listing, shown, wait_for};
+use super::{Item, Link, Login, Netrc, Object, Share, asks_for_list, of_dav, of_html, of_json, shown, wait_for};
 use crate::error::{Error, Kind, Result};
 use crate::key::{Keys, NoKeys, Secret};
 use crate::pool::lock;
@@ -20,7 +20,7 @@ use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Bytes of the end that come with the first answer.
 const END: u64 = 256 << 10;
@@ -29,7 +29,7 @@ const END: u64 = 256 << 10;
 const SMALL: u64 = 4 << 20;
 
 /// The longest listing of a directory.
-const LARGEST_PAGE: usize = 64 << 20;
+const LARGEST_PAGE: u64 = 64 << 20;
 
 /// Redirections that are followed.
 const REDIRECTS: usize = 10;
@@ -208,7 +208,12 @@ impl Server {
     fn let_in(&self, ask: impl Fn() -> Result<RequestBuilder>, keys: &dyn Keys, shown: &str) -> Result<Response> {
         let mut wrong = 0;
         loop {
-            let response = self.send(ask()?).map_err(|failure| failure.error.within(shown))?;
+            // A connection that was kept open may be closed just when it is used again.
+            let response = match self.send(ask()?) {
+                Err(failure) if failure.error.kind() == Kind::Unreachable => self.send(ask()?),
+                sent => sent,
+            };
+            let response = response.map_err(|failure| failure.error.within(shown))?;
             match response.status() {
                 StatusCode::UNAUTHORIZED if self.link.bearer.is_none() => {
                     let given = lock(&self.login).take();
@@ -242,6 +247,18 @@ impl Server {
         }
     }
 
+    /// What comes of a body in the time that one waits, or until there is more than so much; and whether that is all of it.
+    fn body(&self, response: &mut Response, most: u64) -> Fetched<(Vec<u8>, bool)> {
+        let (begun, mut bytes) = (Instant::now(), Vec::new());
+        while let Some(piece) = self.piece(response)? {
+            bytes.extend_from_slice(&piece);
+            if bytes.len() as u64 > most || begun.elapsed() > self.link.patience {
+                return Ok((bytes, false));
+            }
+        }
+        Ok((bytes, true))
+    }
+
     fn answer(&self, mut response: Response) -> Fetched<Answer> {
         let headers = response.headers().clone();
         encoded(&headers)?;
@@ -256,13 +273,7 @@ impl Server {
         // Where ranges are not known, a small object is taken as a whole, and of a large one only the head of the answer.
         let takes = is_part || len.is_none_or(|len| len <= SMALL);
         let most = if is_part { END } else { SMALL };
-        let mut bytes = Vec::new();
-        while takes && let Some(piece) = self.piece(&mut response)? {
-            bytes.extend_from_slice(&piece);
-            if bytes.len() as u64 > most {
-                break;
-            }
-        }
+        let bytes = if takes { self.body(&mut response, most)?.0 } else { Vec::new() };
         let is_whole =
             !is_part && takes && len.is_none_or(|len| bytes.len() as u64 == len) && bytes.len() as u64 <= most;
         if len.is_none() && !is_whole {
@@ -342,6 +353,7 @@ impl HttpObject {
             StatusCode::PARTIAL_CONTENT => {}
             // Of a server that knows ranges, this is how it says that the version is another.
             StatusCode::OK => {
+                encoded(headers)?;
                 let is_same = self.version.as_ref().is_none_or(|version| !version.differs(headers))
                     && response.content_length().is_none_or(|len| len == self.len);
                 return match (is_same, self.is_forward || range.start == 0) {
@@ -428,12 +440,13 @@ impl HttpShare {
         let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
         let is_json = kind.is_some_and(|kind| kind.contains("json"));
         let base = response.url().clone();
-        let mut bytes = Vec::new();
-        while let Some(piece) = self.server.piece(&mut response).map_err(|failure| failure.error.within(&shown))? {
-            bytes.extend_from_slice(&piece);
-            if bytes.len() > LARGEST_PAGE {
-                return Err(Error::new(Kind::Limit, format!("{shown}: its listing is too long")));
-            }
+        let body = self.server.body(&mut response, LARGEST_PAGE);
+        let (bytes, is_whole) = body.map_err(|failure| failure.error.within(&shown))?;
+        if !is_whole {
+            return Err(match bytes.len() as u64 > LARGEST_PAGE {
+                true => Error::new(Kind::Limit, format!("{shown}: its listing is too long")),
+                false => late().error.within(&shown),
+            });
         }
         Ok((String::from_utf8_lossy(&bytes).into_owned(), is_json, base))
     }
@@ -442,13 +455,13 @@ impl HttpShare {
 impl Share for HttpShare {
     fn list(&self, path: &str) -> Result<Vec<Item>> {
         let (mut text, mut is_json, base) = self.page(path, None, &NoKeys)?;
-        if !self.is_dav && !is_json && listing::asks_for_list(&text) {
+        if !self.is_dav && !is_json && asks_for_list(&text) {
             (text, is_json, _) = self.page(path, Some("ls"), &NoKeys)?;
         }
         let items = match (self.is_dav, is_json) {
-            (true, _) => listing::of_dav(&text, &base),
-            (false, true) => listing::of_json(&text),
-            (false, false) => listing::of_html(&text, &base),
+            (true, _) => of_dav(&text, &base),
+            (false, true) => of_json(&text),
+            (false, false) => of_html(&text, &base),
         };
         items.ok_or_else(|| {
             Error::new(Kind::Unsupported, format!("{}: it is no listing of a directory", shown(base.as_str())))
@@ -544,7 +557,7 @@ fn failed(e: &reqwest::Error) -> Failure {
             again: Again::Never,
         },
         true => soon(Kind::Unreachable, format!("the server cannot be reached: {why}")),
-        false => soon(Kind::Io, format!("the connection broke: {why}")),
+        false => soon(Kind::Unreachable, format!("the connection broke: {why}")),
     }
 }
 

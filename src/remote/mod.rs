@@ -17,6 +17,7 @@ mod share;
 
 pub use address::{beside, has_password, is_address, is_folder, name_of, shown};
 pub use credentials::{Login, Netrc};
+pub use listing::{asks_for_list, of_dav, of_html, of_json};
 pub use runtime::wait_for;
 pub use share::{Item, Opener, Share, ShareTree};
 

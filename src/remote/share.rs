@@ -24,6 +24,9 @@ use std::time::{Duration, Instant};
 /// How long what was told is believed.
 const FRESH: Duration = Duration::from_secs(10);
 
+/// How long a file is believed to be as it was, where its listing does not tell when it was changed.
+const STILL: Duration = Duration::from_secs(60);
+
 /// Files that are asked for at once when their listing told only about how long they are.
 const BESIDE: usize = 32;
 
@@ -84,8 +87,18 @@ struct State {
 struct Known {
     parent: u64,
     item: Item,
+    /// When its listing says that it was changed, which may be less than exact.
+    listed: Option<Time>,
+    /// When it was asked for by itself.
+    looked: Option<Instant>,
     /// Why it could not be looked at when that was tried last.
     failed: Option<(Instant, ErrorKind, String)>,
+}
+
+impl Known {
+    fn new(parent: u64, item: Item) -> Self {
+        Self { parent, listed: item.modified, item, looked: None, failed: None }
+    }
 }
 
 #[derive(Clone)]
@@ -102,7 +115,7 @@ impl ShareTree {
     pub fn new(share: Box<dyn Share>, opener: Box<Opener>, fleet: Arc<Fleet>, patience: Duration) -> Result<Self> {
         let root = Item { name: String::new(), is_dir: true, len: None, modified: None };
         let (places, listings, looking) = (HashMap::new(), HashMap::new(), HashSet::new());
-        let nodes = vec![Known { parent: ROOT, item: root, failed: None }];
+        let nodes = vec![Known::new(ROOT, root)];
         let state = State { nodes, places, listings, looking, opened: LruCache::new(OPENED) };
         let owner = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
         let (state, looked) = (Mutex::new(state), Condvar::new());
@@ -135,12 +148,17 @@ impl State {
         let node = *self.places.entry((parent, name)).or_insert(fresh);
         match self.nodes.get_mut(node as usize) {
             Some(known) => {
-                // What was told exactly is still so, as long as the listing says the same as before.
-                let is_same = known.item.is_dir == item.is_dir && known.item.modified == item.modified;
-                let len = item.len.or(known.item.len.filter(|_| is_same));
-                (known.item, known.failed) = (Item { len, ..item }, None);
+                // What it was told to be exactly it still is, as long as the listing says the same as before.
+                let is_same = known.item.is_dir == item.is_dir && known.listed == item.modified;
+                let is_told = item.modified.is_some() || known.looked.is_some_and(|at| at.elapsed() < STILL);
+                let stays = is_same && is_told && item.len.is_none_or(|len| known.item.len == Some(len));
+                known.listed = item.modified;
+                if !stays {
+                    (known.item, known.looked) = (item, None);
+                }
+                known.failed = None;
             }
-            None => self.nodes.push(Known { parent, item, failed: None }),
+            None => self.nodes.push(Known::new(parent, item)),
         }
         node
     }
@@ -228,6 +246,7 @@ impl Inner {
                 if let Some(known) = state.nodes.get_mut(node as usize) {
                     match looked {
                         Ok(Item { len: Some(len), modified, .. }) => {
+                            known.looked = Some(Instant::now());
                             known.item = Item {
                                 len: Some(len),
                                 modified: modified.or(known.item.modified),
@@ -302,6 +321,7 @@ impl Tree for ShareTree {
         let bytes = (self.0.opener)(&address, object)?;
         let mut state = lock(&self.0.state);
         if let Some(known) = state.nodes.get_mut(file.0 as usize) {
+            known.looked = Some(Instant::now());
             known.item = Item { len: Some(len), modified: modified.or(known.item.modified), ..known.item.clone() };
         }
         state.opened.put(file.0, (Instant::now(), bytes.clone()));
