@@ -325,6 +325,27 @@ fn who_is_let_in_is_asked_for_or_known_and_shown_nowhere() {
 }
 
 #[test]
+fn who_somebody_is_is_told_to_the_server_that_was_named_and_to_no_other() {
+    let Some((desk, web)) = desk_and_web(&["st"]) else { return };
+    let other = Web::new();
+    other.put("x.st", &fs::read(desk.path("x.st")).unwrap());
+    web.move_to("moved.st", &other.url("x.st"));
+    web.lets_in("Basic bWU6c2VjcmV0LXdvcmQ=");
+    fs::write(desk.path("pw"), "secret-word\n").unwrap();
+    let named = web.url("moved.st").replace("//", "//me@");
+    desk.ok(&["-o", "nocache,password-file=pw", &named, "m"]);
+    assert_same(&desk, "m");
+    desk.ok(&["umount", "m"]);
+    web.lets_in("Bearer token");
+    fs::write(desk.path("token"), "token").unwrap();
+    desk.ok(&["unpack", "-q", "--bearer", "token", &web.url("moved.st"), "out"]);
+    assert_same(&desk, "out");
+    assert!(web.asked().iter().any(|asked| asked.auth.is_some()));
+    let asked = other.asked();
+    assert!(asked.len() > 2 && asked.iter().all(|asked| asked.auth.is_none()), "{asked:?}");
+}
+
+#[test]
 fn a_version_that_nobody_tells_is_told_and_not_kept() {
     let Some((desk, web)) = desk_and_web(&["st"]) else { return };
     web.put_without_version("y.st", &fs::read(desk.path("x.st")).unwrap());

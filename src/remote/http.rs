@@ -21,6 +21,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
+use url::Origin;
 
 /// Bytes of the end that come with the first answer.
 const END: u64 = 256 << 10;
@@ -43,6 +44,8 @@ type Fetched<T> = std::result::Result<T, Failure>;
 struct Server {
     client: Client,
     link: Link,
+    /// Who is told who we are: nobody to whom he leads.
+    origin: Origin,
     login: Mutex<Option<Login>>,
 }
 
@@ -112,7 +115,7 @@ pub fn share(text: &str, is_dav: bool, link: &Link, keys: &dyn Keys) -> Result<B
 fn server(text: &str, link: &Link) -> Result<(Arc<Server>, Url)> {
     let mut url = Url::parse(text).map_err(|e| Error::new(Kind::Usage, format!("{}: {e}", shown(text))))?;
     let login = Mutex::new(login_of(&mut url));
-    Ok((Arc::new(Server { client: client(link)?, link: link.clone(), login }), url))
+    Ok((Arc::new(Server { client: client(link)?, link: link.clone(), origin: url.origin(), login }), url))
 }
 
 /// What the address says of who asks; it is taken out of it.
@@ -174,9 +177,12 @@ fn client(link: &Link) -> Result<Client> {
 }
 
 impl Server {
-    /// A request with all that says who asks.
+    /// A request, with all that says who asks if it goes to the server that was named.
     fn ask(&self, method: Method, url: &Url) -> Result<RequestBuilder> {
         let mut request = self.client.request(method, url.clone()).header(header::ACCEPT_ENCODING, "identity");
+        if url.origin() != self.origin {
+            return Ok(request);
+        }
         if let Some(path) = &self.link.bearer {
             let token = std::fs::read_to_string(path).map(zeroize::Zeroizing::new);
             let token = token.map_err(|e| Error::io(e, format!("cannot read {}", path.display())))?;

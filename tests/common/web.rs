@@ -53,6 +53,8 @@ pub struct Asked {
 struct Shared {
     pages: Mutex<HashMap<String, Page>>,
     faults: Mutex<VecDeque<Fault>>,
+    /// Where else pages are.
+    moved: Mutex<HashMap<String, String>>,
     asked: Mutex<Vec<Asked>>,
     /// What lets somebody in: `Basic …`, `Bearer …`.
     lets_in: Mutex<Option<String>>,
@@ -101,6 +103,11 @@ impl Web {
     pub fn put_without_version(&self, path: &str, bytes: &[u8]) {
         let page = Page { bytes: Arc::new(bytes.to_vec()), tag: None };
         self.shared.pages.lock().unwrap().insert(format!("/{path}"), page);
+    }
+
+    /// Leads to another address.
+    pub fn move_to(&self, path: &str, address: &str) {
+        self.shared.moved.lock().unwrap().insert(format!("/{path}"), address.to_owned());
     }
 
     /// What it does with the next requests.
@@ -224,6 +231,10 @@ fn answer(mut stream: &TcpStream, lines: &[String], shared: &Shared) -> Option<(
     if shared.lets_in.lock().unwrap().as_ref().is_some_and(|who| Some(who) != auth.as_ref()) {
         note(0);
         return say("401 Unauthorized", "WWW-Authenticate: Basic realm=\"x\"\r\n", b"");
+    }
+    if let Some(address) = shared.moved.lock().unwrap().get(&path) {
+        note(0);
+        return say("302 Found", &format!("Location: {address}\r\n"), b"");
     }
     let fault = shared.fault();
     let page = shared.pages.lock().unwrap().get(&path).cloned();
