@@ -76,8 +76,7 @@ pub fn mount_options(given: &args::MountOptions) -> Result<Options> {
     if given.break_lock {
         list.push("break-lock");
     }
-    let overlay =
-        given.overlay.as_ref().map(|dir| format!("overlay={}", dir.replace('\\', "\\\\").replace(',', "\\,")));
+    let overlay = given.overlay.as_ref().map(|dir| format!("overlay={}", mount::escaped(dir)));
     list.extend(overlay.as_deref());
     let reading = given.reading.options();
     list.extend(reading.iter().map(String::as_str));

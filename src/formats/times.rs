@@ -6,15 +6,7 @@ use crate::tree::Time;
 pub fn of_dos(date: u16, time: u16) -> Time {
     let (year, month, day) = (1980 + i64::from(date >> 9), (date >> 5 & 15).clamp(1, 12), (date & 31).max(1));
     let seconds = i64::from(time >> 11) * 3600 + i64::from(time >> 5 & 63) * 60 + i64::from(time & 31) * 2;
-    Time { secs: days(year, month.into(), day.into()) * 86_400 + seconds, nanos: 0 }
-}
-
-/// Days from 1970 to a date, by eras of 400 years that begin in March.
-fn days(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
+    Time { secs: Time::days_to(year, month.into(), day.into()) * 86_400 + seconds, nanos: 0 }
 }
 
 /// Steps of 100 ns since 1601, as Windows counts.

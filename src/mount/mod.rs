@@ -274,8 +274,8 @@ fn helper_options(options: &Options, writable: bool) -> Vec<MountOption> {
     list
 }
 
-/// fusermount3 parts its options at commas, except behind a backslash.
-fn escaped(text: &str) -> String {
+/// A value among options, which are parted at commas, except behind a backslash: by fusermount3, and in `-o`.
+pub fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace(',', "\\,")
 }
 

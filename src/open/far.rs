@@ -130,7 +130,7 @@ impl Volumes for Beside {
 
     fn open(&self, name: &str) -> Result<Option<Arc<dyn ReadAt>>> {
         let Some(address) = remote::beside(&self.address, name) else { return Ok(None) };
-        match remote::open(&address, &self.how.far.link, &*self.how.reading.keys, self.how.far.depot.as_ref()) {
+        match object(&address, &self.how) {
             Ok(object) => Ok(Some(Arc::new(blocks(&address, object, &self.how)?))),
             Err(e) if e.kind() == Kind::NotFound => Ok(None),
             Err(e) => Err(e),

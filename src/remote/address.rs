@@ -1,5 +1,6 @@
 //! Addresses: what is one, what it is called, and what of it may be shown.
 
+use std::borrow::Cow;
 use std::path::Path;
 use url::Url;
 
@@ -10,6 +11,17 @@ const SCHEMES: &[&str] = &["http", "https", "webdav", "webdavs"];
 pub fn scheme(text: &str) -> Option<&'static str> {
     let (scheme, _) = text.split_once("://")?;
     SCHEMES.iter().copied().find(|known| scheme.eq_ignore_ascii_case(known))
+}
+
+/// The address by which a web server is asked, and whether it is one of WebDAV.
+pub fn over_http(text: &str) -> (Cow<'_, str>, bool) {
+    match scheme(text) {
+        Some(scheme @ ("webdav" | "webdavs")) => {
+            let rest = &text[scheme.len()..];
+            (format!("http{}{rest}", &scheme["webdav".len()..]).into(), true)
+        }
+        _ => (text.into(), false),
+    }
 }
 
 /// The address that a path is, if it is one.

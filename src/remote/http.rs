@@ -8,12 +8,13 @@
 //!   fetch    GET bytes=a-b, If-Range: the version ─► 206, of just this range of just this version, or it does not count
 //! ```
 
-use super::{Item, Link, Login, Netrc, Object, Share, asks_for_list, of_dav, of_html, of_json, shown, wait_for};
+use super::{
+    Item, Link, Login, Netrc, Object, Share, asks_for_list, http_date, of_dav, of_html, of_json, shown, wait_for,
+};
 use crate::error::{Error, Kind, Result};
 use crate::key::{Keys, NoKeys, Secret};
 use crate::pool::lock;
 use crate::source::{Again, Failure, Far, Go};
-use crate::tree::Time;
 use reqwest::header::{self, HeaderMap, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
@@ -106,8 +107,8 @@ pub fn share(text: &str, is_dav: bool, link: &Link, keys: &dyn Keys) -> Result<B
     if let Ok(mut path) = url.path_segments_mut() {
         path.pop_if_empty().push("");
     }
-    let share = HttpShare { server, root: url, is_dav };
-    share.page("", None, keys)?;
+    let share = HttpShare { server, root: url, is_dav, first: Mutex::default() };
+    *lock(&share.first) = Some(share.page("", None, keys)?);
     Ok(Box::new(share))
 }
 
@@ -320,13 +321,11 @@ fn object(server: Arc<Server>, asked: Url, answer: Answer) -> Object {
             "the server does not tell its version: a change while it is open may go unseen, and nothing is kept".into(),
         );
     }
-    let modified =
-        headers.get(header::LAST_MODIFIED).and_then(|value| httpdate::parse_http_date(value.to_str().ok()?).ok());
+    let modified = headers.get(header::LAST_MODIFIED).and_then(|value| http_date(value.to_str().ok()?));
     let stamp = version.as_ref().map(|version| version.text().to_owned());
     let leads_to_directory = url.path().ends_with('/');
     let far = HttpObject { server, url: asked, found: Mutex::new(url), len, version, is_forward };
     let seed = (!bytes.is_empty() && (is_part || is_whole)).then_some((at, bytes));
-    let modified = modified.map(Time::from);
     Object { far: Arc::new(far), len, stamp, modified, seed, notes, leads_to_directory }
 }
 
@@ -410,7 +409,12 @@ struct HttpShare {
     /// With a slash at its end.
     root: Url,
     is_dav: bool,
+    /// The page of the root from when it was opened, for who lists it first.
+    first: Mutex<Option<Page>>,
 }
+
+/// What a server sent, whether that is JSON, and where it is.
+type Page = (String, bool, Url);
 
 /// What is asked of a WebDAV share.
 const PROPFIND: &str = r#"<?xml version="1.0"?><propfind xmlns="DAV:"><prop><resourcetype/><getcontentlength/><getlastmodified/></prop></propfind>"#;
@@ -428,7 +432,7 @@ impl HttpShare {
     }
 
     /// The page of a directory, and where it is.
-    fn page(&self, path: &str, query: Option<&str>, keys: &dyn Keys) -> Result<(String, bool, Url)> {
+    fn page(&self, path: &str, query: Option<&str>, keys: &dyn Keys) -> Result<Page> {
         let mut url = self.url(path, true);
         url.set_query(query);
         let shown = shown(url.as_str());
@@ -460,7 +464,8 @@ impl HttpShare {
 
 impl Share for HttpShare {
     fn list(&self, path: &str) -> Result<Vec<Item>> {
-        let (mut text, mut is_json, base) = self.page(path, None, &NoKeys)?;
+        let first = if path.is_empty() { lock(&self.first).take() } else { None };
+        let (mut text, mut is_json, base) = first.map_or_else(|| self.page(path, None, &NoKeys), Ok)?;
         if !self.is_dav && !is_json && asks_for_list(&text) {
             (text, is_json, _) = self.page(path, Some("ls"), &NoKeys)?;
         }
@@ -483,9 +488,9 @@ impl Share for HttpShare {
         }
         let told = |name: header::HeaderName| response.headers().get(name)?.to_str().ok().map(str::to_owned);
         let len = told(header::CONTENT_LENGTH).and_then(|len| len.parse().ok());
-        let modified = told(header::LAST_MODIFIED).and_then(|date| httpdate::parse_http_date(&date).ok());
+        let modified = told(header::LAST_MODIFIED).and_then(|date| http_date(&date));
         let name = path.rsplit('/').next().unwrap_or(path).to_owned();
-        Ok(Item { name, is_dir: false, len, modified: modified.map(Time::from) })
+        Ok(Item { name, is_dir: false, len, modified })
     }
 
     fn open(&self, path: &str) -> Result<(String, Object)> {

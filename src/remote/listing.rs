@@ -123,18 +123,8 @@ fn date(word: &str) -> Option<i64> {
         Some(month) => (c.parse().ok()?, month as i64 + 1, a.parse().ok()?),
         None => (a.parse().ok()?, b.parse().ok()?, c.parse().ok()?),
     };
-    days(year, month, day)
-}
-
-/// Days since 1970, by the calendar of today.
-fn days(year: i64, month: i64, day: i64) -> Option<i64> {
-    if !(1..=9999).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
-        return None;
-    }
-    let (y, m) = (year - i64::from(month <= 2), (month + 9) % 12);
-    let (era, of_era) = (y.div_euclid(400), y.rem_euclid(400));
-    let of_year = (153 * m + 2) / 5 + day - 1;
-    Some(era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468)
+    let is_one = (1..=9999).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day);
+    is_one.then(|| Time::days_to(year, month, day))
 }
 
 /// Seconds of `00:12` or `00:12:30`.
@@ -162,7 +152,8 @@ fn rfc3339(text: &str) -> Option<Time> {
     Some(Time { secs: date(day)? * 86_400 + clock(&rest[..end])? - offset, nanos: 0 })
 }
 
-fn http_date(text: &str) -> Option<Time> {
+/// A date as it stands in a header.
+pub fn http_date(text: &str) -> Option<Time> {
     httpdate::parse_http_date(text).ok().map(Time::from)
 }
 

@@ -17,7 +17,7 @@ mod share;
 
 pub use address::{beside, has_password, is_address, is_folder, name_of, shown};
 pub use credentials::{Login, Netrc};
-pub use listing::{asks_for_list, of_dav, of_html, of_json};
+pub use listing::{asks_for_list, http_date, of_dav, of_html, of_json};
 pub use runtime::wait_for;
 pub use share::{Item, Opener, Share, ShareTree};
 
@@ -101,13 +101,8 @@ pub fn open(address: &str, link: &Link, keys: &dyn Keys, depot: Option<&Arc<Depo
                 .hint("open it once without -o offline=only")
         });
     }
-    let opened = match address::scheme(address) {
-        Some("http" | "https") => http::open(address, link, keys),
-        Some("webdav") => http::open(&address.replacen("webdav", "http", 1), link, keys),
-        Some("webdavs") => http::open(&address.replacen("webdavs", "https", 1), link, keys),
-        _ => Err(Error::new(Kind::Unsupported, format!("{}: this scheme is not known", address::shown(address)))),
-    };
-    match opened {
+    let (over_http, _) = address::over_http(address);
+    match http::open(&over_http, link, keys) {
         Err(e) if matches!(e.kind(), Kind::Unreachable | Kind::TimedOut) => {
             let mut object = kept(address, depot).ok_or(e)?;
             object.notes.push("the server cannot be reached: what is kept of it is shown as it was".to_owned());
@@ -126,12 +121,8 @@ pub fn share(address: &str, link: &Link, keys: &dyn Keys) -> Result<Box<dyn Shar
         let what = format!("{}: a folder is not kept, and nobody is to be asked", address::shown(address));
         return Err(Error::new(Kind::Unreachable, what));
     }
-    match address::scheme(address) {
-        Some("http" | "https") => http::share(address, false, link, keys),
-        Some("webdav") => http::share(&address.replacen("webdav", "http", 1), true, link, keys),
-        Some("webdavs") => http::share(&address.replacen("webdavs", "https", 1), true, link, keys),
-        _ => Err(Error::new(Kind::Unsupported, "this scheme is not known")),
-    }
+    let (over_http, is_dav) = address::over_http(address);
+    http::share(&over_http, is_dav, link, keys)
 }
 
 /// What was kept of an object, without asking for any of it.

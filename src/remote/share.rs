@@ -99,6 +99,12 @@ impl Known {
     fn new(parent: u64, item: Item) -> Self {
         Self { parent, listed: item.modified, item, looked: None, failed: None }
     }
+
+    /// Takes note of what the server said of the file itself.
+    fn is_now(&mut self, len: u64, modified: Option<Time>) {
+        self.looked = Some(Instant::now());
+        (self.item.len, self.item.modified) = (Some(len), modified.or(self.item.modified));
+    }
 }
 
 #[derive(Clone)]
@@ -238,21 +244,14 @@ impl Inner {
         }
         for node in wanted {
             state.looking.insert(node);
-            let (inner, path, is_ahead) = (self.clone(), state.path(node)?, false);
-            self.fleet.send(is_ahead, move || {
+            let (inner, path) = (self.clone(), state.path(node)?);
+            self.fleet.send(false, move || {
                 let looked = inner.share.look(&path);
                 let mut state = lock(&inner.state);
                 state.looking.remove(&node);
                 if let Some(known) = state.nodes.get_mut(node as usize) {
                     match looked {
-                        Ok(Item { len: Some(len), modified, .. }) => {
-                            known.looked = Some(Instant::now());
-                            known.item = Item {
-                                len: Some(len),
-                                modified: modified.or(known.item.modified),
-                                ..known.item.clone()
-                            };
-                        }
+                        Ok(Item { len: Some(len), modified, .. }) => known.is_now(len, modified),
                         Ok(_) => {
                             let what = format!("{path}: the server does not tell its length");
                             known.failed = Some((Instant::now(), ErrorKind::Unsupported, what));
@@ -321,8 +320,7 @@ impl Tree for ShareTree {
         let bytes = (self.0.opener)(&address, object)?;
         let mut state = lock(&self.0.state);
         if let Some(known) = state.nodes.get_mut(file.0 as usize) {
-            known.looked = Some(Instant::now());
-            known.item = Item { len: Some(len), modified: modified.or(known.item.modified), ..known.item.clone() };
+            known.is_now(len, modified);
         }
         state.opened.put(file.0, (Instant::now(), bytes.clone()));
         Ok(bytes)

@@ -67,6 +67,14 @@ impl Time {
         (year_of_era + era * 400 + i64::from(month <= 2), month as u32, day as u32)
     }
 
+    /// Days from 1970 to a date, by the same eras.
+    pub fn days_to(year: i64, month: i64, day: i64) -> i64 {
+        let year = if month <= 2 { year - 1 } else { year };
+        let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
+        let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+        era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
+    }
+
     pub fn now() -> Self {
         std::time::SystemTime::now().into()
     }

@@ -1,5 +1,6 @@
 //! How archives are opened: the same words for every verb that reads one.
 
+use crate::mount::escaped;
 use clap::{Args, ValueHint};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -71,7 +72,6 @@ pub struct Link {
 
 impl Link {
     fn options(&self) -> impl Iterator<Item = String> {
-        let escaped = |value: &str| value.replace('\\', "\\\\").replace(',', "\\,");
         let file = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
         let words = [
             ("deadline", self.deadline.clone()),
@@ -144,7 +144,6 @@ impl Passwords {
 impl Reading {
     /// The same as options of `-o`.
     pub fn options(&self) -> Vec<String> {
-        let escaped = |value: &str| value.replace('\\', "\\\\").replace(',', "\\,");
         let mut options = Vec::new();
         options.extend(self.recursive.map(|depth| format!("recursive={depth}")));
         options.extend(self.encoding.as_deref().map(|charset| format!("encoding={}", escaped(charset))));
