@@ -13,7 +13,6 @@ does.
 import argparse
 import os
 import random
-import resource
 import statistics
 import subprocess
 import sys
@@ -32,22 +31,22 @@ STMOUNT = os.environ.get("STMOUNT", str(Path(__file__).resolve().parent.parent /
 
 def run(folder, codes, *command):
     """Seconds of processor time and of waiting, and the most memory in MB."""
-    before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    timed = ["/usr/bin/env", "python3", "-c", PEAK, *command]
-    done = subprocess.run(timed, cwd=folder, capture_output=True, text=True)
-    wall, after = time.monotonic() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
-    code, _, peak = done.stdout.rpartition("\n")[2].partition(" ")
+    # What was written before is on the disk: who makes sure of its own writes does not wait for those of others.
+    os.sync()
+    done = subprocess.run([sys.executable, "-c", MEASURE, *command], cwd=folder, capture_output=True, text=True)
+    code, cpu, wall, peak = done.stdout.rpartition("\n")[2].split()
     if int(code) not in codes:
         sys.exit(f"{' '.join(command)}: {code}\n{done.stdout[-1000:]}{done.stderr[-1000:]}")
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return cpu, wall, int(peak) / 1024
+    return float(cpu), float(wall), int(peak) / 1024
 
 
 # The most memory of one child is only known to who has no other.
-PEAK = """
-import resource, subprocess, sys
+MEASURE = """
+import resource, subprocess, sys, time
+begun = time.monotonic()
 code = subprocess.run(sys.argv[1:], stdout=sys.stderr).returncode
-print(code, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, end="")
+wall, used = time.monotonic() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
+print(code, used.ru_utime + used.ru_stime, wall, used.ru_maxrss, end="")
 """
 
 

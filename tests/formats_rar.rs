@@ -123,6 +123,15 @@ fn encrypted_data_and_headers_are_read() {
     }
 }
 
+/// One byte out of 256 passwords is the right one by chance.
+#[test]
+fn a_file_of_one_byte_does_not_let_a_wrong_password_pass() {
+    let archive = rar(Rar20).stored().locked("secret").of(&[("short", b"a"), ("text", b"some more of them")]);
+    for n in 0..1500 {
+        assert_eq!(refused(&archive, &[&format!("wrong {n}")]), Kind::WrongPassword, "wrong {n}");
+    }
+}
+
 #[test]
 fn each_entry_may_have_a_password_of_its_own() {
     for version in [Rar20, Rar40, Rar50] {

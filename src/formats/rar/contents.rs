@@ -23,6 +23,9 @@ use std::sync::{Arc, Mutex};
 /// What is decoded of a member to find out whether a password is right, where nothing else tells.
 const TRIED: u64 = 16 << 20;
 
+/// A member with so many bytes has a checksum that tells whether a password is right.
+const TELLING: u64 = 4;
+
 /// Members that are tried to find one that a password opens.
 const TRIED_MEMBERS: usize = 16;
 
@@ -181,6 +184,13 @@ impl Archive {
         let members = || self.body.members.iter().enumerate().filter(|(_, member)| has_data(member));
         let mut locked: Vec<_> = members().filter(|(_, member)| member.is_encrypted()).collect();
         let is_all = locked.len() == members().count();
+        // Of very few bytes, a wrong password gives the right ones too often.
+        let tells = |member: &Member| {
+            member.size >= TELLING || member.sealed.as_ref().is_some_and(|sealed| sealed.check.is_some())
+        };
+        if locked.iter().any(|(_, member)| tells(member)) {
+            locked.retain(|(_, member)| tells(member));
+        }
         // Stored ones are tried in less time, and so are small ones.
         locked.sort_by_key(|(_, member)| (member.codec != Codec::Stored, member.size));
         let mut refused = None;
