@@ -2,6 +2,7 @@
 
 use crate::key::Secret;
 use std::path::PathBuf;
+use url::Url;
 use zeroize::Zeroizing;
 
 /// A name and a password for a host.
@@ -9,6 +10,25 @@ use zeroize::Zeroizing;
 pub struct Login {
     pub user: String,
     pub password: Option<Secret>,
+}
+
+impl Login {
+    /// What an address says of who asks, which is taken out of it; else what `.netrc` says of its host. A name without a
+    /// password is what the address says and `.netrc` does not know.
+    pub fn of(url: &mut Url) -> Option<Self> {
+        let plain = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
+        let user = Some(url.username()).filter(|user| !user.is_empty()).map(plain);
+        let password = url.password().map(|text| Secret::new(plain(text).into_bytes()));
+        let host = url.host_str().unwrap_or_default().to_owned();
+        let _ = (url.set_username(""), url.set_password(None));
+        match (user, password) {
+            (Some(user), Some(password)) => Some(Self { user, password: Some(password) }),
+            (user, _) => {
+                let known = Netrc::of_user().and_then(|netrc| netrc.login(&host, user.as_deref()));
+                known.or_else(|| user.map(|user| Self { user, password: None }))
+            }
+        }
+    }
 }
 
 /// The file of logins that curl, ftp and git read.

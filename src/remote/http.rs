@@ -9,12 +9,14 @@
 //! ```
 
 use super::{
-    Item, Link, Login, Netrc, Object, Share, asks_for_list, http_date, of_dav, of_html, of_json, shown, wait_for,
+    Fetched, Item, Link, Login, Object, Share, asks_for_list, http_date, late, never, of_dav, of_html, of_json, shown,
+    soon, system, wait_for,
 };
 use crate::error::{Error, Kind, Result};
-use crate::key::{Keys, NoKeys, Secret};
+use crate::key::{Keys, NoKeys};
 use crate::pool::lock;
 use crate::source::{Again, Failure, Far, Go};
+use crate::tree::Kind as NodeKind;
 use reqwest::header::{self, HeaderMap, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
@@ -38,8 +40,6 @@ const REDIRECTS: usize = 10;
 
 /// The longest connecting.
 const CONNECTING: Duration = Duration::from_secs(10);
-
-type Fetched<T> = std::result::Result<T, Failure>;
 
 /// A server, and who we are to it.
 struct Server {
@@ -115,24 +115,8 @@ pub fn share(text: &str, is_dav: bool, link: &Link, keys: &dyn Keys) -> Result<B
 /// The server of an address, and the address without who asks.
 fn server(text: &str, link: &Link) -> Result<(Arc<Server>, Url)> {
     let mut url = Url::parse(text).map_err(|e| Error::new(Kind::Usage, format!("{}: {e}", shown(text))))?;
-    let login = Mutex::new(login_of(&mut url));
+    let login = Mutex::new(Login::of(&mut url));
     Ok((Arc::new(Server { client: client(link)?, link: link.clone(), origin: url.origin(), login }), url))
-}
-
-/// What the address says of who asks; it is taken out of it.
-fn login_of(url: &mut Url) -> Option<Login> {
-    let plain = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
-    let user = Some(url.username()).filter(|user| !user.is_empty()).map(plain);
-    let password = url.password().map(|text| Secret::new(plain(text).into_bytes()));
-    let host = url.host_str().unwrap_or_default().to_owned();
-    let _ = (url.set_username(""), url.set_password(None));
-    match (user, password) {
-        (Some(user), Some(password)) => Some(Login { user, password: Some(password) }),
-        (user, _) => {
-            let known = Netrc::of_user().and_then(|netrc| netrc.login(&host, user.as_deref()));
-            known.or_else(|| user.map(|user| Login { user, password: None }))
-        }
-    }
 }
 
 fn client(link: &Link) -> Result<Client> {
@@ -490,7 +474,7 @@ impl Share for HttpShare {
         let len = told(header::CONTENT_LENGTH).and_then(|len| len.parse().ok());
         let modified = told(header::LAST_MODIFIED).and_then(|date| http_date(&date));
         let name = path.rsplit('/').next().unwrap_or(path).to_owned();
-        Ok(Item { name, is_dir: false, len, modified })
+        Ok(Item { len, modified, ..Item::new(name, NodeKind::File) })
     }
 
     fn open(&self, path: &str) -> Result<(String, Object)> {
@@ -581,22 +565,6 @@ fn deepest(e: &reqwest::Error) -> String {
         below = e.source();
     }
     why
-}
-
-fn late() -> Failure {
-    soon(Kind::TimedOut, "the server did not answer in time")
-}
-
-fn soon(kind: Kind, what: impl Into<String>) -> Failure {
-    Failure { error: Error::new(kind, what), again: Again::Soon }
-}
-
-fn never(kind: Kind, what: impl Into<String>) -> Failure {
-    Failure { error: Error::new(kind, what), again: Again::Never }
-}
-
-fn system(e: std::io::Error) -> Failure {
-    Failure { error: Error::io(e, "no request can be made"), again: Again::Never }
 }
 
 #[cfg(test)]

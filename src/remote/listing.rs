@@ -7,7 +7,7 @@
 //! ```
 
 use super::Item;
-use crate::tree::Time;
+use crate::tree::{Kind, Time};
 use serde_json::Value;
 use url::Url;
 
@@ -31,11 +31,17 @@ pub fn of_html(text: &str, base: &Url) -> Option<Vec<Item>> {
         let own = &behind[..find_tag(behind).unwrap_or(behind.len())];
         let line = own.split_once("</").map_or("", |(_, line)| line).split('\n').next().unwrap_or("");
         let (modified, len) = facts(line);
-        items.push(Item { name, is_dir, len: len.filter(|_| !is_dir), modified });
+        items.push(item(&name, is_dir, len, modified));
     }
     // An empty directory is told from any other page by what servers write above it.
     let is_listing = !items.is_empty() || ["Index of", "Directory listing"].iter().any(|words| text.contains(words));
     is_listing.then_some(items)
+}
+
+/// A file or a directory; a directory has no length.
+fn item(name: &str, is_dir: bool, len: Option<u64>, modified: Option<Time>) -> Item {
+    let kind = if is_dir { Kind::Directory } else { Kind::File };
+    Item { len: len.filter(|_| !is_dir), modified, ..Item::new(name, kind) }
 }
 
 /// Where the next `<a` with something behind it is.
@@ -174,7 +180,7 @@ fn entry(entry: &Value) -> Option<Item> {
     let time = entry["mtime"].as_str().and_then(http_date);
     let modified = time.or_else(|| rfc3339(entry["mod_time"].as_str()?));
     let len = entry["size"].as_u64().filter(|_| !is_dir);
-    Some(Item { name: name.trim_end_matches('/').to_owned(), is_dir, len, modified })
+    Some(item(name.trim_end_matches('/'), is_dir, len, modified))
 }
 
 /// Whether a page has its list only for programs that run what is in it: copyparty, which gives it as JSON, too.
@@ -187,7 +193,7 @@ fn of_copyparty(entry: &Value, is_dir: bool) -> Option<Item> {
     let href = entry["href"].as_str()?.split('?').next()?.trim_end_matches('/');
     let name = percent_encoding::percent_decode_str(href).decode_utf8().ok()?.into_owned();
     let modified = entry["ts"].as_i64().map(|secs| Time { secs, nanos: 0 });
-    Some(Item { name, is_dir, len: entry["sz"].as_u64().filter(|_| !is_dir), modified })
+    Some(item(&name, is_dir, entry["sz"].as_u64(), modified))
 }
 
 /// Entries of an answer to PROPFIND, at this address.
@@ -242,7 +248,7 @@ impl Told {
         let (name, ends_as_dir) = below(self.href.trim(), base)?;
         let is_dir = self.is_dir || ends_as_dir;
         let len = self.len.trim().parse().ok().filter(|_| !is_dir);
-        Some(Item { name, is_dir, len, modified: http_date(self.modified.trim()) })
+        Some(item(&name, is_dir, len, http_date(self.modified.trim())))
     }
 }
 
@@ -254,8 +260,8 @@ mod tests {
         Url::parse("http://host/a%20b/").unwrap()
     }
 
-    fn item(name: &str, is_dir: bool, len: Option<u64>, time: Option<i64>) -> Item {
-        Item { name: name.into(), is_dir, len, modified: time.map(|secs| Time { secs, nanos: 0 }) }
+    fn entry(name: &str, is_dir: bool, len: Option<u64>, time: Option<i64>) -> Item {
+        item(name, is_dir, len, time.map(|secs| Time { secs, nanos: 0 }))
     }
 
     const NOON: i64 = 1_795_996_800;
@@ -268,7 +274,7 @@ mod tests {
 </pre>"#;
         assert_eq!(
             of_html(nginx, &base()).unwrap(),
-            [item("sub", true, None, Some(NOON)), item("x & y.zip", false, Some(357_049_288), Some(NOON))]
+            [entry("sub", true, None, Some(NOON)), entry("x & y.zip", false, Some(357_049_288), Some(NOON))]
         );
         let apache = r#"<table><tr><th><a href="?C=N;O=D">Name</a></th></tr>
 <tr><td valign="top"><img src="/icons/back.gif" alt="[DIR]"></td><td><a href="/">Parent Directory</a></td></tr>
@@ -276,10 +282,10 @@ mod tests {
 <tr><td><a href='two'>two</a></td><td align="right">2026-11-30 00:00  </td><td align="right"> 12 </td></tr></table>"#;
         assert_eq!(
             of_html(apache, &base()).unwrap(),
-            [item("one.st", false, None, Some(NOON)), item("two", false, Some(12), Some(NOON))]
+            [entry("one.st", false, None, Some(NOON)), entry("two", false, Some(12), Some(NOON))]
         );
         let python = "<ul>\n<li><a href=\"d/\">d/</a></li>\n<li><a href=\"f&#x27;s\">f's</a></li>\n</ul>";
-        assert_eq!(of_html(python, &base()).unwrap(), [item("d", true, None, None), item("f's", false, None, None)]);
+        assert_eq!(of_html(python, &base()).unwrap(), [entry("d", true, None, None), entry("f's", false, None, None)]);
     }
 
     #[test]
@@ -314,7 +320,7 @@ mod tests {
     fn lists_of_nginx_caddy_and_copyparty() {
         let nginx = r#"[{"name":"s","type":"directory","mtime":"Mon, 30 Nov 2026 00:00:00 GMT"},
             {"name":"f","type":"file","mtime":"Mon, 30 Nov 2026 00:00:00 GMT","size":5}]"#;
-        let want = [item("s", true, None, Some(NOON)), item("f", false, Some(5), Some(NOON))];
+        let want = [entry("s", true, None, Some(NOON)), entry("f", false, Some(5), Some(NOON))];
         assert_eq!(of_json(nginx).unwrap(), want);
         let caddy = r#"[{"name":"s/","size":4096,"url":"./s/","mod_time":"2026-11-30T01:00:00.5+01:00","mode":1,"is_dir":true},
             {"name":"f","size":5,"url":"./f","mod_time":"2026-11-30T00:00:00Z","is_dir":false}]"#;
@@ -335,7 +341,7 @@ mod tests {
                 <D:getlastmodified>Mon, 30 Nov 2026 00:00:00 GMT</D:getlastmodified></D:prop></D:propstat></D:response>
             <D:response><D:href>/a%20b/x&amp;y</D:href><D:propstat><D:prop><D:resourcetype/><D:getcontentlength>5</D:getcontentlength>
                 <D:getlastmodified>Mon, 30 Nov 2026 00:00:00 GMT</D:getlastmodified></D:prop></D:propstat></D:response></D:multistatus>"#;
-        let want = [item("s", true, None, Some(NOON)), item("x&y", false, Some(5), Some(NOON))];
+        let want = [entry("s", true, None, Some(NOON)), entry("x&y", false, Some(5), Some(NOON))];
         assert_eq!(of_dav(text, &base()).unwrap(), want);
         assert_eq!(of_dav("<a><b></a>", &base()), None);
     }

@@ -3,6 +3,8 @@
 //! ```text
 //!   address ─► scheme ─► object     bytes, by ranges: source/blocks reads it as if it were here
 //!   http https   http.rs            GET with Range
+//!
+//!   address/ ─► scheme ─► share     a folder: listed, read and, where `Writes` says so, written to
 //! ```
 //!
 //! A remote knows neither formats nor kernels. This is the one place with a runtime for requests; whoever asks waits for the
@@ -10,6 +12,7 @@
 
 mod address;
 mod credentials;
+mod failures;
 mod http;
 mod listing;
 mod runtime;
@@ -17,9 +20,10 @@ mod share;
 
 pub use address::{beside, has_password, is_address, is_folder, name_of, shown};
 pub use credentials::{Login, Netrc};
+pub use failures::{Fetched, late, never, soon, system};
 pub use listing::{asks_for_list, http_date, of_dav, of_html, of_json};
 pub use runtime::wait_for;
-pub use share::{Item, Opener, Share, ShareTree};
+pub use share::{Holds, Item, Opener, Set, Share, ShareTree, Writes};
 
 use crate::error::{Error, Kind, Result};
 use crate::key::Keys;
@@ -90,6 +94,13 @@ pub struct Object {
     pub leads_to_directory: bool,
 }
 
+impl Object {
+    /// One of which nothing else is known.
+    pub fn new(far: Arc<dyn Far>, len: u64) -> Self {
+        Self { far, len, stamp: None, modified: None, seed: None, notes: Vec::new(), leads_to_directory: false }
+    }
+}
+
 /// Asks for an object. `depot` knows what was kept of it.
 ///
 /// # Errors
@@ -101,8 +112,7 @@ pub fn open(address: &str, link: &Link, keys: &dyn Keys, depot: Option<&Arc<Depo
                 .hint("open it once without -o offline=only")
         });
     }
-    let (over_http, _) = address::over_http(address);
-    match http::open(&over_http, link, keys) {
+    match open_now(address, link, keys) {
         Err(e) if matches!(e.kind(), Kind::Unreachable | Kind::TimedOut) => {
             let mut object = kept(address, depot).ok_or(e)?;
             object.notes.push("the server cannot be reached: what is kept of it is shown as it was".to_owned());
@@ -122,22 +132,27 @@ pub fn share(address: &str, link: &Link, keys: &dyn Keys) -> Result<Box<dyn Shar
         return Err(Error::new(Kind::Unreachable, what));
     }
     let (over_http, is_dav) = address::over_http(address);
-    http::share(&over_http, is_dav, link, keys)
+    match address::scheme(address) {
+        Some("http" | "https" | "webdav" | "webdavs") => http::share(&over_http, is_dav, link, keys),
+        _ => Err(unknown(address)),
+    }
+}
+
+fn open_now(address: &str, link: &Link, keys: &dyn Keys) -> Result<Object> {
+    match address::scheme(address) {
+        Some("http" | "https" | "webdav" | "webdavs") => http::open(&address::over_http(address).0, link, keys),
+        _ => Err(unknown(address)),
+    }
+}
+
+fn unknown(address: &str) -> Error {
+    Error::new(Kind::Unsupported, format!("{}: addresses of this kind are not known", address::shown(address)))
 }
 
 /// What was kept of an object, without asking for any of it.
 fn kept(address: &str, depot: Option<&Arc<Depot>>) -> Option<Object> {
     let version = depot?.version(&address::shown(address))?;
-    let stamp = Some(version.stamp);
-    Some(Object {
-        far: Arc::new(Nobody),
-        len: version.len,
-        stamp,
-        modified: None,
-        seed: None,
-        notes: Vec::new(),
-        leads_to_directory: false,
-    })
+    Some(Object { stamp: Some(version.stamp), ..Object::new(Arc::new(Nobody), version.len) })
 }
 
 /// The other end when nobody is there.

@@ -42,21 +42,96 @@ const ROOT: u64 = 0;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
     pub name: String,
-    pub is_dir: bool,
+    /// File, directory or symbolic link; who tells of none of these leaves the entry out.
+    pub kind: Kind,
     /// The exact length of a file, where it is told.
     pub len: Option<u64>,
     pub modified: Option<Time>,
+    /// The bits of permission, 12 of them, where the server has such.
+    pub mode: Option<u32>,
+    /// User and group, where the server has such.
+    pub owner: Option<(u32, u32)>,
+}
+
+impl Item {
+    /// An entry of which nothing else is known.
+    pub fn new(name: impl Into<String>, kind: Kind) -> Self {
+        Self { name: name.into(), kind, len: None, modified: None, mode: None, owner: None }
+    }
+
+    pub fn is_dir(&self) -> bool {
+        self.kind == Kind::Directory
+    }
 }
 
 /// A folder of a server. Paths have no slash at either end; the empty one is the folder itself.
 pub trait Share: Send + Sync {
     fn list(&self, path: &str) -> Result<Vec<Item>>;
 
-    /// What a file is, exactly.
+    /// What an entry is, exactly.
     fn look(&self, path: &str) -> Result<Item>;
 
     /// A file, and its address.
     fn open(&self, path: &str) -> Result<(String, Object)>;
+
+    /// Where a symbolic link leads.
+    fn target(&self, path: &str) -> Result<Vec<u8>> {
+        Err(Error::new(ErrorKind::Invalid, format!("{path}: it is no symbolic link")))
+    }
+
+    /// How it is written to, where that can be done.
+    fn writes(&self) -> Option<&dyn Writes> {
+        None
+    }
+}
+
+/// How a folder of a server is written to. What is said to be done is there for whoever looks next.
+pub trait Writes: Send + Sync {
+    /// What of an entry stays as it was set.
+    fn holds(&self) -> Holds;
+
+    /// A whole file, in place of what has the name; whoever reads sees the old one or the new one, where the server knows a
+    /// way. `told` is called with how many bytes have gone, and ends it with an error.
+    fn put(&self, path: &str, bytes: &dyn ReadAt, what: &Set, told: &mut dyn FnMut(u64) -> Result<()>) -> Result<()>;
+
+    /// A directory. One that is there already is no error.
+    fn make_dir(&self, path: &str) -> Result<()>;
+
+    /// A symbolic link, in place of what has the name.
+    fn link(&self, path: &str, _target: &[u8]) -> Result<()> {
+        Err(Error::new(ErrorKind::Unsupported, format!("{path}: the server knows no symbolic links")))
+    }
+
+    /// Sets what can be set of an entry; the rest is left.
+    fn set(&self, _path: &str, _what: &Set) -> Result<()> {
+        Ok(())
+    }
+
+    /// Takes a file or link away. One that is not there is no error.
+    fn remove(&self, path: &str) -> Result<()>;
+
+    /// Takes an empty directory away. One that is not there is no error.
+    fn remove_dir(&self, path: &str) -> Result<()>;
+
+    /// A file or a directory with all in it gets another name, in place of a file that has it.
+    fn rename(&self, from: &str, to: &str) -> Result<()>;
+}
+
+/// What a server holds of an entry, besides its name and its bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holds {
+    pub mtime: bool,
+    pub mode: bool,
+    pub links: bool,
+    /// Renaming does not mean to copy.
+    pub rename: bool,
+}
+
+/// What is set of an entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Set {
+    pub modified: Option<Time>,
+    pub mode: Option<u32>,
 }
 
 /// Makes of an object what can be read.
@@ -119,7 +194,7 @@ impl ShareTree {
     /// # Errors
     /// Those of the share.
     pub fn new(share: Box<dyn Share>, opener: Box<Opener>, fleet: Arc<Fleet>, patience: Duration) -> Result<Self> {
-        let root = Item { name: String::new(), is_dir: true, len: None, modified: None };
+        let root = Item::new("", Kind::Directory);
         let (places, listings, looking) = (HashMap::new(), HashMap::new(), HashSet::new());
         let nodes = vec![Known::new(ROOT, root)];
         let state = State { nodes, places, listings, looking, opened: LruCache::new(OPENED) };
@@ -155,7 +230,7 @@ impl State {
         match self.nodes.get_mut(node as usize) {
             Some(known) => {
                 // What it was told to be exactly it still is, as long as the listing says the same as before.
-                let is_same = known.item.is_dir == item.is_dir && known.listed == item.modified;
+                let is_same = known.item.kind == item.kind && known.listed == item.modified;
                 let is_told = item.modified.is_some() || known.looked.is_some_and(|at| at.elapsed() < STILL);
                 let stays = is_same && is_told && item.len.is_none_or(|len| known.item.len == Some(len));
                 known.listed = item.modified;
@@ -174,7 +249,7 @@ impl Inner {
     fn listing(&self, dir: u64) -> Result<Listing> {
         let (path, old) = {
             let state = lock(&self.state);
-            if !state.known(dir)?.item.is_dir {
+            if !state.known(dir)?.item.is_dir() {
                 return Err(Error::new(ErrorKind::NotADirectory, format!("{}: no directory", state.path(dir)?)));
             }
             (state.path(dir)?, state.listings.get(&dir).cloned())
@@ -212,7 +287,7 @@ impl Inner {
         let mut state = lock(&self.state);
         loop {
             let known = state.known(node)?;
-            if known.item.is_dir || known.item.len.is_some() {
+            if known.item.kind != Kind::File || known.item.len.is_some() {
                 return Ok(known.item.clone());
             }
             if let Some((_, kind, what)) = known.failed.as_ref().filter(|(at, ..)| at.elapsed() < FRESH) {
@@ -235,7 +310,8 @@ impl Inner {
         if let Some(listing) = state.listings.get(&parent) {
             let is_unknown = |n: &u64| {
                 let known = state.known(*n).ok();
-                let is_open = known.is_some_and(|k| !k.item.is_dir && k.item.len.is_none() && k.failed.is_none());
+                let is_open =
+                    known.is_some_and(|k| k.item.kind == Kind::File && k.item.len.is_none() && k.failed.is_none());
                 is_open && *n != node && !state.looking.contains(n)
             };
             let behind = Name::new(state.known(node)?.item.name.as_bytes())?.to_owned();
@@ -278,9 +354,14 @@ impl Tree for ShareTree {
 
     fn attr(&self, node: Node) -> Result<Attr> {
         let item = self.0.exact(node.0)?;
-        let (kind, mode) = if item.is_dir { (Kind::Directory, 0o755) } else { (Kind::File, 0o644) };
-        let ((uid, gid), size) = (self.0.owner, item.len.unwrap_or(0));
-        let attr = Attr::new(kind, mode, item.modified.unwrap_or_default());
+        let mode = match (item.mode, item.kind) {
+            (Some(mode), _) => mode & 0o7777,
+            (None, Kind::Directory) => 0o755,
+            (None, Kind::Symlink) => 0o777,
+            (None, _) => 0o644,
+        };
+        let ((uid, gid), size) = (item.owner.unwrap_or(self.0.owner), item.len.unwrap_or(0));
+        let attr = Attr::new(item.kind, mode, item.modified.unwrap_or_default());
         Ok(Attr { uid, gid, size, allocated: size, ..attr })
     }
 
@@ -288,8 +369,7 @@ impl Tree for ShareTree {
         let listing = self.0.listing(dir.0)?;
         let begin = after.map_or(Bound::Unbounded, |name| Bound::Excluded(name.to_owned()));
         for (name, node) in listing.entries.range((begin, Bound::Unbounded)) {
-            let is_dir = lock(&self.0.state).known(*node)?.item.is_dir;
-            let kind = if is_dir { Kind::Directory } else { Kind::File };
+            let kind = lock(&self.0.state).known(*node)?.item.kind;
             if let ControlFlow::Break(()) = visit(name.as_name(), Node(*node), kind) {
                 break;
             }
@@ -297,14 +377,21 @@ impl Tree for ShareTree {
         Ok(())
     }
 
-    fn target(&self, _link: Node) -> Result<Vec<u8>> {
-        Err(Error::new(ErrorKind::Invalid, "it is no symbolic link"))
+    fn target(&self, link: Node) -> Result<Vec<u8>> {
+        let path = {
+            let state = lock(&self.0.state);
+            if state.known(link.0)?.item.kind != Kind::Symlink {
+                return Err(Error::new(ErrorKind::Invalid, format!("{}: it is no symbolic link", state.path(link.0)?)));
+            }
+            state.path(link.0)?
+        };
+        self.0.share.target(&path)
     }
 
     fn open(&self, file: Node) -> Result<Arc<dyn ReadAt>> {
         let path = {
             let mut state = lock(&self.0.state);
-            if state.known(file.0)?.item.is_dir {
+            if state.known(file.0)?.item.is_dir() {
                 return Err(Error::new(ErrorKind::IsADirectory, format!("{}: a directory", state.path(file.0)?)));
             }
             if let Some((at, bytes)) = state.opened.get(&file.0)
