@@ -184,6 +184,7 @@ const VALUES: &[(&str, SetValue)] = &[
     ("cert", |o, v| text(v).map(|v| o.archive.link.client = Some(v.into()))),
     ("bearer", |o, v| text(v).map(|v| o.archive.link.bearer = Some(v.into()))),
     ("proxy", |o, v| text(v).map(|v| o.archive.link.proxy = Some(v))),
+    ("endpoint", |o, v| text(v).map(|v| o.archive.link.endpoint = Some(v))),
     ("offline", |o, v| offline(v).map(|v| o.archive.link.offline = v)),
     ("cache-max", |o, v| size(v).map(|n| o.archive.cache_max = Some(n))),
     ("backup", |o, v| number(v, 10).map(|n| o.archive.backups = n)),

@@ -77,8 +77,7 @@ fn folder(address: &str, how: &How) -> Result<Volume> {
     let share = remote::share(address, &how.far.link, &*how.reading.keys)?;
     let (reading, far) = (how.clone(), &how.far);
     let opener = move |address: &str, object| Ok(Arc::new(blocks(address, object, &reading)?) as Arc<dyn ReadAt>);
-    let tree = ShareTree::new(share, Box::new(opener), far.fleet.clone(), far.link.patience);
-    let tree = tree.within(|| remote::shown(address))?;
+    let tree = ShareTree::new(share, Box::new(opener), far.fleet.clone(), far.link.patience)?;
     Ok(Volume { cache: Some(how.cache.clone()), ..Volume::read_only(Arc::new(tree), "remote folder") })
 }
 

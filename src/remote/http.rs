@@ -119,7 +119,8 @@ fn server(text: &str, link: &Link) -> Result<(Arc<Server>, Url)> {
     Ok((Arc::new(Server { client: client(link)?, link: link.clone(), origin: url.origin(), login }), url))
 }
 
-fn client(link: &Link) -> Result<Client> {
+/// Who makes requests, as a person wishes it.
+pub fn client(link: &Link) -> Result<Client> {
     // Of several makers of TLS one is chosen, once.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let safe = Policy::custom(|attempt| {

@@ -3,6 +3,7 @@
 //! ```text
 //!   address ─► scheme ─► object     bytes, by ranges: source/blocks reads it as if it were here
 //!   http https   http.rs            GET with Range
+//!   s3           s3.rs              the same, signed
 //!
 //!   address/ ─► scheme ─► share     a folder: listed, read and, where `Writes` says so, written to
 //! ```
@@ -16,10 +17,12 @@ mod failures;
 mod http;
 mod listing;
 mod runtime;
+mod s3;
 mod share;
 
 pub use address::{beside, has_password, is_address, is_folder, name_of, shown};
 pub use credentials::{Login, Netrc};
+pub use http::client;
 pub use failures::{Fetched, late, never, soon, system};
 pub use listing::{asks_for_list, http_date, of_dav, of_html, of_json};
 pub use runtime::wait_for;
@@ -52,6 +55,8 @@ pub struct Link {
     pub bearer: Option<PathBuf>,
     /// As the environment says, without it.
     pub proxy: Option<String>,
+    /// Of a server of S3, where it is not that of AWS.
+    pub endpoint: Option<String>,
     pub offline: Offline,
 }
 
@@ -74,6 +79,7 @@ impl Default for Link {
             client: None,
             bearer: None,
             proxy: None,
+            endpoint: None,
             offline: Offline::Auto,
         }
     }
@@ -134,6 +140,7 @@ pub fn share(address: &str, link: &Link, keys: &dyn Keys) -> Result<Box<dyn Shar
     let (over_http, is_dav) = address::over_http(address);
     match address::scheme(address) {
         Some("http" | "https" | "webdav" | "webdavs") => http::share(&over_http, is_dav, link, keys),
+        Some("s3") => s3::share(address, link, keys),
         _ => Err(unknown(address)),
     }
 }
@@ -141,6 +148,7 @@ pub fn share(address: &str, link: &Link, keys: &dyn Keys) -> Result<Box<dyn Shar
 fn open_now(address: &str, link: &Link, keys: &dyn Keys) -> Result<Object> {
     match address::scheme(address) {
         Some("http" | "https" | "webdav" | "webdavs") => http::open(&address::over_http(address).0, link, keys),
+        Some("s3") => s3::open(address, link, keys),
         _ => Err(unknown(address)),
     }
 }

@@ -65,6 +65,9 @@ pub struct Link {
     /// http://, https:// or socks5h://HOST:PORT; what the environment says without it
     #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
     pub proxy: Option<String>,
+    /// The server of s3://, where it is not that of AWS; AWS_ENDPOINT_URL without it
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
+    pub endpoint: Option<String>,
     /// auto: what is kept is shown when the server cannot be reached; only: it is not asked at all
     #[arg(long, value_name = "WHEN", value_parser = ["auto", "only"], hide_possible_values = true)]
     pub offline: Option<String>,
@@ -80,6 +83,7 @@ impl Link {
             ("cert", file(&self.cert)),
             ("bearer", file(&self.bearer)),
             ("proxy", self.proxy.clone()),
+            ("endpoint", self.endpoint.clone()),
             ("offline", self.offline.clone()),
         ];
         words.into_iter().filter_map(move |(name, value)| Some(format!("{name}={}", escaped(&value?))))
