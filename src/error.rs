@@ -46,6 +46,8 @@ pub enum Kind {
     Unreachable,
     /// The other end of a link did not answer in the time that was given.
     TimedOut,
+    /// It is stored here, and not at the other end of a link yet.
+    NotUploaded,
     /// The other end of a link does not let this user in.
     NotLetIn,
     /// Somebody else holds the container.

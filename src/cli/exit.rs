@@ -27,6 +27,7 @@ pub const CHANGED: u8 = 44;
 pub const DAMAGED: u8 = 50;
 pub const REPAIRED: u8 = 51;
 pub const BUSY: u8 = 60;
+pub const NOT_UPLOADED: u8 = 61;
 pub const PARTIAL: u8 = 64;
 /// Plus the number of the signal.
 pub const SIGNAL: u8 = 128;
@@ -58,6 +59,7 @@ pub const TABLE: &[(u8, &str)] = &[
     (DAMAGED, "data are damaged and cannot be repaired; the files are named"),
     (REPAIRED, "data were damaged, and all of them are repaired"),
     (BUSY, "the mount is in use and was not unmounted; the processes are named"),
+    (NOT_UPLOADED, "what was written is stored here, and not on the server yet; the next mount sends it"),
     (PARTIAL, "of several mounts, some failed"),
     (SIGNAL, "plus N: ended by the signal N"),
 ];
@@ -89,6 +91,7 @@ pub fn code(kind: Kind) -> u8 {
         Kind::Changed => CHANGED,
         Kind::Damaged => DAMAGED,
         Kind::Busy => BUSY,
+        Kind::NotUploaded => NOT_UPLOADED,
         Kind::Interrupted => of_signal(signal_hook::consts::SIGINT),
     }
 }

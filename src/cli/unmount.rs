@@ -5,7 +5,7 @@ use super::progress::Progress;
 use super::say;
 use super::{exit, text_out};
 use crate::error::{Error, Kind, Result};
-use crate::formats::Health;
+use crate::formats::{Health, Outgoing};
 use crate::mount::busy::{self, Holder};
 use crate::mount::place;
 use crate::mount::session::{self, Live, Register, absolute};
@@ -90,11 +90,24 @@ fn settle(place: &Path, common: Option<&Common>) -> Result<()> {
         done
     });
     done.map_err(|e| {
+        if let Some(e) = not_uploaded(place, e) {
+            return e;
+        }
         let why = asked(place).ok().and_then(|text| serde_json::from_slice::<Status>(&text).ok());
         let why = why.and_then(|status| status.errors.first().map(|failure| failure.what.clone()));
         let what = why.unwrap_or_else(|| std::io::Error::from(e).to_string());
         Error::io(e.into(), format!("{}: the changes stay in the journal: {what}", place.display()))
     })
+}
+
+/// What is told of changes that are not on the server yet, when that is why.
+fn not_uploaded(place: &Path, e: rustix::io::Errno) -> Option<Error> {
+    let status = asked(place).ok().and_then(|text| serde_json::from_slice::<Status>(&text).ok())?;
+    let outgoing = status.outgoing.filter(|_| e == rustix::io::Errno::INPROGRESS && status.unsettled > 0)?;
+    let (size, changes) = (say::size(status.unsettled_bytes), say::counted(status.unsettled, "change", "changes"));
+    let why = outgoing.error.map_or(String::new(), |why| format!(": {why}"));
+    let what = format!("{}: {size} in {changes} are stored here and not on the server yet{why}", place.display());
+    Some(Error::new(Kind::NotUploaded, what).hint("they go up as soon as it is mounted with -o rw again"))
 }
 
 /// What takes no longer shows no progress; then it is asked for so often.
@@ -155,10 +168,20 @@ fn in_words(status: &Status) -> String {
     };
     if status.unsettled > 0 {
         let (size, changes) = (say::size(status.unsettled_bytes), say::counted(status.unsettled, "change", "changes"));
-        told.push_str(&format!("{size} in {changes} are in the journal and not in the archive yet\n"));
+        let from_to = match status.outgoing {
+            Some(_) => "stored here and not on the server yet",
+            None => "in the journal and not in the archive yet",
+        };
+        told.push_str(&format!("{size} in {changes} are {from_to}\n"));
         if let Some((done, total)) = status.settling {
-            told.push_str(&format!("on their way into it: {} of {}\n", say::size(done), say::size(total)));
+            told.push_str(&format!("on their way there: {} of {}\n", say::size(done), say::size(total)));
         }
+    } else if status.outgoing.is_some() && status.pending == 0 {
+        told.push_str("everything is on the server\n");
+    }
+    if let Some(Outgoing { error: Some(error), again, .. }) = &status.outgoing {
+        let again = again.map_or(String::new(), |time| format!("; the next try is at {}", say::date(time)));
+        told.push_str(&format!("the server takes nothing: {error}{again}\n"));
     }
     if let Some(error) = &status.last_error {
         told.push_str(&format!("the last commit failed: {error}\n"));

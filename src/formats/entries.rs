@@ -85,6 +85,7 @@ fn order(tree: &dyn Tree, filter: &Filter, all: &mut Vec<Found>) {
 pub struct Holds {
     pub format: &'static str,
     pub hard_links: bool,
+    pub symlinks: bool,
     /// Bytes of names and values that the extended attributes of one entry may have together; 0 where there is no room.
     pub xattrs: usize,
     pub owners: bool,
@@ -105,6 +106,7 @@ impl Holds {
     pub const EVERYTHING: Self = Self {
         format: "it",
         hard_links: true,
+        symlinks: true,
         xattrs: usize::MAX,
         owners: true,
         sparse: true,
@@ -149,7 +151,8 @@ impl Holds {
     /// Whether there is a place for this kind of entry.
     pub fn has_place_for(&self, kind: Kind) -> bool {
         match kind {
-            Kind::Directory | Kind::File | Kind::Symlink => true,
+            Kind::Directory | Kind::File => true,
+            Kind::Symlink => self.symlinks,
             Kind::Fifo | Kind::CharDevice | Kind::BlockDevice => self.specials,
             Kind::Socket => self.sockets,
         }

@@ -47,6 +47,7 @@ use crate::error::{Error, Kind, Result};
 use crate::key::sign::Signing;
 use crate::key::{Keys, NoKeys, Secret, Vault};
 use crate::source::{Held, ReadAt, Stamp, Store};
+use serde::{Deserialize, Serialize};
 use crate::tree::{Changes, Difference, Merged, Node, Owner, Renumbered, Time, Tree};
 use std::collections::BTreeMap;
 use std::io::{Read, Seek, Write};
@@ -408,6 +409,19 @@ pub trait Writer: Send + Sync {
         Ok(())
     }
 
+    /// Waits until what is committed is where it goes in the end, over a link as well.
+    ///
+    /// # Errors
+    /// `NotUploaded` when it is durable here and not there yet.
+    fn flush(&self, _watch: &dyn Watch) -> Result<()> {
+        Ok(())
+    }
+
+    /// What goes over a link, where the changes go to a server.
+    fn outgoing(&self) -> Option<Outgoing> {
+        None
+    }
+
     /// What is committed and not in the archive yet.
     fn unsettled(&self) -> Settled {
         Settled::default()
@@ -461,6 +475,21 @@ pub trait Writer: Send + Sync {
 pub struct Settled {
     pub entries: u64,
     pub bytes: u64,
+}
+
+/// What is on its way to a server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outgoing {
+    /// Requests that are to be made, of what goes just now.
+    pub steps: u64,
+    /// Bytes of contents that have gone, and all of them.
+    pub done: u64,
+    pub total: u64,
+    /// How often it failed, and why it did the last time, if nothing has gone since.
+    pub failures: u64,
+    pub error: Option<String>,
+    /// When the next try is, in seconds since 1970.
+    pub again: Option<i64>,
 }
 
 /// Makes an archive anew, with changes in it. There is one for each file: who has it holds the lock.

@@ -25,6 +25,7 @@ pub fn errno(kind: Kind) -> Errno {
         Kind::Changed => Errno::ESTALE,
         Kind::Unreachable => Errno::EHOSTUNREACH,
         Kind::TimedOut => Errno::ETIMEDOUT,
+        Kind::NotUploaded => Errno::EINPROGRESS,
         Kind::Interrupted => Errno::EINTR,
         Kind::System | Kind::Limit => Errno::ENOMEM,
         Kind::Io

@@ -6,10 +6,12 @@
 //!   https://host/dir/all.zip!disk.7z    a file inside of what is there, opened as an archive, and so on
 //! ```
 
-use super::How;
+use super::outbox::{Left, Outbox};
+use super::trust::{homeless, state_dir};
+use super::{Claim, How};
 use super::beside::Indexes;
 use crate::error::{Error, Kind, Result, Within};
-use crate::formats::{self, Access, Remembered, Volume, Volumes};
+use crate::formats::{self, Access, Remembered, Volume, Volumes, Writer};
 use crate::remote::{self, Link, Object, ShareTree};
 use crate::source::{Blocks, Depot, Fleet, Kept, ReadAt, Ways};
 use crate::tree::find_path;
@@ -72,13 +74,43 @@ fn object(address: &str, how: &How) -> Result<Object> {
     remote::open(address, &how.far.link, &*how.reading.keys, how.far.depot.as_ref())
 }
 
-/// A folder of a server, as a tree.
+/// Opens a folder of a server, to write to it.
+///
+/// # Errors
+/// `ReadOnly` where nobody can write there.
+pub fn open_to_write(address: &str, how: &How, claim: &Claim) -> Result<Volume> {
+    let shown = remote::shown(address);
+    let is_folder = !address.contains('!')
+        && how.depth == 0
+        && (remote::is_folder(address) || object(address, how).is_ok_and(|object| object.leads_to_directory));
+    if !is_folder {
+        return Err(Error::new(Kind::ReadOnly, format!("{shown}: of what is at an address, only folders are written to"))
+            .hint("-o overlay=DIR takes changes and keeps them here"));
+    }
+    let states = state_dir().ok_or_else(homeless)?;
+    let tree = Arc::new(share_tree(address, how)?);
+    let (outbox, tree, left) = Outbox::open(&shown, tree, &states, claim)?;
+    let mut notes = Vec::new();
+    if left.entries > 0 {
+        let Left { entries, bytes } = left;
+        notes.push(format!("{entries} changes with {bytes} bytes of an earlier mount are going to the server"));
+    }
+    let (writer, cache) = (Some(Arc::new(outbox) as Arc<dyn Writer>), Some(how.cache.clone()));
+    Ok(Volume { cache, writer, notes, ..Volume::read_only(tree, "remote folder") })
+}
+
+/// A folder of a server, as a volume.
 fn folder(address: &str, how: &How) -> Result<Volume> {
+    let tree = Arc::new(share_tree(address, how)?);
+    Ok(Volume { cache: Some(how.cache.clone()), ..Volume::read_only(tree, "remote folder") })
+}
+
+/// A folder of a server, as a tree.
+fn share_tree(address: &str, how: &How) -> Result<ShareTree> {
     let share = remote::share(address, &how.far.link, &*how.reading.keys)?;
     let (reading, far) = (how.clone(), &how.far);
     let opener = move |address: &str, object| Ok(Arc::new(blocks(address, object, &reading)?) as Arc<dyn ReadAt>);
-    let tree = ShareTree::new(share, Box::new(opener), far.fleet.clone(), far.link.patience)?;
-    Ok(Volume { cache: Some(how.cache.clone()), ..Volume::read_only(Arc::new(tree), "remote folder") })
+    ShareTree::new(share, Box::new(opener), far.fleet.clone(), far.link.patience)
 }
 
 fn access_to(address: &str, object: Object, how: &How) -> Result<(Access, Vec<String>)> {

@@ -12,6 +12,7 @@ mod beside;
 mod far;
 mod follow;
 mod nested;
+mod outbox;
 pub mod overlay;
 pub mod process;
 mod record;
@@ -329,6 +330,9 @@ pub fn journal_of(path: &Path, how: &How) -> Result<Option<(PathBuf, journal::St
 /// The same, for a mount. Of all formats only the container of this project is changed in place; others are opened to be
 /// read, unless it is `wanted` that they take changes.
 pub fn open_claimed(path: &Path, how: &How, claim: &Claim, upkeep: Upkeep, wanted: bool) -> Result<Volume> {
+    if let Some(address) = remote::is_address(path).filter(|_| wanted) {
+        return far::open_to_write(address, how, claim);
+    }
     if how.depth > 0 || !is_container(path) {
         if how.signing.key().is_some() {
             let what = format!("{}: only what is written to a .st can be signed", path.display());

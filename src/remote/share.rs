@@ -151,9 +151,13 @@ struct Inner {
 }
 
 struct State {
-    nodes: Vec<Known>,
+    nodes: HashMap<u64, Known>,
+    /// The next number that a place gets.
+    next: u64,
     places: HashMap<(u64, NameBuf), u64>,
     listings: HashMap<u64, Listing>,
+    /// When somebody here changed a directory: what the server told of it before does not count.
+    changed: HashMap<u64, Instant>,
     /// Files that are asked for just now.
     looking: HashSet<u64>,
     opened: LruCache<u64, (Instant, Arc<dyn ReadAt>)>,
@@ -196,20 +200,53 @@ impl ShareTree {
     pub fn new(share: Box<dyn Share>, opener: Box<Opener>, fleet: Arc<Fleet>, patience: Duration) -> Result<Self> {
         let root = Item::new("", Kind::Directory);
         let (places, listings, looking) = (HashMap::new(), HashMap::new(), HashSet::new());
-        let nodes = vec![Known::new(ROOT, root)];
-        let state = State { nodes, places, listings, looking, opened: LruCache::new(OPENED) };
+        let nodes = HashMap::from([(ROOT, Known::new(ROOT, root))]);
+        let (changed, opened) = (HashMap::new(), LruCache::new(OPENED));
+        let state = State { nodes, next: ROOT + 1, places, listings, changed, looking, opened };
         let owner = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
         let (state, looked) = (Mutex::new(state), Condvar::new());
         let inner = Arc::new(Inner { share, opener, fleet, patience, owner, state, looked });
         inner.listing(ROOT)?;
         Ok(Self(inner))
     }
+
+    pub fn share(&self) -> &dyn Share {
+        &*self.0.share
+    }
+
+    /// Directory and name of an entry; nothing for the root, and for what is not there.
+    pub fn place(&self, node: Node) -> Option<(Node, NameBuf)> {
+        let state = lock(&self.0.state);
+        let known = state.nodes.get(&node.0).filter(|_| node.0 != ROOT)?;
+        let name = Name::new(known.item.name.as_bytes()).ok()?.to_owned();
+        let is_there = state.places.get(&(known.parent, name.clone())) == Some(&node.0);
+        is_there.then_some((Node(known.parent), name))
+    }
+
+    /// Takes note of what somebody here has put under a name on the server: an entry with the number that it has had here,
+    /// or nothing any more.
+    pub fn is_now(&self, dir: Node, name: &NameBuf, to: Option<(Node, Item)>) {
+        let mut state = lock(&self.0.state);
+        state.changed.insert(dir.0, Instant::now());
+        let place = (dir.0, name.clone());
+        let listing = state.listings.get_mut(&dir.0);
+        let Some((node, item)) = to else {
+            listing.map(|listing| Arc::make_mut(&mut listing.entries).remove(name));
+            state.places.remove(&place);
+            return;
+        };
+        listing.map(|listing| Arc::make_mut(&mut listing.entries).insert(name.clone(), node.0));
+        state.places.insert(place, node.0);
+        state.opened.pop(&node.0);
+        let mut known = Known::new(dir.0, item);
+        known.looked = Some(Instant::now());
+        state.nodes.insert(node.0, known);
+    }
 }
 
 impl State {
     fn known(&self, node: u64) -> Result<&Known> {
-        let known = usize::try_from(node).ok().and_then(|at| self.nodes.get(at));
-        known.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no node {node}")))
+        self.nodes.get(&node).ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no node {node}")))
     }
 
     fn path(&self, node: u64) -> Result<String> {
@@ -225,9 +262,10 @@ impl State {
 
     /// Takes note of an entry, and tells its number.
     fn node(&mut self, parent: u64, name: NameBuf, item: Item) -> u64 {
-        let fresh = self.nodes.len() as u64;
+        let fresh = self.next;
         let node = *self.places.entry((parent, name)).or_insert(fresh);
-        match self.nodes.get_mut(node as usize) {
+        self.next += u64::from(node == fresh);
+        match self.nodes.get_mut(&node) {
             Some(known) => {
                 // What it was told to be exactly it still is, as long as the listing says the same as before.
                 let is_same = known.item.kind == item.kind && known.listed == item.modified;
@@ -239,7 +277,7 @@ impl State {
                 }
                 known.failed = None;
             }
-            None => self.nodes.push(Known::new(parent, item)),
+            None => drop(self.nodes.insert(node, Known::new(parent, item))),
         }
         node
     }
@@ -257,6 +295,7 @@ impl Inner {
         if let Some(old) = old.as_ref().filter(|old| old.at.elapsed() < FRESH) {
             return Ok(old.clone());
         }
+        let begun = Instant::now();
         let items = match (self.share.list(&path), old) {
             (Err(e), Some(old)) if matches!(e.kind(), ErrorKind::Unreachable | ErrorKind::TimedOut) => {
                 log::warn!("{path}: it is shown as it was: {e}");
@@ -268,6 +307,11 @@ impl Inner {
             return Err(Error::new(ErrorKind::Limit, format!("{path}: more than {ENTRIES} entries")));
         }
         let mut state = lock(&self.state);
+        if state.changed.get(&dir).is_some_and(|at| *at >= begun)
+            && let Some(newer) = state.listings.get(&dir)
+        {
+            return Ok(newer.clone());
+        }
         let mut entries = BTreeMap::new();
         for item in items {
             match Name::new(item.name.as_bytes()).map(Name::to_owned) {
@@ -325,7 +369,7 @@ impl Inner {
                 let looked = inner.share.look(&path);
                 let mut state = lock(&inner.state);
                 state.looking.remove(&node);
-                if let Some(known) = state.nodes.get_mut(node as usize) {
+                if let Some(known) = state.nodes.get_mut(&node) {
                     match looked {
                         Ok(Item { len: Some(len), modified, .. }) => known.is_now(len, modified),
                         Ok(_) => {
@@ -406,7 +450,7 @@ impl Tree for ShareTree {
         let (len, modified) = (object.len, object.modified);
         let bytes = (self.0.opener)(&address, object)?;
         let mut state = lock(&self.0.state);
-        if let Some(known) = state.nodes.get_mut(file.0 as usize) {
+        if let Some(known) = state.nodes.get_mut(&file.0) {
             known.is_now(len, modified);
         }
         state.opened.put(file.0, (Instant::now(), bytes.clone()));
@@ -415,7 +459,7 @@ impl Tree for ShareTree {
 
     fn totals(&self) -> Result<Totals> {
         let state = lock(&self.0.state);
-        let bytes = state.nodes.iter().filter_map(|known| known.item.len).sum();
+        let bytes = state.nodes.values().filter_map(|known| known.item.len).sum();
         Ok(Totals { nodes: state.nodes.len() as u64, bytes, stored: bytes })
     }
 

@@ -376,6 +376,13 @@ impl Live {
         settled
     }
 
+    /// Waits for what goes over a link. Whoever writes goes on meanwhile.
+    pub(super) fn flush(&self, watch: &dyn Watch) -> Result<()> {
+        self.writer.flush(watch)?;
+        // What is on the server is read from there.
+        self.settle(watch).map(drop)
+    }
+
     /// Has the writer bring up to date what protects the container.
     pub(super) fn protect(&self, watch: &dyn Watch) {
         let _no_commit = lock(&self.commits);
@@ -417,6 +424,7 @@ impl Live {
         let unsettled = self.writer.unsettled();
         (status.unsettled, status.unsettled_bytes) = (unsettled.entries, unsettled.bytes);
         status.settling = self.writer.settling();
+        status.outgoing = self.writer.outgoing();
         status.refuge = self.writer.refuge().map(|path| path.display().to_string());
     }
 

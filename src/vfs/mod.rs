@@ -414,6 +414,7 @@ impl Vfs {
             refuge: None,
             unsettled: 0,
             unsettled_bytes: 0,
+            outgoing: None,
             settling: None,
             states_open: self.earlier.as_ref().map_or(0, |earlier| earlier.open_states()),
             cache: self.cache.as_deref().map(CacheUse::of).unwrap_or_default(),

@@ -3,7 +3,7 @@
 use super::scrub::Scrubbing;
 use crate::cache::Cache;
 use crate::error::Error;
-use crate::formats::Health;
+use crate::formats::{Health, Outgoing};
 use crate::pool::lock;
 use crate::tree::Time;
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,9 @@ pub struct Status {
     /// How far they have come on their way into the archive, in bytes, and of how many.
     #[serde(default)]
     pub settling: Option<(u64, u64)>,
+    /// What is on its way to a server, where the changes go to one.
+    #[serde(default)]
+    pub outgoing: Option<Outgoing>,
     /// Earlier states that are open just now.
     pub states_open: usize,
     pub cache: CacheUse,

@@ -144,9 +144,12 @@ impl Vfs {
         let (dir, name) = self.name(dir, name)?;
         let _names_stay = live.naming();
         let parent = directory(live, dir)?;
-        if let New::Special(kind, _) = new
-            && !live.writer.holds().has_place_for(*kind)
-        {
+        let kind = match new {
+            New::Special(kind, _) => *kind,
+            New::Symlink(_) => Kind::Symlink,
+            _ => Kind::File,
+        };
+        if !live.writer.holds().has_place_for(kind) {
             return Err(no_room(ErrorKind::NotPermitted, live.writer.holds(), "it"));
         }
         if live.find(dir, name.as_name())?.is_some() {
@@ -523,6 +526,7 @@ impl Vfs {
     pub fn settle(&self) -> Result<()> {
         let Some(live) = &self.live else { return Ok(()) };
         live.settle(&Unwatched)?;
+        live.flush(&Unwatched)?;
         live.protect(&Unwatched);
         Ok(())
     }

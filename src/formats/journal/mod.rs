@@ -307,6 +307,35 @@ impl Journaled {
         lock(&self.state).merged.clone()
     }
 
+    /// The same, with what is in it.
+    pub fn merged(&self) -> Arc<Merged> {
+        lock(&self.state).merged.clone()
+    }
+
+    /// Whether nothing is in the journal that the archive has not.
+    pub fn is_empty(&self) -> bool {
+        is_settled(&lock(&self.state).merged.changes())
+    }
+
+    /// Goes on over another tree, which shows the same under the same numbers as the one before. `kept` are files without a
+    /// name that are to go on, too.
+    pub fn rebase(&self, tree: Arc<dyn Tree>, kept: Changes) -> Arc<dyn Tree> {
+        let mut state = lock(&self.state);
+        let merged = Arc::new(Merged::new(tree.clone(), kept));
+        merged.absorb((*state.merged.changes()).clone());
+        (state.archive, state.merged) = (Arc::new(Renumbered::as_is(tree)), merged.clone());
+        merged
+    }
+
+    /// Ends it: all that is in the journal is where it belongs. What is left are files without a name, as they go on.
+    pub fn finish(&self) -> Result<Changes> {
+        let mut state = lock(&self.state);
+        let kept = nameless(&state.merged, &state.merged.changes())?;
+        *lock(&self.unsettled) = Settled::default();
+        self.clear(&mut state);
+        Ok(kept)
+    }
+
     fn journal<'a>(&self, state: &'a mut State) -> Result<&'a mut Journal> {
         if state.journal.is_none() {
             let store = self.journals.create()?;

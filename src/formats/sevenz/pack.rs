@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex};
 pub const HOLDS: Holds = Holds {
     format: "7z",
     hard_links: false,
+    symlinks: true,
     xattrs: 0,
     owners: false,
     sparse: false,

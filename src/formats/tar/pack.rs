@@ -22,6 +22,7 @@ use std::io::{self, Write};
 pub const HOLDS: Holds = Holds {
     format: "tar",
     hard_links: true,
+    symlinks: true,
     xattrs: usize::MAX,
     owners: true,
     sparse: true,

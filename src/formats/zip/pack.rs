@@ -27,6 +27,7 @@ use zip::{AesMode, CompressionMethod, DateTime, ZipWriter};
 pub const HOLDS: Holds = Holds {
     format: "zip",
     hard_links: false,
+    symlinks: true,
     xattrs: 0,
     owners: true,
     sparse: false,

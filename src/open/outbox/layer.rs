@@ -1,0 +1,155 @@
+//! What the journal of a generation lies over: the folder of the server as it will be when all generations before are there.
+
+use crate::error::{Error, Kind, Result};
+use crate::formats::{Holds, Lasting, Notes, Settle, Task};
+use crate::pool::lock;
+use crate::remote::ShareTree;
+use crate::source::Stamp;
+use crate::tree::{Merged, NameBuf, Node, Tree, find_path};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+
+/// Entries that a journal speaks of and that are not there any more get numbers from here on.
+const GONE: u64 = 1 << 50;
+
+/// A folder with what goes up before.
+pub struct Layer {
+    pub base: Arc<ShareTree>,
+    /// The generation before, as long as it is not there.
+    before: Mutex<Option<Before>>,
+    dir: PathBuf,
+    stamp: Stamp,
+    holds: &'static Holds,
+    gone: AtomicU64,
+    /// Moves of an attempt before, which has ended in the middle.
+    moves: Vec<(String, String)>,
+}
+
+struct Before {
+    merged: Arc<Merged>,
+    named: HashMap<Node, (Node, NameBuf)>,
+}
+
+impl Layer {
+    pub fn new(
+        base: Arc<ShareTree>,
+        before: Option<Arc<Merged>>,
+        dir: PathBuf,
+        stamp: Stamp,
+        moves: Vec<(String, String)>,
+    ) -> Self {
+        let holds = holds_of(&base);
+        let before = Mutex::new(before.map(Before::new));
+        Self { base, before, dir, stamp, holds, gone: AtomicU64::new(GONE), moves }
+    }
+
+    /// The generation before is on the server.
+    pub fn has_come(&self) {
+        *lock(&self.before) = None;
+    }
+
+    fn path(&self, node: Node) -> Option<Vec<u8>> {
+        let before = lock(&self.before);
+        let (mut names, mut at) = (Vec::new(), node);
+        while at != self.base.root() {
+            let named = before.as_ref().and_then(|before| before.named.get(&at)).cloned();
+            let (dir, name) = named.or_else(|| self.base.place(at))?;
+            names.push(name);
+            at = dir;
+        }
+        let parts: Vec<&[u8]> = names.iter().rev().map(|name| name.as_name().bytes()).collect();
+        Some(parts.join(&b'/'))
+    }
+
+    /// Where what had a path before an attempt that ended in the middle is now.
+    fn moved(&self, path: &[u8]) -> Vec<u8> {
+        let mut path = path.to_vec();
+        for (from, to) in &self.moves {
+            let rest = path.strip_prefix(from.as_bytes()).filter(|rest| rest.is_empty() || rest[0] == b'/');
+            if let Some(rest) = rest {
+                path = [to.as_bytes(), rest].concat();
+            }
+        }
+        path
+    }
+}
+
+impl Before {
+    fn new(merged: Arc<Merged>) -> Self {
+        let changes = merged.changes();
+        let named = changes.names.iter().flat_map(|(dir, names)| {
+            names.iter().filter_map(move |(name, to)| to.map(|(node, _)| (node, (*dir, name.clone()))))
+        });
+        let named = named.collect();
+        Self { merged, named }
+    }
+}
+
+impl Lasting for Layer {
+    fn paths(&self, nodes: &[Node]) -> Result<Vec<(u64, Vec<u8>)>> {
+        Ok(nodes.iter().filter_map(|node| Some((node.0, self.path(*node)?))).collect())
+    }
+
+    /// Who has gone on the server meanwhile gets a number that nobody has: there is nothing to be done to it.
+    fn find(&self, path: &[u8]) -> Result<Node> {
+        let before = lock(&self.before);
+        let tree: &dyn Tree = before.as_ref().map_or(&*self.base as &dyn Tree, |before| &*before.merged);
+        let path = if before.is_none() { self.moved(path) } else { path.to_vec() };
+        if path.is_empty() {
+            return Ok(tree.root());
+        }
+        match find_path(tree, &path) {
+            Err(e) if matches!(e.kind(), Kind::NotFound | Kind::NotADirectory) => {
+                Ok(Node(self.gone.fetch_add(1, Relaxed)))
+            }
+            found => found,
+        }
+    }
+}
+
+impl Settle for Layer {
+    fn stamp(&self) -> Result<Stamp> {
+        Ok(self.stamp)
+    }
+
+    fn settle(&self, _: &Task<'_>, _: &mut dyn Notes) -> Result<Arc<dyn Tree>> {
+        Err(Error::new(Kind::Unsupported, "what goes to a server goes there by its queue"))
+    }
+
+    fn holds(&self) -> &'static Holds {
+        self.holds
+    }
+
+    fn lasting(&self) -> Option<&dyn Lasting> {
+        Some(self)
+    }
+
+    fn free(&self) -> Result<u64> {
+        let fs = rustix::fs::statvfs(&self.dir).map_err(|e| Error::io(e.into(), "cannot see what is free"))?;
+        Ok(fs.f_bavail.saturating_mul(fs.f_frsize))
+    }
+}
+
+const WITH_LINKS: Holds = Holds {
+    format: "the server",
+    hard_links: false,
+    symlinks: true,
+    xattrs: 0,
+    owners: false,
+    sparse: false,
+    specials: false,
+    sockets: false,
+    root: false,
+    any_names: false,
+    time: 1_000_000_000,
+};
+const WITHOUT_LINKS: Holds = Holds { symlinks: false, ..WITH_LINKS };
+
+fn holds_of(base: &ShareTree) -> &'static Holds {
+    match base.share().writes().is_some_and(|writes| writes.holds().links) {
+        true => &WITH_LINKS,
+        false => &WITHOUT_LINKS,
+    }
+}

@@ -1,0 +1,227 @@
+//! The thread that brings generations to the server.
+//!
+//! ```text
+//!   plan ──► step ──► step ──► ... ──► the tree of the server takes note ──► the journal goes
+//!              │ failed
+//!              └──► a while later the same step again; the while doubles up to a minute
+//! ```
+//!
+//! Before anything is renamed on the server it is written down: a journal finds entries by their paths, and the next attempt,
+//! after a crash, has to know where they are.
+
+use super::plan::{self, Step};
+use super::{Generation, MOVES, Shared};
+use crate::error::{Error, Kind, Result};
+use crate::pool::lock;
+use crate::remote::{Share, ShareTree, Writes};
+use crate::tree::{Merged, Time, Tree, find_path};
+use std::collections::VecDeque;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
+use std::path::Path;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LAST_WAIT: Duration = Duration::from_secs(60);
+
+/// How often the thread looks whether it is time.
+const TICK: Duration = Duration::from_secs(1);
+
+pub struct Worker {
+    shared: Arc<Shared>,
+}
+
+/// What is done of a generation, and what is to be done.
+struct Attempt {
+    generation: Arc<Generation>,
+    merged: Arc<Merged>,
+    steps: VecDeque<Step>,
+    moves: Option<File>,
+    /// The first step has been tried before.
+    is_again: bool,
+}
+
+impl Worker {
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Until the outbox is closed.
+    pub fn run(&self) {
+        let (mut wait, mut attempt) = (FIRST_WAIT, None);
+        while let Some(generation) = self.next() {
+            match self.bring(generation, &mut attempt) {
+                Ok(()) => (wait, attempt) = (FIRST_WAIT, None),
+                Err(_) if lock(&self.shared.state).is_closing => return,
+                Err(e) => {
+                    log::warn!("not on the server yet: {e}");
+                    let mut state = lock(&self.shared.state);
+                    state.progress.error = Some(e.to_string());
+                    state.progress.failures += 1;
+                    state.progress.again = Some(Time::now().secs + wait.as_secs() as i64);
+                    drop(state);
+                    self.shared.wake.notify_all();
+                    self.rest(wait);
+                    wait = (wait * 2).min(LAST_WAIT);
+                }
+            }
+        }
+    }
+
+    /// The next generation that goes up; nothing when the outbox is closed.
+    fn next(&self) -> Option<Arc<Generation>> {
+        let mut state = lock(&self.shared.state);
+        loop {
+            if state.is_closing {
+                return None;
+            }
+            match self.shared.frozen(&mut state) {
+                Ok(Some((_, generation))) => return Some(generation),
+                Ok(None) => {}
+                Err(e) => log::error!("{e}"),
+            }
+            state = self.shared.wake.wait_timeout(state, TICK).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Waits before another try; less, when somebody asks for it.
+    fn rest(&self, time: Duration) {
+        let until = Instant::now() + time;
+        let mut state = lock(&self.shared.state);
+        let kicks = state.kicks;
+        while !state.is_closing && state.kicks == kicks {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            state = self.shared.wake.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Does what is left of the steps of a generation.
+    fn bring(&self, generation: Arc<Generation>, attempt: &mut Option<Attempt>) -> Result<()> {
+        let share = self.shared.base.share();
+        let Some(writes) = share.writes() else {
+            return Err(Error::new(Kind::ReadOnly, "nobody can write there"));
+        };
+        if attempt.is_none() {
+            let merged = generation.journaled.merged();
+            let steps = VecDeque::from(plan::plan(&self.shared.base, &merged)?);
+            lock(&self.shared.state).progress.total = steps.iter().map(Step::bytes).sum();
+            *attempt = Some(Attempt { generation, merged, steps, moves: None, is_again: false });
+        }
+        let Some(attempt) = attempt else { return Ok(()) };
+        while let Some(step) = attempt.steps.front().cloned() {
+            lock(&self.shared.state).progress.steps = attempt.steps.len() as u64;
+            self.go_on()?;
+            let done = self.step(share, writes, &step, attempt);
+            attempt.is_again = done.is_err();
+            done.map_err(|e| e.within(step.path()))?;
+            attempt.steps.pop_front();
+            let mut state = lock(&self.shared.state);
+            (state.progress.error, state.progress.again) = (None, None);
+        }
+        plan::take_note(&self.shared.base, &attempt.merged, writes.holds())?;
+        self.shared.has_come(&attempt.generation)?;
+        remove(&self.shared.dir.join(MOVES))
+    }
+
+    fn go_on(&self) -> Result<()> {
+        match lock(&self.shared.state).is_closing {
+            true => Err(Error::new(Kind::Interrupted, "the mount is closed")),
+            false => Ok(()),
+        }
+    }
+
+    fn step(
+        &self,
+        share: &dyn Share,
+        writes: &dyn Writes,
+        step: &Step,
+        attempt: &mut Attempt,
+    ) -> Result<()> {
+        match step {
+            Step::MakeDir { path } => writes.make_dir(path),
+            Step::Link { path, target } => writes.link(path, target),
+            Step::Set { path, set } => writes.set(path, set),
+            Step::Remove { path } => writes.remove(path),
+            Step::RemoveDir { path } => writes.remove_dir(path),
+            Step::Move { from, to } => {
+                let place = &self.shared.dir;
+                note(place, &mut attempt.moves, &[from, to])?;
+                match writes.rename(from, to) {
+                    // The answer of the time before may have been lost on its way.
+                    Err(e) if attempt.is_again && e.kind() == Kind::NotFound && share.look(to).is_ok() => {}
+                    renamed => renamed?,
+                }
+                note(place, &mut attempt.moves, &[])
+            }
+            Step::Put { node, path, size, set } => {
+                let bytes = attempt.merged.open(*node)?;
+                let before = lock(&self.shared.state).progress.done;
+                let mut told = |sent: u64| {
+                    lock(&self.shared.state).progress.done = before + sent.min(*size);
+                    self.go_on()
+                };
+                let put = writes.put(path, &*bytes, set, &mut told);
+                put.inspect_err(|_| lock(&self.shared.state).progress.done = before)?;
+                lock(&self.shared.state).progress.done = before + size;
+                match share.look(path)?.len {
+                    Some(len) if len != *size => {
+                        Err(Error::new(Kind::Io, format!("the server has {len} bytes of {size}")))
+                    }
+                    _ => Ok(()),
+                }
+            }
+        }
+    }
+}
+
+/// Writes down what is going to be renamed, or that it is done.
+fn note(dir: &Path, moves: &mut Option<File>, names: &[&str]) -> Result<()> {
+    let path = dir.join(MOVES);
+    let failed = |e| Error::io(e, format!("cannot write {}", path.display()));
+    if moves.is_none() {
+        *moves = Some(File::options().create(true).append(true).open(&path).map_err(failed)?);
+        File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)?;
+    }
+    if let Some(file) = moves {
+        let line = serde_json::to_string(names).map_err(|e| Error::new(Kind::System, e.to_string()))?;
+        file.write_all(format!("{line}\n").as_bytes()).and_then(|()| file.sync_data()).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// The moves of an attempt before that have been done.
+pub fn moves_of(dir: &Path, base: &ShareTree) -> Result<Vec<(String, String)>> {
+    let text = match fs::read_to_string(dir.join(MOVES)) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        read => read.map_err(|e| Error::io(e, format!("cannot read {}", dir.join(MOVES).display())))?,
+    };
+    let mut moves = Vec::new();
+    let mut begun: Option<(String, String)> = None;
+    // A line that is not whole was never followed by anything.
+    for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
+        match serde_json::from_str::<Vec<String>>(line).unwrap_or_default().as_slice() {
+            [from, to] => begun = Some((from.clone(), to.clone())),
+            _ => moves.extend(begun.take()),
+        }
+    }
+    // Nothing was done behind the last one: where it came from tells whether it was.
+    if let Some((from, to)) = begun {
+        match find_path(base, from.as_bytes()) {
+            Ok(_) => {}
+            Err(e) if matches!(e.kind(), Kind::NotFound | Kind::NotADirectory) => moves.push((from, to)),
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(moves)
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io(e, format!("cannot remove {}", path.display()))),
+        _ => Ok(()),
+    }
+}
