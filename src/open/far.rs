@@ -6,10 +6,10 @@
 //!   https://host/dir/all.zip!disk.7z    a file inside of what is there, opened as an archive, and so on
 //! ```
 
+use super::beside::Indexes;
 use super::outbox::{Left, Outbox};
 use super::trust::{homeless, state_dir};
 use super::{Claim, How};
-use super::beside::Indexes;
 use crate::error::{Error, Kind, Result, Within};
 use crate::formats::{self, Access, Remembered, Volume, Volumes, Writer};
 use crate::remote::{self, Link, Object, ShareTree};
@@ -84,8 +84,11 @@ pub fn open_to_write(address: &str, how: &How, claim: &Claim) -> Result<Volume> 
         && how.depth == 0
         && (remote::is_folder(address) || object(address, how).is_ok_and(|object| object.leads_to_directory));
     if !is_folder {
-        return Err(Error::new(Kind::ReadOnly, format!("{shown}: of what is at an address, only folders are written to"))
-            .hint("-o overlay=DIR takes changes and keeps them here"));
+        return Err(Error::new(
+            Kind::ReadOnly,
+            format!("{shown}: of what is at an address, only folders are written to"),
+        )
+        .hint("-o overlay=DIR takes changes and keeps them here"));
     }
     let states = state_dir().ok_or_else(homeless)?;
     let tree = Arc::new(share_tree(address, how)?);

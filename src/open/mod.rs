@@ -12,7 +12,7 @@ mod beside;
 mod far;
 mod follow;
 mod nested;
-mod outbox;
+pub mod outbox;
 pub mod overlay;
 pub mod process;
 mod record;

@@ -22,8 +22,8 @@ mod share;
 
 pub use address::{beside, has_password, is_address, is_folder, name_of, shown};
 pub use credentials::{Login, Netrc};
-pub use http::client;
 pub use failures::{Fetched, late, never, soon, system};
+pub use http::client;
 pub use listing::{asks_for_list, http_date, of_dav, of_html, of_json};
 pub use runtime::wait_for;
 pub use share::{Holds, Item, Opener, Set, Share, ShareTree, Writes};

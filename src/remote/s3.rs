@@ -192,10 +192,9 @@ impl Far for S3Object {
     fn fetch(&self, range: Range<u64>, take: &mut dyn FnMut(&[u8]) -> Go) -> Fetched<()> {
         let bucket = &*self.bucket;
         let wanted = range.start..range.end.min(self.len);
-        let reader = bucket.operator.reader_options(
-            &self.key,
-            options::ReaderOptions { if_match: self.tag.clone(), ..Default::default() },
-        );
+        let reader = bucket
+            .operator
+            .reader_options(&self.key, options::ReaderOptions { if_match: self.tag.clone(), ..Default::default() });
         let mut stream = bucket.wait(async { reader.await?.into_bytes_stream(wanted).await })?;
         loop {
             let next = wait_for(async { tokio::time::timeout(bucket.link.patience, stream.next()).await });
@@ -343,11 +342,7 @@ impl Writes for S3Share {
 fn item(name: &str, facts: &Metadata) -> Item {
     match facts.mode() {
         EntryMode::DIR => Item::new(name, NodeKind::Directory),
-        _ => Item {
-            len: Some(facts.content_length()),
-            modified: modified(facts),
-            ..Item::new(name, NodeKind::File)
-        },
+        _ => Item { len: Some(facts.content_length()), modified: modified(facts), ..Item::new(name, NodeKind::File) },
     }
 }
 
@@ -365,7 +360,9 @@ fn failure(e: &opendal_core::Error, is_unsigned: bool) -> Failure {
         ErrorKind::NotFound => never(Kind::NotFound, "there is nothing of this name"),
         ErrorKind::PermissionDenied => {
             let hint = match is_unsigned {
-                true => "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment, or a profile in ~/.aws/credentials",
+                true => {
+                    "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment, or a profile in ~/.aws/credentials"
+                }
                 false => "other keys: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
             };
             let failure = never(Kind::NotLetIn, "the server does not let in who asks");

@@ -156,6 +156,8 @@ struct State {
     next: u64,
     places: HashMap<(u64, NameBuf), u64>,
     listings: HashMap<u64, Listing>,
+    /// Where entries lie on the server that are shown at another place until all is done.
+    lies: HashMap<u64, String>,
     /// When somebody here changed a directory: what the server told of it before does not count.
     changed: HashMap<u64, Instant>,
     /// Files that are asked for just now.
@@ -201,8 +203,8 @@ impl ShareTree {
         let root = Item::new("", Kind::Directory);
         let (places, listings, looking) = (HashMap::new(), HashMap::new(), HashSet::new());
         let nodes = HashMap::from([(ROOT, Known::new(ROOT, root))]);
-        let (changed, opened) = (HashMap::new(), LruCache::new(OPENED));
-        let state = State { nodes, next: ROOT + 1, places, listings, changed, looking, opened };
+        let (lies, changed, opened) = (HashMap::new(), HashMap::new(), LruCache::new(OPENED));
+        let state = State { nodes, next: ROOT + 1, places, listings, lies, changed, looking, opened };
         let owner = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
         let (state, looked) = (Mutex::new(state), Condvar::new());
         let inner = Arc::new(Inner { share, opener, fleet, patience, owner, state, looked });
@@ -223,6 +225,13 @@ impl ShareTree {
         is_there.then_some((Node(known.parent), name))
     }
 
+    /// Takes note that an entry lies at another path on the server, and is shown where it was.
+    pub fn lies_at(&self, node: Node, path: &str) {
+        let mut state = lock(&self.0.state);
+        state.opened.pop(&node.0);
+        state.lies.insert(node.0, path.to_owned());
+    }
+
     /// Takes note of what somebody here has put under a name on the server: an entry with the number that it has had here,
     /// or nothing any more.
     pub fn is_now(&self, dir: Node, name: &NameBuf, to: Option<(Node, Item)>) {
@@ -237,6 +246,7 @@ impl ShareTree {
         };
         listing.map(|listing| Arc::make_mut(&mut listing.entries).insert(name.clone(), node.0));
         state.places.insert(place, node.0);
+        state.lies.remove(&node.0);
         state.opened.pop(&node.0);
         let mut known = Known::new(dir.0, item);
         known.looked = Some(Instant::now());
@@ -253,6 +263,10 @@ impl State {
         let (mut parts, mut at) = (Vec::new(), node);
         while at != ROOT {
             let known = self.known(at)?;
+            if let Some(path) = self.lies.get(&at) {
+                parts.push(path.as_str());
+                break;
+            }
             parts.push(known.item.name.as_str());
             at = known.parent;
         }

@@ -50,6 +50,10 @@ impl Layer {
         *lock(&self.before) = None;
     }
 
+    pub fn moves(&self) -> &[(String, String)] {
+        &self.moves
+    }
+
     fn path(&self, node: Node) -> Option<Vec<u8>> {
         let before = lock(&self.before);
         let (mut names, mut at) = (Vec::new(), node);

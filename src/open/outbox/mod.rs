@@ -30,7 +30,7 @@ use crate::formats::{Holds, Outgoing, Settled, Watch, Writer};
 use crate::pool::lock;
 use crate::remote::ShareTree;
 use crate::source::{FileSource, Held, Stamp, Store};
-use crate::tree::{Changes, Difference, Tree};
+use crate::tree::{Changes, Difference, Merged, Tree};
 use layer::Layer;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -177,10 +177,17 @@ fn generations(base: &Arc<ShareTree>, dir: &Path, stamp: Stamp) -> Result<Found>
     Ok((Some((first, oldest)), (second, next), left))
 }
 
+/// A folder without what an attempt before has left on its way: it is where the journal says.
+fn without_those_on_the_way(base: &Arc<ShareTree>, moves: &[(String, String)]) -> Arc<dyn Tree> {
+    let mut hidden = Changes::default();
+    plan::on_the_way(moves).for_each(|name| hidden.set_name(base.root(), name, None));
+    if hidden.is_empty() { base.clone() } else { Arc::new(Merged::new(base.clone(), hidden)) }
+}
+
 impl Generation {
     fn open(
         base: &Arc<ShareTree>,
-        before: Option<Arc<crate::tree::Merged>>,
+        before: Option<Arc<Merged>>,
         dir: &Path,
         (number, stamp): (u64, Stamp),
         first_new: u64,
@@ -188,12 +195,12 @@ impl Generation {
     ) -> Result<Arc<Self>> {
         let tree: Arc<dyn Tree> = match &before {
             Some(before) => before.clone(),
-            None => base.clone(),
+            None => without_those_on_the_way(base, &moves),
         };
         let layer = Arc::new(Layer::new(base.clone(), before, dir.to_owned(), stamp, moves));
         let place = Box::new(At(dir.join(format!("{number}{JOURNAL}"))));
-        let (journaled, _) = Journaled::new(tree, first_new, layer.clone(), place, None)
-            .map_err(|e| e.within(dir.display()))?;
+        let (journaled, _) =
+            Journaled::new(tree, first_new, layer.clone(), place, None).map_err(|e| e.within(dir.display()))?;
         Ok(Arc::new(Self { journaled, layer }))
     }
 

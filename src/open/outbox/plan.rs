@@ -13,14 +13,14 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::remote::{self, ShareTree};
-use crate::tree::{Changes, Inode, Kind as NodeKind, Merged, NameBuf, Node, Time, Tree};
+use crate::tree::{Changes, Inode, Kind as NodeKind, Merged, Name, NameBuf, Node, Time, Tree};
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 
 /// One request, or a few that belong together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    Move { from: String, to: String },
+    Move { node: Node, from: String, to: String },
     MakeDir { path: String },
     Put { node: Node, path: String, size: u64, set: remote::Set },
     Link { path: String, target: Vec<u8> },
@@ -30,13 +30,16 @@ pub enum Step {
 }
 
 impl Step {
-    /// The entry that it is about.
-    pub fn path(&self) -> &str {
+    /// What is done, and to what, for messages.
+    pub fn words(&self) -> String {
         match self {
-            Self::Move { to: path, .. } | Self::MakeDir { path } | Self::Put { path, .. } | Self::Link { path, .. } => {
-                path
-            }
-            Self::Set { path, .. } | Self::Remove { path } | Self::RemoveDir { path } => path,
+            Self::Move { from, to, .. } => format!("renaming {from} to {to}"),
+            Self::MakeDir { path } => format!("making the directory {path}"),
+            Self::Put { path, .. } => format!("sending {path}"),
+            Self::Link { path, .. } => format!("making the link {path}"),
+            Self::Set { path, .. } => format!("setting mode and time of {path}"),
+            Self::Remove { path } => format!("removing {path}"),
+            Self::RemoveDir { path } => format!("removing the directory {path}"),
         }
     }
 
@@ -61,6 +64,8 @@ struct Planner<'a> {
     named: HashMap<Node, (Node, &'a NameBuf)>,
     /// Entries of the server that go to another place.
     moved: HashSet<Node>,
+    /// No other plan has the same: what another one has left on its way lies there, too.
+    tag: &'a str,
 }
 
 /// Steps by the time at which they are done.
@@ -76,13 +81,13 @@ struct Stages {
 }
 
 /// The steps that bring these changes to the server, in their order.
-pub fn plan(base: &ShareTree, merged: &Merged) -> Result<Vec<Step>> {
+pub fn plan(base: &ShareTree, merged: &Merged, tag: &str) -> Result<Vec<Step>> {
     let changes = merged.changes();
-    let named = changes.names.iter().flat_map(|(dir, names)| {
-        names.iter().filter_map(move |(name, to)| to.map(|(node, _)| (node, (*dir, name))))
-    });
-    let mut planner =
-        Planner { base, merged, changes: &changes, named: named.collect(), moved: HashSet::new() };
+    let named = changes
+        .names
+        .iter()
+        .flat_map(|(dir, names)| names.iter().filter_map(move |(name, to)| to.map(|(node, _)| (node, (*dir, name)))));
+    let mut planner = Planner { base, merged, changes: &changes, named: named.collect(), moved: HashSet::new(), tag };
     let is_moved = |(node, (dir, name)): (&Node, &(Node, &NameBuf))| {
         let is_elsewhere = base.place(*node).is_some_and(|place| (place.0, &place.1) != (*dir, *name));
         is_elsewhere.then_some(*node)
@@ -133,7 +138,8 @@ impl Planner<'_> {
             let named = self.named.get(&at).map(|(dir, name)| (*dir, (*name).clone()));
             let is_gone = matches!(self.changes.nodes.get(&at), Some(None));
             let Some((dir, name)) = named.or_else(|| self.base.place(at)).filter(|_| !is_gone) else { return Ok(None) };
-            let is_named_so = self.changes.name(dir, name.as_name().bytes()).is_none_or(|to| to.is_some_and(|to| to.0 == at));
+            let is_named_so =
+                self.changes.name(dir, name.as_name().bytes()).is_none_or(|to| to.is_some_and(|to| to.0 == at));
             if !is_named_so || names.len() > 4096 {
                 return Ok(None);
             }
@@ -187,13 +193,13 @@ impl Planner<'_> {
         }
         if self.moved.contains(&node) {
             let from = self.path_there(node)?;
-            let number = node.0;
-            if self.is_simple(node, &path)? {
-                stages.moves.push((depth(&path), Step::Move { from, to: path }));
+            // What an attempt before has brought half of the way goes on from there.
+            if from.starts_with(ON_THE_WAY) || self.is_simple(node, &path)? {
+                stages.moves.push((depth(&path), Step::Move { node, from, to: path }));
             } else {
-                let between = format!("{ON_THE_WAY}{number:x}");
-                stages.away.push((depth(&from), Step::Move { from, to: between.clone() }));
-                stages.moves.push((depth(&path), Step::Move { from: between, to: path }));
+                let between = format!("{ON_THE_WAY}{}-{:x}", self.tag, node.0);
+                stages.away.push((depth(&from), Step::Move { node, from, to: between.clone() }));
+                stages.moves.push((depth(&path), Step::Move { node, from: between, to: path }));
             }
             return Ok(());
         }
@@ -212,7 +218,10 @@ impl Planner<'_> {
 
     /// Whether a move goes from a place to another without anything in between that moves as well.
     fn is_simple(&self, node: Node, to: &str) -> Result<bool> {
-        if self.moved.len() > MANY {
+        let Some((dir, name)) = self.base.place(node) else { return Ok(false) };
+        // Nobody comes to where it was, and what it was in stays.
+        let is_left_free = self.changes.name(dir, name.as_name().bytes()) == Some(None);
+        if !is_left_free || self.path(dir)?.as_ref() != Some(&self.path_there(dir)?) || self.moved.len() > MANY {
             return Ok(false);
         }
         let from = self.path_there(node)?;
@@ -247,7 +256,8 @@ impl Planner<'_> {
     /// What becomes of entries where they are.
     fn nodes(&self, stages: &mut Stages) -> Result<()> {
         for (node, inode) in &self.changes.nodes {
-            let Some(inode) = inode.as_ref().filter(|inode| inode.attr.nlink > 0 || inode.attr.kind == NodeKind::Directory)
+            let Some(inode) =
+                inode.as_ref().filter(|inode| inode.attr.nlink > 0 || inode.attr.kind == NodeKind::Directory)
             else {
                 continue;
             };
@@ -268,6 +278,12 @@ impl Planner<'_> {
 
 fn has_other_contents(inode: &Inode) -> bool {
     inode.draft.is_some()
+}
+
+/// What an attempt before has left on its way: the names that it has in the root.
+pub fn on_the_way(moves: &[(String, String)]) -> impl Iterator<Item = NameBuf> + '_ {
+    let names = moves.iter().filter(|(_, to)| to.starts_with(ON_THE_WAY));
+    names.filter_map(|(_, to)| Name::new(to.as_bytes()).ok().map(Name::to_owned))
 }
 
 /// Tells the tree of the server what has become of it: the same entries under the same numbers.

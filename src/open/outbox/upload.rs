@@ -12,6 +12,7 @@
 use super::plan::{self, Step};
 use super::{Generation, MOVES, Shared};
 use crate::error::{Error, Kind, Result};
+use crate::key::random;
 use crate::pool::lock;
 use crate::remote::{Share, ShareTree, Writes};
 use crate::tree::{Merged, Time, Tree, find_path};
@@ -50,7 +51,7 @@ impl Worker {
     /// Until the outbox is closed.
     pub fn run(&self) {
         let (mut wait, mut attempt) = (FIRST_WAIT, None);
-        while let Some(generation) = self.next() {
+        while let Some((generation, kicks)) = self.next() {
             match self.bring(generation, &mut attempt) {
                 Ok(()) => (wait, attempt) = (FIRST_WAIT, None),
                 Err(_) if lock(&self.shared.state).is_closing => return,
@@ -62,22 +63,22 @@ impl Worker {
                     state.progress.again = Some(Time::now().secs + wait.as_secs() as i64);
                     drop(state);
                     self.shared.wake.notify_all();
-                    self.rest(wait);
+                    self.rest(wait, kicks);
                     wait = (wait * 2).min(LAST_WAIT);
                 }
             }
         }
     }
 
-    /// The next generation that goes up; nothing when the outbox is closed.
-    fn next(&self) -> Option<Arc<Generation>> {
+    /// The next generation that goes up, and how often it was asked for; nothing when the outbox is closed.
+    fn next(&self) -> Option<(Arc<Generation>, u64)> {
         let mut state = lock(&self.shared.state);
         loop {
             if state.is_closing {
                 return None;
             }
             match self.shared.frozen(&mut state) {
-                Ok(Some((_, generation))) => return Some(generation),
+                Ok(Some((_, generation))) => return Some((generation, state.kicks)),
                 Ok(None) => {}
                 Err(e) => log::error!("{e}"),
             }
@@ -85,11 +86,10 @@ impl Worker {
         }
     }
 
-    /// Waits before another try; less, when somebody asks for it.
-    fn rest(&self, time: Duration) {
+    /// Waits before another try; less, when somebody asks for it, or has asked since this one began.
+    fn rest(&self, time: Duration, kicks: u64) {
         let until = Instant::now() + time;
         let mut state = lock(&self.shared.state);
-        let kicks = state.kicks;
         while !state.is_closing && state.kicks == kicks {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -107,7 +107,8 @@ impl Worker {
         };
         if attempt.is_none() {
             let merged = generation.journaled.merged();
-            let steps = VecDeque::from(plan::plan(&self.shared.base, &merged)?);
+            let tag = format!("{:x}", u64::from_le_bytes(random()?));
+            let steps = VecDeque::from(plan::plan(&self.shared.base, &merged, &tag)?);
             lock(&self.shared.state).progress.total = steps.iter().map(Step::bytes).sum();
             *attempt = Some(Attempt { generation, merged, steps, moves: None, is_again: false });
         }
@@ -117,11 +118,13 @@ impl Worker {
             self.go_on()?;
             let done = self.step(share, writes, &step, attempt);
             attempt.is_again = done.is_err();
-            done.map_err(|e| e.within(step.path()))?;
+            done.map_err(|e| e.within(step.words()))?;
             attempt.steps.pop_front();
             let mut state = lock(&self.shared.state);
             (state.progress.error, state.progress.again) = (None, None);
         }
+        let base = &self.shared.base;
+        plan::on_the_way(attempt.generation.layer.moves()).for_each(|name| base.is_now(base.root(), &name, None));
         plan::take_note(&self.shared.base, &attempt.merged, writes.holds())?;
         self.shared.has_come(&attempt.generation)?;
         remove(&self.shared.dir.join(MOVES))
@@ -134,20 +137,14 @@ impl Worker {
         }
     }
 
-    fn step(
-        &self,
-        share: &dyn Share,
-        writes: &dyn Writes,
-        step: &Step,
-        attempt: &mut Attempt,
-    ) -> Result<()> {
+    fn step(&self, share: &dyn Share, writes: &dyn Writes, step: &Step, attempt: &mut Attempt) -> Result<()> {
         match step {
             Step::MakeDir { path } => writes.make_dir(path),
             Step::Link { path, target } => writes.link(path, target),
             Step::Set { path, set } => writes.set(path, set),
             Step::Remove { path } => writes.remove(path),
             Step::RemoveDir { path } => writes.remove_dir(path),
-            Step::Move { from, to } => {
+            Step::Move { node, from, to } => {
                 let place = &self.shared.dir;
                 note(place, &mut attempt.moves, &[from, to])?;
                 match writes.rename(from, to) {
@@ -155,6 +152,8 @@ impl Worker {
                     Err(e) if attempt.is_again && e.kind() == Kind::NotFound && share.look(to).is_ok() => {}
                     renamed => renamed?,
                 }
+                // What is in it is read from there from now on.
+                self.shared.base.lies_at(*node, to);
                 note(place, &mut attempt.moves, &[])
             }
             Step::Put { node, path, size, set } => {
