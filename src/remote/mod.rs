@@ -3,6 +3,7 @@
 //! ```text
 //!   address ─► scheme ─► object     bytes, by ranges: source/blocks reads it as if it were here
 //!   http https   http.rs            GET with Range
+//!   sftp         sftp.rs            READ, many at once, over one connection (ssh.rs)
 //!
 //!   address/ ─► scheme ─► share     a folder: listed, read and, where `Writes` says so, written to
 //! ```
@@ -14,9 +15,15 @@ mod address;
 mod credentials;
 mod failures;
 mod http;
+mod known_hosts;
 mod listing;
 mod runtime;
+mod sftp;
+mod sftp_writes;
 mod share;
+mod ssh;
+mod ssh_config;
+mod ssh_login;
 
 pub use address::{beside, has_password, is_address, is_folder, name_of, shown};
 pub use credentials::{Login, Netrc};
@@ -24,6 +31,12 @@ pub use failures::{Fetched, late, never, soon, system};
 pub use listing::{asks_for_list, http_date, of_dav, of_html, of_json};
 pub use runtime::wait_for;
 pub use share::{Holds, Item, Opener, Set, Share, ShareTree, Writes};
+
+use known_hosts::{KnownHost, Verdict, fingerprint, matches};
+use sftp::{SftpShare, checked, of_time};
+use ssh::{Client, Place, Sent, Session, Ssh, is_broken, send};
+use ssh_config::HostConfig;
+use ssh_login::{Way, let_in};
 
 use crate::error::{Error, Kind, Result};
 use crate::key::Keys;
@@ -52,7 +65,21 @@ pub struct Link {
     pub bearer: Option<PathBuf>,
     /// As the environment says, without it.
     pub proxy: Option<String>,
+    /// Which servers of ssh are taken for those that they say they are.
+    pub hostkey: HostKey,
     pub offline: Offline,
+}
+
+/// Which keys of servers of ssh are good.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum HostKey {
+    /// Those in `known_hosts`.
+    #[default]
+    Known,
+    /// Also those of servers of which none is known; they are known then.
+    AcceptNew,
+    /// The one with this fingerprint, `SHA256:…`.
+    Only(String),
 }
 
 /// Whether anything is asked of the other end.
@@ -74,6 +101,7 @@ impl Default for Link {
             client: None,
             bearer: None,
             proxy: None,
+            hostkey: HostKey::default(),
             offline: Offline::Auto,
         }
     }
@@ -134,6 +162,7 @@ pub fn share(address: &str, link: &Link, keys: &dyn Keys) -> Result<Box<dyn Shar
     let (over_http, is_dav) = address::over_http(address);
     match address::scheme(address) {
         Some("http" | "https" | "webdav" | "webdavs") => http::share(&over_http, is_dav, link, keys),
+        Some("sftp") => sftp::share(address, link, keys),
         _ => Err(unknown(address)),
     }
 }
@@ -141,6 +170,7 @@ pub fn share(address: &str, link: &Link, keys: &dyn Keys) -> Result<Box<dyn Shar
 fn open_now(address: &str, link: &Link, keys: &dyn Keys) -> Result<Object> {
     match address::scheme(address) {
         Some("http" | "https" | "webdav" | "webdavs") => http::open(&address::over_http(address).0, link, keys),
+        Some("sftp") => sftp::open(address, link, keys),
         _ => Err(unknown(address)),
     }
 }

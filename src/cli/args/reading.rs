@@ -65,6 +65,10 @@ pub struct Link {
     /// http://, https:// or socks5h://HOST:PORT; what the environment says without it
     #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
     pub proxy: Option<String>,
+    /// Which servers of ssh are good: known, those in known_hosts; accept-new, also new ones, which are added to it; or the one
+    /// whose key has this fingerprint: SHA256:...
+    #[arg(long, value_name = "WHICH")]
+    pub hostkey: Option<String>,
     /// auto: what is kept is shown when the server cannot be reached; only: it is not asked at all
     #[arg(long, value_name = "WHEN", value_parser = ["auto", "only"], hide_possible_values = true)]
     pub offline: Option<String>,
@@ -80,6 +84,7 @@ impl Link {
             ("cert", file(&self.cert)),
             ("bearer", file(&self.bearer)),
             ("proxy", self.proxy.clone()),
+            ("hostkey", self.hostkey.clone()),
             ("offline", self.offline.clone()),
         ];
         words.into_iter().filter_map(move |(name, value)| Some(format!("{name}={}", escaped(&value?))))
