@@ -19,6 +19,7 @@ mod known_hosts;
 mod listing;
 mod runtime;
 mod sftp;
+mod sftp_wire;
 mod sftp_writes;
 mod share;
 mod ssh;
@@ -34,6 +35,7 @@ pub use share::{Holds, Item, Opener, Set, Share, ShareTree, Writes};
 
 use known_hosts::{KnownHost, Verdict, fingerprint, matches};
 use sftp::{SftpShare, checked, of_time};
+use sftp_wire::{Asked, Attrs, Entry, Fault, Part, Sftp, flag, status};
 use ssh::{Client, Place, Sent, Session, Ssh, is_broken, send};
 use ssh_config::HostConfig;
 use ssh_login::{Way, let_in};

@@ -9,8 +9,8 @@
 //! ```
 
 use super::{
-    Fetched, Item, Link, Object, Place, Sent, Session, Share, Ssh, Writes, is_broken, never, send, shown, system,
-    wait_for,
+    Asked, Attrs, Entry, Fault, Fetched, Item, Link, Object, Place, Sent, Session, Share, Ssh, Writes, flag, is_broken,
+    never, send, shown, system, wait_for,
 };
 use crate::error::{Error, Kind, Result, Within};
 use crate::key::{Keys, NoKeys};
@@ -18,8 +18,6 @@ use crate::pool::lock;
 use crate::source::{Far, Go};
 use crate::tree::{Kind as NodeKind, Time};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use russh_sftp::client::error::Error as SftpError;
-use russh_sftp::protocol::{Attrs, Data, File, FileAttributes, Name, OpenFlags, StatusCode};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
@@ -53,8 +51,6 @@ const TYPE: u32 = 0o170_000;
 /// What stands in an address as it is.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-pub(super) type Asked<T> = std::result::Result<T, SftpError>;
-
 pub fn open(text: &str, link: &Link, keys: &dyn Keys) -> Result<Object> {
     let (ssh, url) = server(text, link, keys)?;
     object(ssh, path_of(&url)?).map_err(|failure| failure.error.within(shown(text)))
@@ -64,7 +60,7 @@ pub fn share(text: &str, link: &Link, keys: &dyn Keys) -> Result<Box<dyn Share>>
     let (ssh, url) = server(text, link, keys)?;
     let root = path_of(&url)?;
     let attrs = ssh.ask(async |session, _| session.sftp.stat(&root).await);
-    let attrs = attrs.map_err(|failure| failure.error.within(shown(text)))?.attrs;
+    let attrs = attrs.map_err(|failure| failure.error.within(shown(text)))?;
     match kind_of(&attrs) {
         Some(NodeKind::Directory) | None => Ok(Box::new(SftpShare { ssh, root, url })),
         Some(_) => Err(Error::new(Kind::NotADirectory, format!("{}: it is no directory", shown(text)))),
@@ -109,8 +105,8 @@ pub(super) fn checked(root: &str, path: &str) -> Fetched<String> {
     }
 }
 
-fn kind_of(attrs: &FileAttributes) -> Option<NodeKind> {
-    match attrs.permissions? & TYPE {
+fn kind_of(attrs: &Attrs) -> Option<NodeKind> {
+    match attrs.mode? & TYPE {
         0o100_000 => Some(NodeKind::File),
         0o040_000 => Some(NodeKind::Directory),
         0o120_000 => Some(NodeKind::Symlink),
@@ -119,12 +115,12 @@ fn kind_of(attrs: &FileAttributes) -> Option<NodeKind> {
 }
 
 /// An entry, where it is of a kind that is shown.
-fn item(name: &str, attrs: &FileAttributes) -> Option<Item> {
+fn item(name: &str, attrs: &Attrs) -> Option<Item> {
     let kind = kind_of(attrs)?;
     let len = attrs.size.filter(|_| kind != NodeKind::Directory);
-    let modified = attrs.mtime.map(|secs| Time { secs: secs.into(), nanos: 0 });
-    let mode = attrs.permissions.map(|mode| mode & 0o7777);
-    Some(Item { len, modified, mode, owner: attrs.uid.zip(attrs.gid), ..Item::new(name, kind) })
+    let modified = attrs.modified.map(|secs| Time { secs: secs.into(), nanos: 0 });
+    let mode = attrs.mode.map(|mode| mode & 0o7777);
+    Some(Item { len, modified, mode, owner: attrs.owner, ..Item::new(name, kind) })
 }
 
 /// A time as the protocol tells it: whole seconds from 1970 to 2106.
@@ -140,8 +136,8 @@ struct Version {
 }
 
 impl Version {
-    fn of(attrs: &FileAttributes) -> Option<Self> {
-        Some(Self { len: attrs.size?, modified: attrs.mtime })
+    fn of(attrs: &Attrs) -> Option<Self> {
+        Some(Self { len: attrs.size?, modified: attrs.modified })
     }
 
     /// Where it tells versions apart.
@@ -163,27 +159,26 @@ struct SftpObject {
 /// A file that is open at the server.
 struct Opened {
     session: Arc<Session>,
-    handle: String,
+    handle: Vec<u8>,
 }
 
 impl Drop for Opened {
     fn drop(&mut self) {
-        let close = self.session.sftp.close(self.handle.clone());
-        let _ = wait_for(async { drop(send(close).await) });
+        let _ = wait_for(async { drop(send(self.session.sftp.close(&self.handle)).await) });
     }
 }
 
 fn object(ssh: Arc<Ssh>, path: String) -> Fetched<Object> {
-    let attrs = ssh.ask(async |session, _| session.sftp.stat(&path).await)?.attrs;
+    let attrs = ssh.ask(async |session, _| session.sftp.stat(&path).await)?;
     let is_dir = match kind_of(&attrs) {
         Some(kind) => kind == NodeKind::Directory,
-        None if attrs.permissions.is_some_and(|mode| mode & TYPE != 0) => {
+        None if attrs.mode.is_some_and(|mode| mode & TYPE != 0) => {
             return Err(never(Kind::Unsupported, "it is neither a file nor a directory"));
         }
         None => false,
     };
     let version = match Version::of(&attrs) {
-        _ if is_dir => Version { len: 0, modified: attrs.mtime },
+        _ if is_dir => Version { len: 0, modified: attrs.modified },
         Some(version) => version,
         None => return Err(never(Kind::Unsupported, "the server does not tell its length")),
     };
@@ -216,7 +211,7 @@ impl SftpObject {
             return Ok((opened.clone(), false));
         }
         let (session, is_new) = self.ssh.session(&NoKeys, since)?;
-        let asked = self.ssh.wait(session.sftp.open(&self.path, OpenFlags::READ, FileAttributes::default()));
+        let asked = self.ssh.wait(session.sftp.open(&self.path, flag::READ, Attrs::default()));
         let handle = asked.map_err(|failure| {
             if is_broken(&failure) {
                 self.ssh.forget(&session);
@@ -226,7 +221,7 @@ impl SftpObject {
                 _ => failure,
             }
         })?;
-        let opened = Arc::new(Opened { session, handle: handle.handle });
+        let opened = Arc::new(Opened { session, handle });
         let kept = lock(&self.opened).get_or_insert_with(|| opened.clone()).clone();
         Ok((kept, is_new))
     }
@@ -253,7 +248,7 @@ impl SftpObject {
                 }
                 let Some(batch) = batches.pop_front() else { return Ok(()) };
                 let (pieces, attrs) = self.ssh.wait(batch.answer())?;
-                if Version::of(&attrs.attrs) != Some(self.version) {
+                if Version::of(&attrs) != Some(self.version) {
                     return Err(never(Kind::Changed, "it was changed on the server while it was open"));
                 }
                 let mut is_short = false;
@@ -300,7 +295,7 @@ impl Far for SftpObject {
 
 /// A few READs, and the FSTAT behind them.
 struct Batch<'a> {
-    reads: Vec<(Sent<'a, Asked<Data>>, u32)>,
+    reads: Vec<(Sent<'a, Asked<Vec<u8>>>, u32)>,
     stat: Sent<'a, Asked<Attrs>>,
 }
 
@@ -320,19 +315,17 @@ impl<'a> Batch<'a> {
         let mut pieces = Vec::new();
         let mut is_end = false;
         for (read, wanted) in self.reads {
-            match read.answer().await {
-                Ok(data) => is_end |= data.data.is_empty() || { pieces.push((data.data, wanted)); false },
-                Err(SftpError::Status(status)) if status.status_code == StatusCode::Eof => is_end = true,
-                Err(e) => return Err(e),
-            }
+            let bytes = read.answer().await?;
+            is_end = bytes.is_empty();
             if is_end {
                 break;
             }
+            pieces.push((bytes, wanted));
         }
         let mut attrs = self.stat.answer().await?;
         if is_end {
             // It ends before its end: it is another than it was, whatever is said of it.
-            attrs.attrs.size = None;
+            attrs.size = None;
         }
         Ok((pieces, attrs))
     }
@@ -366,46 +359,44 @@ impl SftpShare {
 }
 
 /// All entries of a directory, but for itself and the one above it.
-async fn entries(session: &Session, path: &str) -> Asked<Vec<File>> {
+async fn entries(session: &Session, path: &str) -> Asked<Vec<Entry>> {
     let sftp = &session.sftp;
-    let handle = sftp.opendir(path).await?.handle;
-    let mut files = Vec::new();
-    let mut asked: VecDeque<Sent<'_, Asked<Name>>> = VecDeque::new();
+    let handle = sftp.opendir(path).await?;
+    let mut entries = Vec::new();
+    let mut asked: VecDeque<Sent<'_, Asked<Vec<Entry>>>> = VecDeque::new();
     let ended = loop {
         while asked.len() < LISTS {
             asked.push_back(send(sftp.readdir(&handle)).await);
         }
         let Some(answer) = asked.pop_front() else { break Ok(()) };
         match answer.answer().await {
-            Ok(name) => files.extend(name.files.into_iter().filter(|file| file.filename != "." && file.filename != "..")),
-            Err(SftpError::Status(status)) if status.status_code == StatusCode::Eof => break Ok(()),
-            Err(e) => break Err(e),
+            Ok(some) if some.is_empty() => break Ok(()),
+            Ok(some) => entries.extend(some.into_iter().filter(|entry| entry.name != b"." && entry.name != b"..")),
+            Err(fault) => break Err(fault),
         }
-        if files.len() > ENTRIES {
-            break Err(SftpError::Limited(format!("more than {ENTRIES} entries")));
+        if entries.len() > ENTRIES {
+            break Err(Fault::Long);
         }
     };
     drop(send(sftp.close(&handle)).await);
-    ended.map(|()| files)
+    ended.map(|()| entries)
 }
 
 impl Share for SftpShare {
     fn list(&self, path: &str) -> Result<Vec<Item>> {
-        let files = self.ask(path, async |session, full, _| entries(session, full).await)?;
-        let mut items = Vec::with_capacity(files.len());
-        for file in files {
-            // A name of other bytes than letters came as something else than it is: nothing would be found by it.
-            let is_known = !file.filename.contains(char::REPLACEMENT_CHARACTER);
-            match item(&file.filename, &file.attrs).filter(|_| is_known) {
+        let entries = self.ask(path, async |session, full, _| entries(session, full).await)?;
+        let mut items = Vec::with_capacity(entries.len());
+        for Entry { name, attrs } in entries {
+            match std::str::from_utf8(&name).ok().and_then(|name| item(name, &attrs)) {
                 Some(item) => items.push(item),
-                None => log::debug!("{path}: {:?} is left out", file.filename),
+                None => log::debug!("{path}: {:?} is left out", String::from_utf8_lossy(&name)),
             }
         }
         Ok(items)
     }
 
     fn look(&self, path: &str) -> Result<Item> {
-        let attrs = self.ask(path, async |session, full, _| session.sftp.lstat(full).await)?.attrs;
+        let attrs = self.ask(path, async |session, full, _| session.sftp.lstat(full).await)?;
         let name = path.rsplit('/').next().unwrap_or(path);
         item(name, &attrs).ok_or_else(|| {
             Error::new(Kind::Unsupported, format!("{path}: it is neither a file, nor a directory, nor a symbolic link"))
@@ -420,13 +411,7 @@ impl Share for SftpShare {
     }
 
     fn target(&self, path: &str) -> Result<Vec<u8>> {
-        let name = self.ask(path, async |session, full, _| session.sftp.readlink(full).await)?;
-        match name.files.first() {
-            Some(file) if !file.filename.contains(char::REPLACEMENT_CHARACTER) && !file.filename.is_empty() => {
-                Ok(file.filename.clone().into_bytes())
-            }
-            _ => Err(Error::new(Kind::Unsupported, format!("{path}: where it leads is not told in letters"))),
-        }
+        self.ask(path, async |session, full, _| session.sftp.readlink(full).await)
     }
 
     fn writes(&self) -> Option<&dyn Writes> {

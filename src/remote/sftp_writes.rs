@@ -7,12 +7,13 @@
 //! What the server does not know of these is left out, or done in another way: without posix-rename the old file is gone for a
 //! moment.
 
-use super::{Fetched, Holds, Sent, Session, Set, SftpShare, Writes, checked, is_broken, never, of_time, send, shown, system, wait_for};
+use super::{
+    Asked, Attrs, Fault, Fetched, Holds, Part, Sent, Session, Set, SftpShare, Writes, checked, flag, is_broken, never,
+    of_time, send, shown, status, system, wait_for,
+};
 use crate::error::{Error, Kind, Result, Within};
 use crate::key::NoKeys;
 use crate::source::ReadAt;
-use russh_sftp::client::error::Error as SftpError;
-use russh_sftp::protocol::{FileAttributes, OpenFlags, Packet, Status, StatusCode};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
@@ -31,15 +32,9 @@ const LINK: u32 = 0o120_000;
 const FILE: u32 = 0o100_000;
 const DIR: u32 = 0o040_000;
 
-type Asked<T> = std::result::Result<T, SftpError>;
-
 /// What a server said to a request that may have nothing to do.
 fn is_gone<T>(asked: &Asked<T>) -> bool {
-    matches!(asked, Err(SftpError::Status(status)) if status.status_code == StatusCode::NoSuchFile)
-}
-
-fn done<T>(asked: Asked<T>) -> Asked<()> {
-    asked.map(drop)
+    matches!(asked, Err(Fault::Status(status::NO_SUCH_FILE, _)))
 }
 
 /// A hidden name beside a path, which nobody else has.
@@ -55,49 +50,25 @@ fn beside(path: &str) -> Fetched<String> {
 }
 
 /// What a server is asked to set.
-fn attributes(what: &Set) -> FileAttributes {
-    let modified = what.modified.and_then(of_time);
-    let permissions = what.mode.map(|mode| mode & 0o7777);
-    FileAttributes { permissions, atime: modified, mtime: modified, ..FileAttributes::default() }
-}
-
-fn is_nothing(attrs: &FileAttributes) -> bool {
-    attrs.permissions.is_none() && attrs.mtime.is_none()
-}
-
-/// Strings as they stand in a packet.
-fn packed(strings: &[&str]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for text in strings {
-        bytes.extend_from_slice(&(text.len() as u32).to_be_bytes());
-        bytes.extend_from_slice(text.as_bytes());
-    }
-    bytes
-}
-
-async fn extended(session: &Session, name: &str, data: Vec<u8>) -> Asked<()> {
-    match session.sftp.extended(name, data).await? {
-        Packet::Status(status) if status.status_code == StatusCode::Ok => Ok(()),
-        Packet::Status(status) => Err(SftpError::Status(status)),
-        _ => Err(SftpError::UnexpectedPacket),
-    }
+fn attributes(what: &Set) -> Attrs {
+    Attrs { mode: what.mode.map(|mode| mode & 0o7777), modified: what.modified.and_then(of_time), ..Attrs::default() }
 }
 
 /// Another name, in place of a file that has it.
 async fn rename(session: &Session, from: &str, to: &str) -> Asked<()> {
     if session.knows(POSIX_RENAME) {
-        return extended(session, POSIX_RENAME, packed(&[from, to])).await;
+        return session.sftp.extended(POSIX_RENAME, &[from.into(), to.into()]).await;
     }
     let sftp = &session.sftp;
     match sftp.rename(from, to).await {
-        Ok(_) => Ok(()),
+        Ok(()) => Ok(()),
         // A file is in the way, unless there is nothing to be renamed.
         Err(e) => {
             sftp.lstat(from).await?;
             if sftp.remove(to).await.is_err() {
                 return Err(e);
             }
-            done(sftp.rename(from, to).await)
+            sftp.rename(from, to).await
         }
     }
 }
@@ -105,27 +76,20 @@ async fn rename(session: &Session, from: &str, to: &str) -> Asked<()> {
 /// Sets what can be set, and nothing of what a link leads to.
 async fn set(session: &Session, path: &str, what: &Set) -> Asked<()> {
     let mut attrs = attributes(what);
-    let is_link = session.sftp.lstat(path).await?.attrs.permissions.is_some_and(|mode| mode & TYPE == LINK);
+    let is_link = session.sftp.lstat(path).await?.mode.is_some_and(|mode| mode & TYPE == LINK);
     if !is_link {
-        return if is_nothing(&attrs) { Ok(()) } else { done(session.sftp.setstat(path, attrs).await) };
+        return if attrs.is_nothing() { Ok(()) } else { session.sftp.setstat(path, attrs).await };
     }
-    attrs.permissions = None;
-    match attrs.mtime {
-        // Path, flags for times, time of access, time of change.
-        Some(time) if session.knows(LSETSTAT) => {
-            let mut data = packed(&[path]);
-            for number in [8, time, time] {
-                data.extend_from_slice(&number.to_be_bytes());
-            }
-            extended(session, LSETSTAT, data).await
-        }
-        _ => Ok(()),
+    attrs.mode = None;
+    if attrs.is_nothing() || !session.knows(LSETSTAT) {
+        return Ok(());
     }
+    session.sftp.extended(LSETSTAT, &[path.into(), Part::Attrs(attrs)]).await
 }
 
 /// What stands in the way of something that the server could not do, where that can be seen.
 async fn mode_of(session: &Session, path: &str) -> Option<u32> {
-    session.sftp.lstat(path).await.ok()?.attrs.permissions.map(|mode| mode & TYPE)
+    session.sftp.lstat(path).await.ok()?.mode.map(|mode| mode & TYPE)
 }
 
 impl SftpShare {
@@ -147,15 +111,15 @@ impl SftpShare {
     ) -> Result<()> {
         let attrs = attributes(what);
         // Nobody reads it before its time who may not read it then.
-        let first = FileAttributes { permissions: attrs.permissions.map(|mode| mode & 0o777), ..FileAttributes::default() };
-        let flags = OpenFlags::WRITE | OpenFlags::CREATE | OpenFlags::EXCLUDE;
-        let handle = self.ssh.wait(session.sftp.open(name, flags, first)).map_err(|failure| failure.error)?.handle;
+        let first = Attrs { mode: attrs.mode.map(|mode| mode & 0o777), ..Attrs::default() };
+        let flags = flag::WRITE | flag::CREATE | flag::EXCLUSIVE;
+        let handle = self.ssh.wait(session.sftp.open(name, flags, first)).map_err(|failure| failure.error)?;
         let written = self.write(session, &handle, bytes, told).and_then(|()| {
             let finish = async {
                 if session.knows(FSYNC) {
-                    session.sftp.fsync(&handle).await?;
+                    session.sftp.extended(FSYNC, &[handle.as_slice().into()]).await?;
                 }
-                if !is_nothing(&attrs) {
+                if !attrs.is_nothing() {
                     session.sftp.fsetstat(&handle, attrs).await?;
                 }
                 Ok(())
@@ -163,18 +127,18 @@ impl SftpShare {
             self.ssh.wait(finish).map_err(|failure| failure.error)
         });
         let closed = self.ssh.wait(session.sftp.close(&handle)).map_err(|failure| failure.error);
-        written.and(closed.map(drop))
+        written.and(closed)
     }
 
     fn write(
         &self,
         session: &Session,
-        handle: &str,
+        handle: &[u8],
         bytes: &dyn ReadAt,
         told: &mut dyn FnMut(u64) -> Result<()>,
     ) -> Result<()> {
         let (len, mut at, mut gone) = (bytes.len()?, 0, 0);
-        let mut sent: VecDeque<(Sent<'_, Asked<Status>>, u64)> = VecDeque::new();
+        let mut sent: VecDeque<(Sent<'_, Asked<()>>, u64)> = VecDeque::new();
         while gone < len {
             while sent.len() < WRITES && at < len {
                 let mut piece = vec![0; (len - at).min(PIECE as u64) as usize];
@@ -183,7 +147,7 @@ impl SftpShare {
                     return Err(Error::new(Kind::Changed, "it became shorter while it was read"));
                 }
                 piece.truncate(read);
-                let write = wait_for(send(session.sftp.write(handle, at, piece)));
+                let write = wait_for(send(async move { session.sftp.write(handle, at, &piece).await }));
                 sent.push_back((write.map_err(|e| system(e).error)?, read as u64));
                 at += read as u64;
             }
@@ -195,14 +159,20 @@ impl SftpShare {
         Ok(())
     }
 
-    fn put_at(&self, path: &str, bytes: &dyn ReadAt, what: &Set, told: &mut dyn FnMut(u64) -> Result<()>) -> Result<()> {
+    fn put_at(
+        &self,
+        path: &str,
+        bytes: &dyn ReadAt,
+        what: &Set,
+        told: &mut dyn FnMut(u64) -> Result<()>,
+    ) -> Result<()> {
         let plain = |failure: crate::source::Failure| failure.error;
         let full = self.full(path).map_err(plain)?;
         let part = beside(&full).map_err(plain)?;
         // This also finds out whether the connection is still there.
         let old = self.ssh.ask(async |session, _| match session.sftp.lstat(&full).await {
             gone if is_gone(&gone) => Ok(None),
-            attrs => attrs.map(|attrs| attrs.attrs.permissions),
+            attrs => attrs.map(|attrs| attrs.mode),
         });
         let old = old.map_err(plain)?;
         if old.is_some_and(|mode| mode & TYPE == DIR) {
@@ -240,12 +210,10 @@ impl Writes for SftpShare {
     }
 
     fn make_dir(&self, path: &str) -> Result<()> {
-        let made = self.ask(path, async |session, full, _| {
-            match session.sftp.mkdir(full, FileAttributes::default()).await {
-                Err(SftpError::Status(_)) if mode_of(session, full).await == Some(DIR) => Ok(true),
-                Err(SftpError::Status(_)) if mode_of(session, full).await.is_some() => Ok(false),
-                made => made.map(|_| true),
-            }
+        let made = self.ask(path, async |session, full, _| match session.sftp.mkdir(full).await {
+            Err(Fault::Status(..)) if mode_of(session, full).await == Some(DIR) => Ok(true),
+            Err(Fault::Status(..)) if mode_of(session, full).await.is_some() => Ok(false),
+            made => made.map(|()| true),
         })?;
         match made {
             true => Ok(()),
@@ -254,24 +222,21 @@ impl Writes for SftpShare {
     }
 
     fn link(&self, path: &str, target: &[u8]) -> Result<()> {
-        let target = std::str::from_utf8(target).ok().filter(|target| !target.is_empty());
-        let target = target.ok_or_else(|| {
-            Error::new(Kind::Unsupported, format!("{path}: where it leads cannot be told to the server in letters"))
-        })?;
+        if target.is_empty() || target.contains(&0) {
+            return Err(Error::new(Kind::Invalid, format!("{path}: a symbolic link leads somewhere")));
+        }
         let part = self.full(path).and_then(|full| beside(&full)).map_err(|failure| failure.error.within(path))?;
-        let linked = self.ask(path, async |session, full, is_again| {
+        self.ask(path, async |session, full, is_again| {
             if is_again {
                 let _ = session.sftp.remove(&part).await;
             }
-            // Where it leads comes first, other than the protocol says: so does OpenSSH, and all others do as it does.
             session.sftp.symlink(target, &part).await?;
             let renamed = rename(session, &part, full).await;
             if renamed.is_err() {
                 let _ = session.sftp.remove(&part).await;
             }
             renamed
-        });
-        linked
+        })
     }
 
     fn set(&self, path: &str, what: &Set) -> Result<()> {
@@ -281,8 +246,8 @@ impl Writes for SftpShare {
     fn remove(&self, path: &str) -> Result<()> {
         let is_dir = self.ask(path, async |session, full, _| match session.sftp.remove(full).await {
             gone if is_gone(&gone) => Ok(false),
-            Err(SftpError::Status(_)) if mode_of(session, full).await == Some(DIR) => Ok(true),
-            removed => removed.map(|_| false),
+            Err(Fault::Status(..)) if mode_of(session, full).await == Some(DIR) => Ok(true),
+            removed => removed.map(|()| false),
         })?;
         match is_dir {
             true => Err(Error::new(Kind::IsADirectory, format!("{path}: it is a directory"))),
@@ -294,7 +259,7 @@ impl Writes for SftpShare {
         self.full(path).map_err(|failure| failure.error)?;
         let removed = self.ask(path, async |session, full, _| match session.sftp.rmdir(full).await {
             gone if is_gone(&gone) => Ok(()),
-            removed => done(removed),
+            removed => removed,
         });
         let Err(e) = removed else { return Ok(()) };
         match super::Share::list(self, path) {

@@ -7,7 +7,8 @@
 //! ```
 
 use super::{
-    Fetched, HostConfig, HostKey, KnownHost, Link, Login, Verdict, Way, late, let_in, never, shown, soon, system, wait_for,
+    Asked, Fault, Fetched, HostConfig, HostKey, KnownHost, Link, Login, Sftp, Verdict, Way, late, let_in, never, shown,
+    soon, status, system, wait_for,
 };
 use crate::error::{Error, Kind, Result};
 use crate::key::{Keys, NoKeys, Secret};
@@ -15,9 +16,6 @@ use crate::pool::lock;
 use crate::source::{Again, Failure};
 use russh::client::{self, Handle};
 use russh::keys::{PublicKey, PublicKeyOrCertificate};
-use russh_sftp::client::RawSftpSession;
-use russh_sftp::client::error::Error as SftpError;
-use russh_sftp::protocol::StatusCode;
 use std::collections::HashSet;
 use std::future::{Future, poll_fn};
 use std::net::Shutdown;
@@ -110,7 +108,7 @@ struct State {
 
 /// A connection.
 pub struct Session {
-    pub sftp: RawSftpSession,
+    pub sftp: Sftp,
     /// What the server knows besides the protocol.
     knows: HashSet<String>,
     _handle: Handle<Client>,
@@ -183,7 +181,7 @@ impl Ssh {
     }
 
     /// Waits for an answer, and no longer than one is willing to.
-    pub fn wait<T>(&self, work: impl Future<Output = std::result::Result<T, SftpError>>) -> Fetched<T> {
+    pub fn wait<T>(&self, work: impl Future<Output = Asked<T>>) -> Fetched<T> {
         match wait_for(async { tokio::time::timeout(self.link.patience, work).await }).map_err(system)? {
             Ok(done) => done.map_err(refused),
             Err(_) => Err(late()),
@@ -192,10 +190,7 @@ impl Ssh {
 
     /// Asks for something, once more over a new connection where the old one turns out to be broken. `work` is told whether it
     /// is asked again: the first time it may have been done.
-    pub fn ask<T>(
-        &self,
-        work: impl AsyncFn(&Session, bool) -> std::result::Result<T, SftpError>,
-    ) -> Fetched<T> {
+    pub fn ask<T>(&self, work: impl AsyncFn(&Session, bool) -> Asked<T>) -> Fetched<T> {
         let since = Instant::now();
         let mut is_again = false;
         loop {
@@ -230,9 +225,9 @@ impl Ssh {
             known.learn(key).map_err(|error| Failure { error, again: Again::Never })?;
         }
         let_in(&mut handle, &self.place, self.link.patience, keys, ways)?;
-        let opened = wait_for(async { tokio::time::timeout(self.link.patience, channel(&handle)).await });
-        let stream = opened.map_err(system)?.map_err(|_| late())??;
-        self.start(stream, handle, line)
+        let started = wait_for(async { tokio::time::timeout(self.link.patience, start(&handle)).await });
+        let (sftp, knows) = started.map_err(system)?.map_err(|_| late())??;
+        Ok(Session { sftp, knows, _handle: handle, _line: line })
     }
 
     /// Up to where the server has shown its key.
@@ -266,35 +261,24 @@ impl Ssh {
         let greeted = client::connect_stream(Arc::new(config), stream, client).await;
         Ok((greeted.map_err(|e| unreachable(words(&e.to_string())))?, line))
     }
-
-    fn start(&self, stream: russh::ChannelStream<client::Msg>, handle: Handle<Client>, line: Line) -> Fetched<Session> {
-        let started = wait_for(async {
-            let sftp = RawSftpSession::new(stream);
-            sftp.set_timeout(self.link.patience.as_secs().saturating_add(5));
-            let version = tokio::time::timeout(self.link.patience, sftp.init()).await;
-            (sftp, version)
-        });
-        let (sftp, version) = started.map_err(system)?;
-        let version = version.map_err(|_| late())?.map_err(|_| never(Kind::Unsupported, NO_FILES))?;
-        let knows = version.extensions.into_keys().collect();
-        Ok(Session { sftp, knows, _handle: handle, _line: line })
-    }
 }
 
 const NO_FILES: &str = "the server lets this user in, but knows no sftp";
 
-async fn channel(handle: &Handle<Client>) -> Fetched<russh::ChannelStream<client::Msg>> {
+/// The files of a server that has let this user in.
+async fn start(handle: &Handle<Client>) -> Fetched<(Sftp, HashSet<String>)> {
     let broke = |e: russh::Error| soon(Kind::Unreachable, format!("the connection broke: {}", words(&e.to_string())));
     let mut channel = handle.channel_open_session().await.map_err(broke)?;
     channel.request_subsystem(true, "sftp").await.map_err(broke)?;
     loop {
         match channel.wait().await {
-            Some(russh::ChannelMsg::Success) => return Ok(channel.into_stream()),
+            Some(russh::ChannelMsg::Success) => break,
             Some(russh::ChannelMsg::Failure) => return Err(never(Kind::Unsupported, NO_FILES)),
             Some(_) => {}
             None => return Err(soon(Kind::Unreachable, "the connection was cut")),
         }
     }
+    Sftp::start(channel).await.map_err(|_| never(Kind::Unsupported, NO_FILES))
 }
 
 /// What is answered to a server while keys are exchanged.
@@ -323,26 +307,24 @@ pub fn is_broken(failure: &Failure) -> bool {
 }
 
 /// What an answer means that is none of those that were asked for.
-pub fn refused(e: SftpError) -> Failure {
-    let status = match e {
-        SftpError::Status(status) => status,
-        SftpError::Timeout => return late(),
-        SftpError::Limited(what) => return never(Kind::Limit, format!("the server takes no more: {}", words(&what))),
-        e => return soon(Kind::Unreachable, format!("the connection broke: {}", words(&e.to_string()))),
+pub fn refused(fault: Fault) -> Failure {
+    let (code, told) = match fault {
+        Fault::Status(code, told) => (code, told),
+        Fault::Broken => return soon(Kind::Unreachable, "the connection was cut"),
+        Fault::Odd => return never(Kind::Io, "the server answers something else than was asked"),
+        Fault::Long => return never(Kind::Limit, "the server tells more than anybody can use"),
     };
-    let told = words(&status.error_message);
-    match status.status_code {
-        StatusCode::NoSuchFile => never(Kind::NotFound, "the server has no such file"),
-        StatusCode::PermissionDenied => never(Kind::Denied, "the server does not let this user do that"),
-        StatusCode::OpUnsupported => never(Kind::Unsupported, "the server does not know how to do that"),
-        StatusCode::NoConnection | StatusCode::ConnectionLost => soon(Kind::Unreachable, "the connection was cut"),
-        StatusCode::Ok | StatusCode::Eof => never(Kind::Io, "the server answers something else than was asked"),
-        StatusCode::Failure | StatusCode::BadMessage => never(Kind::Io, format!("the server could not do it: {told}")),
+    match code {
+        status::NO_SUCH_FILE => never(Kind::NotFound, "the server has no such file"),
+        status::PERMISSION_DENIED => never(Kind::Denied, "the server does not let this user do that"),
+        status::UNSUPPORTED => never(Kind::Unsupported, "the server does not know how to do that"),
+        code if status::CONNECTION.contains(&code) => soon(Kind::Unreachable, "the connection was cut"),
+        _ => never(Kind::Io, format!("the server could not do it: {told}")),
     }
 }
 
 /// What a server says, of which nothing reaches a terminal but letters.
-pub fn words(text: &str) -> String {
+fn words(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(200).collect()
 }
 

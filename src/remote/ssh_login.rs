@@ -105,7 +105,8 @@ impl Entering<'_> {
     }
 
     fn refused(&self) -> Failure {
-        let tried = if self.tried.is_empty() { "nothing, for there is no key".to_owned() } else { self.tried.join(", ") };
+        let tried =
+            if self.tried.is_empty() { "nothing, for there is no key".to_owned() } else { self.tried.join(", ") };
         let takes: Vec<&str> = self.methods.iter().map(<&str>::from).collect();
         let takes = if takes.is_empty() { "no more tries".to_owned() } else { takes.join(", ") };
         let what = format!("the server does not let {:?} in; tried: {tried}; it takes {takes}", self.place.user);

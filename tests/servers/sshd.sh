@@ -19,7 +19,8 @@ make locked secret
 make stranger ''
 [ -e rsa ] || ssh-keygen -q -t rsa -b 2048 -N '' -C rsa -f rsa
 cat client.pub locked.pub rsa.pub >authorized_keys
-cat >sshd_config <<CONF
+printf '%s\n' "$@" >sshd_config # the first that is said counts
+cat >>sshd_config <<CONF
 ListenAddress 127.0.0.1
 Port $port
 HostKey $dir/ssh/host
@@ -33,7 +34,6 @@ KbdInteractiveAuthentication no
 MaxStartups 100
 Subsystem sftp internal-sftp
 CONF
-printf '%s\n' "$@" >>sshd_config
 # It starts itself once more for each connection, and so wants to be called by its whole path.
 [ "$(id -u)" != 0 ] || mkdir -p /run/sshd
 exec "$(PATH=$PATH:/usr/sbin:/usr/local/sbin command -v sshd)" -D -e -f "$dir/ssh/sshd_config"
