@@ -344,7 +344,9 @@ fn who_has_a_key_is_let_in_and_nobody_else() {
     let sessions: Vec<Pid> =
         office.processes().into_iter().filter(|pid| pid.as_raw_pid() != office.server.id() as i32).collect();
     assert!(!sessions.is_empty());
-    sessions.iter().for_each(|pid| drop(kill_process(*pid, Signal::KILL)));
+    sessions.iter().for_each(|pid| {
+        let _ = kill_process(*pid, Signal::KILL);
+    });
     assert!(fs::read(office.path("m/it")).is_ok());
     office.ok(&["umount", "m"]);
     // What the configuration says of a name.
@@ -432,7 +434,9 @@ fn a_connection_that_is_cut_is_made_anew() {
     let (mut read, want) = (vec![0; 1000], noise(3_000_000));
     for at in [0, 2_500_000, 1_200_000] {
         let sessions = office.processes().into_iter().filter(|pid| pid.as_raw_pid() != office.server.id() as i32);
-        sessions.for_each(|pid| drop(kill_process(pid, Signal::KILL)));
+        sessions.for_each(|pid| {
+            let _ = kill_process(pid, Signal::KILL);
+        });
         file.read_exact_at(&mut read, at).unwrap();
         assert!(read == want[at as usize..at as usize + 1000], "{at}");
     }
@@ -525,13 +529,13 @@ fn writes(address: &str) {
     let to: &dyn Writes = share.writes().unwrap();
     let holds = to.holds();
     assert!(holds.mtime && holds.mode && holds.links && holds.rename);
-    let put = |path: &str, bytes: &[u8], what: &Set| {
+    let put = |path: &str, bytes: &[u8], what: &Set| -> stmount::error::Result<Vec<u64>> {
         let mut told = Vec::new();
         to.put(path, &Memory::new(bytes.to_vec()), what, &mut |gone| {
             told.push(gone);
             Ok(())
         })?;
-        stmount::error::Result::Ok(told)
+        Ok(told)
     };
     // A file: its bytes, its mode, its time.
     let (large, time) = (noise(5_000_000), Time { secs: 1_000_000_007, nanos: 0 });
@@ -553,8 +557,7 @@ fn writes(address: &str) {
     // What fails leaves the old one, and nothing else.
     let e = to.put("a b", &Short, &Set::default(), &mut |_| Ok(())).unwrap_err();
     assert_eq!(e.kind(), Kind::Changed);
-    let stop = |_| Err(stmount::error::Error::new(Kind::Interrupted, "enough"));
-    let mut stop = stop;
+    let mut stop = |_: u64| Err(stmount::error::Error::new(Kind::Interrupted, "enough"));
     assert_eq!(to.put("a b", &Memory::new(large.clone()), &set, &mut stop).unwrap_err().kind(), Kind::Interrupted);
     assert_eq!(fs::read(root.join("a b")).unwrap(), b"short");
     assert_eq!(put("no/where", b"x", &set).unwrap_err().kind(), Kind::NotFound);
