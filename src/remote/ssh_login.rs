@@ -202,7 +202,7 @@ impl Entering<'_> {
     fn by_agent_key(&mut self, key: &PublicKey) -> Fetched<Said> {
         let Some(mut agent) = self.agent().filter(|_| !self.handle.is_closed()) else { return Ok(Said::No) };
         let (hash, user) = (self.hash_for(&key.algorithm())?, self.place.user.clone());
-        let name = format!("the key {:?} of the agent", key.comment().to_string());
+        let name = format!("the key {} of the agent", super::fingerprint(key));
         let work = self.handle.authenticate_publickey_with(user, key.clone(), hash, &mut agent);
         let result = wait_for(async { tokio::time::timeout(self.patience, work).await });
         match result.map_err(system)?.map_err(|_| late())? {

@@ -32,8 +32,8 @@ UsePAM no
 PasswordAuthentication no
 KbdInteractiveAuthentication no
 MaxStartups 100
-Subsystem sftp internal-sftp
 CONF
+[[ "$*" == *Subsystem* ]] || echo 'Subsystem sftp internal-sftp' >>sshd_config
 # It starts itself once more for each connection, and so wants to be called by its whole path.
 [ "$(id -u)" != 0 ] || mkdir -p /run/sshd
 exec "$(PATH=$PATH:/usr/sbin:/usr/local/sbin command -v sshd)" -D -e -f "$dir/ssh/sshd_config"
