@@ -7,7 +7,7 @@ use crate::error::{Error, Kind, Result};
 use crate::formats::Upkeep;
 use crate::open::overlay::Overlaying;
 use crate::open::{Indexing, Wishes};
-use crate::remote::Offline;
+use crate::remote::{HostKey, Offline};
 use crate::vfs::{Commit, Policy};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -185,6 +185,7 @@ const VALUES: &[(&str, SetValue)] = &[
     ("bearer", |o, v| text(v).map(|v| o.archive.link.bearer = Some(v.into()))),
     ("proxy", |o, v| text(v).map(|v| o.archive.link.proxy = Some(v))),
     ("endpoint", |o, v| text(v).map(|v| o.archive.link.endpoint = Some(v))),
+    ("hostkey", |o, v| hostkey(v).map(|v| o.archive.link.hostkey = v)),
     ("offline", |o, v| offline(v).map(|v| o.archive.link.offline = v)),
     ("cache-max", |o, v| size(v).map(|n| o.archive.cache_max = Some(n))),
     ("backup", |o, v| number(v, 10).map(|n| o.archive.backups = n)),
@@ -376,6 +377,15 @@ fn offline(text: &str) -> Result<Offline> {
         "auto" => Ok(Offline::Auto),
         "only" => Ok(Offline::Only),
         _ => Err(usage("offline is auto or only")),
+    }
+}
+
+fn hostkey(text: &str) -> Result<HostKey> {
+    match text {
+        "known" => Ok(HostKey::Known),
+        "accept-new" => Ok(HostKey::AcceptNew),
+        print if print.starts_with("SHA256:") => Ok(HostKey::Only(print.trim_end_matches('=').to_owned())),
+        _ => Err(usage("hostkey is known, accept-new, or a fingerprint: SHA256:…")),
     }
 }
 

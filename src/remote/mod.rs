@@ -4,6 +4,7 @@
 //!   address ─► scheme ─► object     bytes, by ranges: source/blocks reads it as if it were here
 //!   http https   http.rs            GET with Range
 //!   s3           s3.rs              the same, signed
+//!   sftp         sftp.rs            READ, many at once, over one connection (ssh.rs)
 //!
 //!   address/ ─► scheme ─► share     a folder: listed, read and, where `Writes` says so, written to
 //! ```
@@ -15,10 +16,17 @@ mod address;
 mod credentials;
 mod failures;
 mod http;
+mod known_hosts;
 mod listing;
 mod runtime;
 mod s3;
+mod sftp;
+mod sftp_wire;
+mod sftp_writes;
 mod share;
+mod ssh;
+mod ssh_config;
+mod ssh_login;
 
 pub use address::{beside, has_password, is_address, is_folder, name_of, shown};
 pub use credentials::{Login, Netrc};
@@ -27,6 +35,13 @@ pub use http::client;
 pub use listing::{asks_for_list, http_date, of_dav, of_html, of_json};
 pub use runtime::wait_for;
 pub use share::{Holds, Item, Opener, Set, Share, ShareTree, Writes};
+
+use known_hosts::{KnownHost, Verdict, fingerprint, matches};
+use sftp::{SftpShare, checked, of_time};
+use sftp_wire::{Asked, Attrs, Entry, Fault, Part, Sftp, flag, status};
+use ssh::{Client, Place, Sent, Session, Ssh, is_broken, send};
+use ssh_config::HostConfig;
+use ssh_login::{Way, let_in};
 
 use crate::error::{Error, Kind, Result};
 use crate::key::Keys;
@@ -57,7 +72,21 @@ pub struct Link {
     pub proxy: Option<String>,
     /// Of a server of S3, where it is not that of AWS.
     pub endpoint: Option<String>,
+    /// Which servers of ssh are taken for those that they say they are.
+    pub hostkey: HostKey,
     pub offline: Offline,
+}
+
+/// Which keys of servers of ssh are good.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum HostKey {
+    /// Those in `known_hosts`.
+    #[default]
+    Known,
+    /// Also those of servers of which none is known; they are known then.
+    AcceptNew,
+    /// The one with this fingerprint, `SHA256:…`.
+    Only(String),
 }
 
 /// Whether anything is asked of the other end.
@@ -80,6 +109,7 @@ impl Default for Link {
             bearer: None,
             proxy: None,
             endpoint: None,
+            hostkey: HostKey::default(),
             offline: Offline::Auto,
         }
     }
@@ -141,6 +171,7 @@ pub fn share(address: &str, link: &Link, keys: &dyn Keys) -> Result<Box<dyn Shar
     match address::scheme(address) {
         Some("http" | "https" | "webdav" | "webdavs") => http::share(&over_http, is_dav, link, keys),
         Some("s3") => s3::share(address, link, keys),
+        Some("sftp") => sftp::share(address, link, keys),
         _ => Err(unknown(address)),
     }
 }
@@ -149,6 +180,7 @@ fn open_now(address: &str, link: &Link, keys: &dyn Keys) -> Result<Object> {
     match address::scheme(address) {
         Some("http" | "https" | "webdav" | "webdavs") => http::open(&address::over_http(address).0, link, keys),
         Some("s3") => s3::open(address, link, keys),
+        Some("sftp") => sftp::open(address, link, keys),
         _ => Err(unknown(address)),
     }
 }

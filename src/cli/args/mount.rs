@@ -68,7 +68,8 @@ keyfile=FILE: as the options of these names
 force: mount an archive though a password is missing or wrong, or its list is damaged; what cannot be read is an error of
 the one file
 
-deadline=TIME, connections=N, offline=auto|only, bearer=FILE, ca=FILE, cert=FILE, proxy=URL, endpoint=URL: as the options of these names
+deadline=TIME, connections=N, offline=auto|only, bearer=FILE, ca=FILE, cert=FILE, proxy=URL, endpoint=URL, hostkey=WHICH: as the
+options of these names
 
 ro, rw: nothing can be written; a zip, a 7z or a tar takes changes, too, which a .st does anyway: they are durable in a journal
 beside it, and go into it at the unmount, when nothing is written for a minute, and by stmount commit

@@ -68,6 +68,10 @@ pub struct Link {
     /// The server of s3://, where it is not that of AWS; AWS_ENDPOINT_URL without it
     #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
     pub endpoint: Option<String>,
+    /// Which servers of ssh are good: known, those in known_hosts; accept-new, also new ones, which are added to it; or the one
+    /// whose key has this fingerprint: SHA256:...
+    #[arg(long, value_name = "WHICH")]
+    pub hostkey: Option<String>,
     /// auto: what is kept is shown when the server cannot be reached; only: it is not asked at all
     #[arg(long, value_name = "WHEN", value_parser = ["auto", "only"], hide_possible_values = true)]
     pub offline: Option<String>,
@@ -84,6 +88,7 @@ impl Link {
             ("bearer", file(&self.bearer)),
             ("proxy", self.proxy.clone()),
             ("endpoint", self.endpoint.clone()),
+            ("hostkey", self.hostkey.clone()),
             ("offline", self.offline.clone()),
         ];
         words.into_iter().filter_map(move |(name, value)| Some(format!("{name}={}", escaped(&value?))))
