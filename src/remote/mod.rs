@@ -3,6 +3,7 @@
 //! ```text
 //!   address ─► scheme ─► object     bytes, by ranges: source/blocks reads it as if it were here
 //!   http https   http.rs            GET with Range
+//!   ftp(e)s      ftp/               REST and RETR
 //!
 //!   address/ ─► scheme ─► share     a folder: listed, read and, where `Writes` says so, written to
 //! ```
@@ -13,12 +14,13 @@
 mod address;
 mod credentials;
 mod failures;
+mod ftp;
 mod http;
 mod listing;
 mod runtime;
 mod share;
 
-pub use address::{beside, has_password, is_address, is_folder, name_of, shown};
+pub use address::{beside, has_password, is_address, is_folder, name_of, scheme, shown};
 pub use credentials::{Login, Netrc};
 pub use failures::{Fetched, late, never, soon, system};
 pub use listing::{asks_for_list, http_date, of_dav, of_html, of_json};
@@ -134,6 +136,7 @@ pub fn share(address: &str, link: &Link, keys: &dyn Keys) -> Result<Box<dyn Shar
     let (over_http, is_dav) = address::over_http(address);
     match address::scheme(address) {
         Some("http" | "https" | "webdav" | "webdavs") => http::share(&over_http, is_dav, link, keys),
+        Some("ftp" | "ftps" | "ftpes") => ftp::share(address, link, keys),
         _ => Err(unknown(address)),
     }
 }
@@ -141,6 +144,7 @@ pub fn share(address: &str, link: &Link, keys: &dyn Keys) -> Result<Box<dyn Shar
 fn open_now(address: &str, link: &Link, keys: &dyn Keys) -> Result<Object> {
     match address::scheme(address) {
         Some("http" | "https" | "webdav" | "webdavs") => http::open(&address::over_http(address).0, link, keys),
+        Some("ftp" | "ftps" | "ftpes") => ftp::open(address, link, keys),
         _ => Err(unknown(address)),
     }
 }
