@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Servers of FTP by pyftpdlib, on the loopback.
+"""A server of FTP by pyftpdlib, on the loopback.
 
-    ftpd.py DIR PORT [no-mlsd] [no-rest] [strict] [few]
+    ftpd.py DIR PORT clear|implicit|explicit [no-mlsd] [no-rest] [strict] [few]
 
-serves DIR/root: PORT in clear, PORT+1 by implicit TLS, PORT+2 by explicit TLS, which it insists on. `anonymous` reads;
-`me` with the password `secret` does all. DIR/tls gets ca.pem, the own authority, where it is not there.
+serves DIR/root in clear, by implicit TLS, or by explicit TLS, which it insists on. `anonymous` reads; `me` with the password
+`secret` does all. DIR/tls gets ca.pem, the own authority, where it is not there.
 
     no-mlsd   listings by LIST alone
     no-rest   no offsets
@@ -16,12 +16,11 @@ import os
 import subprocess
 import sys
 
-from OpenSSL import SSL
 from pyftpdlib.authorizers import DummyAuthorizer
 from pyftpdlib.handlers import FTPHandler, TLS_FTPHandler
 from pyftpdlib.servers import ThreadedFTPServer
 
-place, port, switches = os.path.realpath(sys.argv[1]), int(sys.argv[2]), set(sys.argv[3:])
+place, port, kind, switches = os.path.realpath(sys.argv[1]), int(sys.argv[2]), sys.argv[3], set(sys.argv[4:])
 root, tls = os.path.join(place, "root"), os.path.join(place, "tls")
 
 
@@ -49,6 +48,7 @@ class Explicit(TLS_FTPHandler):
 
 
 class Implicit(TLS_FTPHandler):
+    # Nothing is said before TLS is there.
     def handle(self):
         self.secure_connection(self.ssl_context)
 
@@ -72,15 +72,11 @@ def dress(handler):
     return handler
 
 
-if not os.path.exists(os.path.join(tls, "both.pem")):
-    certificate()
-for n, handler in enumerate((FTPHandler, Implicit, Explicit)):
-    if n > 0:
-        handler.certfile = os.path.join(tls, "both.pem")
-        handler.ssl_protocol = SSL.TLS_SERVER_METHOD if hasattr(SSL, "TLS_SERVER_METHOD") else SSL.SSLv23_METHOD
-    server = ThreadedFTPServer(("127.0.0.1", port + n), dress(handler))
-    server.max_cons_per_ip = 2 if "few" in switches else 0
-    if n < 2:
-        import threading
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+handler = dress({"clear": FTPHandler, "implicit": Implicit, "explicit": Explicit}[kind])
+if kind != "clear":
+    if not os.path.exists(os.path.join(tls, "both.pem")):
+        certificate()
+    handler.certfile = os.path.join(tls, "both.pem")
+server = ThreadedFTPServer(("127.0.0.1", port), handler)
+server.max_cons_per_ip = 2 if "few" in switches else 0
 server.serve_forever()

@@ -46,7 +46,10 @@ pub fn fact_line(line: &str) -> Option<Entry> {
             "type" => (item.kind, target) = kind(value)?,
             "size" => item.len = value.parse().ok(),
             "modify" => item.modified = time(value),
-            "unix.mode" => item.mode = u32::from_str_radix(value, 8).ok().map(|mode| mode & 0o7777),
+            // pyftpdlib has a sign of Python in front of it.
+            "unix.mode" => {
+                item.mode = u32::from_str_radix(value.trim_start_matches("0o"), 8).ok().map(|mode| mode & 0o7777)
+            }
             _ => {}
         }
     }
@@ -220,13 +223,13 @@ mod tests {
     #[test]
     fn facts_are_exact() {
         let text = "type=cdir;modify=20261130001230; .\r\ntype=file;size=5;modify=20261130001230.5;UNIX.mode=0644; a; b \r\n\
-            Type=dir;Modify=20200229235959; d\r\ntype=OS.unix=slink:../x;size=3; l\r\n name only\r\n\
+            Type=dir;Modify=20200229235959;unix.mode=0o755; d\r\ntype=OS.unix=slink:../x;size=3; l\r\n name only\r\n\
             type=file;size=1; a/b\r\ntype=file;size=1; ..\r\ntype=file;size=1;\r\ngarbage\r\n";
         assert_eq!(
             shown(&of_mlsd(text)),
             [
                 "File Some(5) 2026-11-30 00:12:30 644 a; b ",
-                "Directory None 2020-02-29 23:59:59 - d",
+                "Directory None 2020-02-29 23:59:59 755 d",
                 "Symlink None - - l > ../x",
                 "File None - - name only",
             ]

@@ -298,8 +298,13 @@ impl Share for FtpShare {
 /// What is in a directory.
 fn entries(control: &mut Control, path: &str) -> Fetched<Vec<Entry>> {
     if control.features.mlst {
-        let text = listing(control, "MLSD", path)?;
-        return Ok(list::of_mlsd(&text));
+        return match listing(control, "MLSD", path) {
+            // By the standard this is how a server says that it is no directory.
+            Err(failure) if failure.error.kind() == Kind::Unsupported && !is_directory(control, path)? => {
+                Err(never(Kind::NotFound, failure.error.to_string()))
+            }
+            text => text.map(|text| list::of_mlsd(&text)),
+        };
     }
     // A path in LIST would be cut at its spaces by some, and be an option for others.
     let reply = control.ask("CWD", path)?;
