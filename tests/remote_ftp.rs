@@ -354,7 +354,8 @@ fn assert_writes(share: &dyn Share, place: &Path) {
     assert_eq!(writes.rename("missing", "x").unwrap_err().kind(), Kind::NotFound);
     writes.rename("dir", "other").unwrap();
     writes.put("other/x", &bytes, &Set::default(), &mut |_| Ok(())).unwrap();
-    assert_eq!(writes.remove_dir("other").unwrap_err().kind(), Kind::NotEmpty);
+    let full = writes.remove_dir("other").unwrap_err();
+    assert_eq!(full.kind(), Kind::NotEmpty, "{full}");
     assert_eq!(writes.remove("other").unwrap_err().kind(), Kind::IsADirectory);
     writes.remove("other/x").unwrap();
     writes.remove("other/x").unwrap();

@@ -8,7 +8,7 @@
 //! What a server sends is read up to a limit and a deadline. No command holds more than one line, whatever a path holds.
 
 use super::super::{Fetched, Login, never, soon};
-use super::wire::{Pipe, addresses, failed};
+use super::wire::{Pipe, addresses, failed, of_one_session};
 use crate::error::{Error, Kind};
 use crate::source::{Again, Failure};
 use rustls::ClientConfig;
@@ -78,6 +78,7 @@ impl Reply {
 /// A connection for commands.
 pub struct Control {
     place: Arc<Place>,
+    tls: Option<Arc<ClientConfig>>,
     pipe: Pipe,
     peer: IpAddr,
     /// What came and was not taken yet.
@@ -98,11 +99,13 @@ impl Control {
     pub fn connect(place: &Arc<Place>, login: Option<&Login>, until: Instant) -> Fetched<Self> {
         let mut pipe = Pipe::connect(&addresses(&place.host, place.port, until)?, until)?;
         let peer = pipe.peer()?;
-        if let (Security::Implicit, Some(tls)) = (place.security, &place.tls) {
+        let tls = place.tls.as_deref().map(of_one_session);
+        if let (Security::Implicit, Some(tls)) = (place.security, &tls) {
             pipe = pipe.secured(tls, &place.host)?;
         }
         let mut control = Self {
             place: place.clone(),
+            tls,
             pipe,
             peer,
             buffer: Vec::new(),
@@ -128,7 +131,7 @@ impl Control {
     }
 
     fn secured(mut self) -> Fetched<Self> {
-        let Some(tls) = self.place.tls.clone() else { return Ok(self) };
+        let Some(tls) = self.tls.clone() else { return Ok(self) };
         if self.place.security == Security::Explicit {
             let reply = self.ask("AUTH", "TLS")?;
             if !matches!(reply.code, 234 | 334) {
@@ -346,7 +349,7 @@ impl Control {
             return Err(refused(&reply));
         }
         self.is_owed = true;
-        match &self.place.tls {
+        match &self.tls {
             Some(tls) => data.secured(tls, &self.place.host).map_err(|failure| self.broke(failure)),
             None => Ok(data),
         }
@@ -368,7 +371,12 @@ impl Control {
     pub fn finished(&mut self) -> Fetched<()> {
         self.is_owed = false;
         let reply = self.reply()?;
-        if reply.is_done() { Ok(()) } else { Err(refused(&reply)) }
+        match reply.code {
+            200..300 => Ok(()),
+            // It has no ticket left that shows of which session it is; another connection has.
+            522 => Err(self.broke(soon(Kind::Unreachable, format!("the server says {}", said(&reply))))),
+            _ => Err(refused(&reply)),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use super::super::{Fetched, Link, late, never, soon, wait_for};
 use crate::error::{Error, Kind, Result};
 use crate::source::{Again, Failure};
+use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
@@ -14,6 +15,9 @@ use std::time::{Duration, Instant};
 
 /// The longest connecting.
 const CONNECTING: Duration = Duration::from_secs(10);
+
+/// Tickets of TLS 1.3 that are kept; each connection takes one, and gets others.
+const TICKETS: usize = 8;
 
 /// A socket, none of whose waits goes beyond one point in time, however little comes at a time.
 pub struct Wire {
@@ -113,11 +117,11 @@ impl Pipe {
             tls.conn.send_close_notify();
             tls.flush()?;
         }
-        let wire = self.wire();
-        wire.tcp.shutdown(Shutdown::Write)?;
-        // A socket that is closed with something unread in it, as tickets of TLS are, takes what it sent back.
+        self.wire().tcp.shutdown(Shutdown::Write)?;
+        // A socket that is closed with something unread in it takes back what it sent. By TLS that are tickets, of which the
+        // next connection needs one.
         let mut rest = [0; 1024];
-        while matches!(wire.read(&mut rest), Ok(n) if n > 0) {}
+        while matches!(self.read(&mut rest), Ok(n) if n > 0) {}
         Ok(())
     }
 }
@@ -201,6 +205,13 @@ pub fn tls(link: &Link) -> Result<Arc<ClientConfig>> {
         None => builder.with_no_client_auth(),
     };
     Ok(Arc::new(config))
+}
+
+/// The same for one connection for commands and those for its data: servers want to see that they are of one session.
+pub fn of_one_session(config: &ClientConfig) -> Arc<ClientConfig> {
+    let mut own = config.clone();
+    own.resumption = Resumption::in_memory_sessions(TICKETS);
+    Arc::new(own)
 }
 
 fn pem(path: &Path) -> Result<zeroize::Zeroizing<Vec<u8>>> {
