@@ -11,18 +11,16 @@ mod servers;
 
 use desk::{Desk, until};
 use dice::Dice;
-use servers::{Server, assert_mounts, code, desk, fill, is_installed, ports, python, start};
+use servers::{Server, assert_mounts, assert_writes, code, desk, fill, is_installed, ports, python, start};
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
-use stmount::error::{Error, Kind};
+use stmount::error::Kind;
 use stmount::key::NoKeys;
-use stmount::remote::{self, Link, Set, Share};
-use stmount::source::Memory;
-use stmount::tree::Time;
+use stmount::remote::{self, Link, Share};
 
 const NOT_FOUND: i32 = 10;
 const UNTRUSTED: i32 = 24;
@@ -284,7 +282,7 @@ fn vsftpd_in_clear_and_with_one_session_for_all_connections() {
         desk.ok(&["umount", "m"]);
         let link = Link { ca: Some(ca).filter(|_| kind != "clear"), ..Link::default() };
         let share = remote::share(&format!("{at}/up/"), &link, &NoKeys).unwrap();
-        assert_writes(&*share, &desk.path("root/up"));
+        assert_writes(&*share, &desk.path("root/up"), true);
         fs::remove_file(desk.path("root/up/kept")).unwrap();
     }
 }
@@ -305,66 +303,11 @@ fn what_is_written_is_there() {
         let share = remote::share(&at, &link, &NoKeys).unwrap();
         let holds = share.writes().unwrap().holds();
         assert!(holds.mtime && holds.mode && holds.rename && !holds.links, "{holds:?}");
-        assert_writes(&*share, &desk.path("root/up"));
+        assert_writes(&*share, &desk.path("root/up"), true);
         let mode = fs::metadata(desk.path("root/up/kept")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o640);
         fs::remove_dir_all(desk.path("root/up")).unwrap();
     }
-}
-
-/// Writes to a folder of a server in all ways there are, and looks at what became of the directory behind it.
-#[track_caller]
-fn assert_writes(share: &dyn Share, place: &Path) {
-    let writes = share.writes().unwrap();
-    let noise: Vec<u8> = (0..1_000_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
-    let (time, mut gone) = (Time { secs: 1_500_000_000, nanos: 0 }, Vec::new());
-    let what = Set { modified: Some(time), mode: Some(0o640) };
-    let bytes = Memory::new(noise.clone());
-    let mut told = |at| {
-        gone.push(at);
-        Ok(())
-    };
-    writes.put("a b", &bytes, &what, &mut told).unwrap();
-    assert!(fs::read(place.join("a b")).unwrap() == noise);
-    assert!(gone.is_sorted() && gone.last() == Some(&4_000_000), "{gone:?}");
-    let look = share.look("a b").unwrap();
-    assert_eq!((look.len, look.modified), (Some(4_000_000), Some(time)));
-    assert!(writes.holds().mtime);
-    // In place of what was there, and nothing in place of anything when it goes wrong.
-    writes.put("a b", &Memory::new(b"short".to_vec()), &Set::default(), &mut |_| Ok(())).unwrap();
-    assert_eq!(fs::read(place.join("a b")).unwrap(), b"short");
-    let stopped = writes.put("a b", &bytes, &what, &mut |at| match at {
-        200_000.. => Err(Error::new(Kind::Interrupted, "enough")),
-        _ => Ok(()),
-    });
-    let stopped = stopped.unwrap_err();
-    assert_eq!(stopped.kind(), Kind::Interrupted, "{stopped}");
-    assert_eq!(fs::read(place.join("a b")).unwrap(), b"short");
-    assert_eq!(fs::read_dir(place).unwrap().count(), 1);
-    writes.put("empty", &Memory::new(Vec::new()), &Set::default(), &mut |_| Ok(())).unwrap();
-    assert_eq!(fs::read(place.join("empty")).unwrap(), b"");
-    assert!(writes.put("no/such", &bytes, &what, &mut |_| Ok(())).is_err());
-    writes.make_dir("dir").unwrap();
-    writes.make_dir("dir").unwrap();
-    assert_eq!(writes.make_dir("empty").unwrap_err().kind(), Kind::Exists);
-    writes.rename("a b", "dir/grüße").unwrap();
-    assert_eq!(fs::read(place.join("dir/grüße")).unwrap(), b"short");
-    writes.rename("dir/grüße", "empty").unwrap();
-    assert_eq!(fs::read(place.join("empty")).unwrap(), b"short");
-    assert_eq!(writes.rename("missing", "x").unwrap_err().kind(), Kind::NotFound);
-    writes.rename("dir", "other").unwrap();
-    writes.put("other/x", &bytes, &Set::default(), &mut |_| Ok(())).unwrap();
-    let full = writes.remove_dir("other").unwrap_err();
-    assert_eq!(full.kind(), Kind::NotEmpty, "{full}");
-    assert_eq!(writes.remove("other").unwrap_err().kind(), Kind::IsADirectory);
-    writes.remove("other/x").unwrap();
-    writes.remove("other/x").unwrap();
-    writes.remove_dir("other").unwrap();
-    writes.remove_dir("other").unwrap();
-    writes.rename("empty", "kept").unwrap();
-    writes.set("kept", &what).unwrap();
-    assert_eq!(share.look("kept").unwrap().modified, Some(time));
-    assert_eq!(fs::read_dir(place).unwrap().count(), 1);
 }
 
 #[test]

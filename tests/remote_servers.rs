@@ -8,10 +8,12 @@ mod dress;
 mod servers;
 
 use desk::{Desk, until};
-use servers::{Server, assert_mounts, code, desk, fill, is_installed, ports, python, start};
+use servers::{Server, assert_mounts, assert_writes, code, desk, fill, is_installed, ports, python, start};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use stmount::key::NoKeys;
+use stmount::remote::{self, Link};
 
 const NOT_LET_IN: i32 = 41;
 const UNTRUSTED: i32 = 24;
@@ -141,4 +143,51 @@ fn folders_of_wsgidav() {
     let _server = start(&mut command, port);
     assert_shows_root(&desk, &format!("webdav://127.0.0.1:{port}/"));
     assert_mounts(&desk, "nocache", &format!("webdav://127.0.0.1:{port}/x.st"));
+}
+
+/// Writes to a folder of a server.
+#[track_caller]
+fn assert_takes(desk: &Desk, address: &str, keeps_times: bool) {
+    let share = remote::share(address, &Link::default(), &NoKeys).unwrap();
+    assert_writes(&*share, &desk.path("root/up"), keeps_times);
+}
+
+#[test]
+fn wsgidav_is_written_to() {
+    let Some(desk) = desk() else { return };
+    let Some(python) = python("wsgidav, cheroot") else { return };
+    fs::create_dir(desk.path("root/up")).unwrap();
+    let port = ports();
+    let mut command = Command::new(python);
+    command.args(["-c", "from wsgidav.server.server_cli import run; run()", "--host", "127.0.0.1", "--port"]);
+    command.args([&port.to_string(), "--auth", "anonymous", "--server", "cheroot", "--root"]).arg(desk.path("root"));
+    let _server = start(&mut command, port);
+    assert_takes(&desk, &format!("webdav://127.0.0.1:{port}/up/"), true);
+}
+
+#[test]
+fn copyparty_is_written_to() {
+    let Some(desk) = desk() else { return };
+    let Some(python) = python("copyparty") else { return };
+    fs::create_dir(desk.path("root/up")).unwrap();
+    let port = ports();
+    let mut command = Command::new(python);
+    command.args(["-m", "copyparty", "-q", "-i", "127.0.0.1", "-p", &port.to_string(), "-v"]);
+    command.arg(format!("{}::rwmd:c,daw", desk.path("root").display())).env("HOME", desk.path(""));
+    let _server = start(&mut command, port);
+    assert_takes(&desk, &format!("webdav://127.0.0.1:{port}/up/"), true);
+}
+
+#[test]
+fn nginx_is_written_to() {
+    let Some(desk) = desk() else { return };
+    let module = Path::new("/usr/lib/nginx/modules/ngx_http_dav_ext_module.so");
+    assert!(module.exists() || std::env::var_os("CI").is_none(), "nginx has no module for all of WebDAV");
+    if !module.exists() {
+        println!("skipped: nginx has no module for all of WebDAV");
+        return;
+    }
+    let Some((_server, port)) = nginx(&desk) else { return };
+    fs::create_dir_all(desk.path("root/up")).unwrap();
+    assert_takes(&desk, &format!("webdav://127.0.0.1:{port}/dav/up/"), false);
 }

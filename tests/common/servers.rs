@@ -5,7 +5,12 @@
 use super::desk::{Desk, until};
 use std::fs;
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use stmount::error::{Error, Kind};
+use stmount::remote::{Set, Share};
+use stmount::source::Memory;
+use stmount::tree::Time;
 
 /// A server, which ends with the test.
 pub struct Server(Child);
@@ -118,4 +123,60 @@ pub fn fill(desk: &Desk) {
         fs::write(desk.path("root/tree").join(name), name).unwrap();
     }
     fs::create_dir(desk.path("root/tree/empty")).unwrap();
+}
+
+/// Writes to a folder of a server in all ways there are, and looks at what became of the directory behind it; of which one
+/// file, `kept`, is left.
+#[track_caller]
+pub fn assert_writes(share: &dyn Share, place: &Path, keeps_times: bool) {
+    let writes = share.writes().unwrap();
+    let noise: Vec<u8> = (0..1_000_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    let (time, mut gone) = (Time { secs: 1_500_000_000, nanos: 0 }, Vec::new());
+    let what = Set { modified: Some(time), mode: Some(0o640) };
+    let bytes = Memory::new(noise.clone());
+    let mut told = |at| {
+        gone.push(at);
+        Ok(())
+    };
+    writes.put("a b", &bytes, &what, &mut told).unwrap();
+    assert!(fs::read(place.join("a b")).unwrap() == noise);
+    assert!(gone.is_sorted() && gone.last() == Some(&4_000_000), "{gone:?}");
+    let look = share.look("a b").unwrap();
+    assert_eq!((look.len, look.modified == Some(time)), (Some(4_000_000), keeps_times));
+    assert_eq!(writes.holds().mtime, keeps_times);
+    // In place of what was there, and nothing in place of anything when it goes wrong.
+    writes.put("a b", &Memory::new(b"short".to_vec()), &Set::default(), &mut |_| Ok(())).unwrap();
+    assert_eq!(fs::read(place.join("a b")).unwrap(), b"short");
+    let stopped = writes.put("a b", &bytes, &what, &mut |at| match at {
+        200_000.. => Err(Error::new(Kind::Interrupted, "enough")),
+        _ => Ok(()),
+    });
+    let stopped = stopped.unwrap_err();
+    assert_eq!(stopped.kind(), Kind::Interrupted, "{stopped}");
+    assert_eq!(fs::read(place.join("a b")).unwrap(), b"short");
+    until("nothing is left of it", || fs::read_dir(place).unwrap().count() == 1);
+    writes.put("empty", &Memory::new(Vec::new()), &Set::default(), &mut |_| Ok(())).unwrap();
+    assert_eq!(fs::read(place.join("empty")).unwrap(), b"");
+    assert!(writes.put("no/such", &bytes, &what, &mut |_| Ok(())).is_err());
+    writes.make_dir("dir").unwrap();
+    writes.make_dir("dir").unwrap();
+    assert_eq!(writes.make_dir("empty").unwrap_err().kind(), Kind::Exists);
+    writes.rename("a b", "dir/grüße").unwrap();
+    assert_eq!(fs::read(place.join("dir/grüße")).unwrap(), b"short");
+    writes.rename("dir/grüße", "empty").unwrap();
+    assert_eq!(fs::read(place.join("empty")).unwrap(), b"short");
+    assert_eq!(writes.rename("missing", "x").unwrap_err().kind(), Kind::NotFound);
+    writes.rename("dir", "other").unwrap();
+    writes.put("other/x", &bytes, &Set::default(), &mut |_| Ok(())).unwrap();
+    let full = writes.remove_dir("other").unwrap_err();
+    assert_eq!(full.kind(), Kind::NotEmpty, "{full}");
+    assert_eq!(writes.remove("other").unwrap_err().kind(), Kind::IsADirectory);
+    writes.remove("other/x").unwrap();
+    writes.remove("other/x").unwrap();
+    writes.remove_dir("other").unwrap();
+    writes.remove_dir("other").unwrap();
+    writes.rename("empty", "kept").unwrap();
+    writes.set("kept", &what).unwrap();
+    assert_eq!(share.look("kept").unwrap().modified == Some(time), keeps_times);
+    assert_eq!(fs::read_dir(place).unwrap().count(), 1);
 }
