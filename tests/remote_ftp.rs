@@ -20,7 +20,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 use stmount::error::Kind;
 use stmount::key::NoKeys;
-use stmount::remote::{self, Link, Share};
+use stmount::remote::{self, Link, Set, Share};
+use stmount::source::Memory;
 
 const NOT_FOUND: i32 = 10;
 const UNTRUSTED: i32 = 24;
@@ -304,6 +305,8 @@ fn what_is_written_is_there() {
         let holds = share.writes().unwrap().holds();
         assert!(holds.mtime && holds.mode && holds.rename && !holds.links, "{holds:?}");
         assert_writes(&*share, &desk.path("root/up"), true);
+        let (bytes, what) = (Memory::new(b"x".to_vec()), Set::default());
+        assert!(share.writes().unwrap().put("no/such", &bytes, &what, &mut |_| Ok(())).is_err());
         let mode = fs::metadata(desk.path("root/up/kept")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o640);
         fs::remove_dir_all(desk.path("root/up")).unwrap();

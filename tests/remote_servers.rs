@@ -157,9 +157,13 @@ fn wsgidav_is_written_to() {
     let Some(desk) = desk() else { return };
     let Some(python) = python("wsgidav, cheroot") else { return };
     fs::create_dir(desk.path("root/up")).unwrap();
+    // Without it times are those of when something was sent.
+    let config = desk.path("wsgidav.json");
+    fs::write(&config, r#"{"mutable_live_props": ["{DAV:}getlastmodified"]}"#).unwrap();
     let port = ports();
     let mut command = Command::new(python);
-    command.args(["-c", "from wsgidav.server.server_cli import run; run()", "--host", "127.0.0.1", "--port"]);
+    command.args(["-c", "from wsgidav.server.server_cli import run; run()", "--config"]);
+    command.arg(config).args(["--host", "127.0.0.1", "--port"]);
     command.args([&port.to_string(), "--auth", "anonymous", "--server", "cheroot", "--root"]).arg(desk.path("root"));
     let _server = start(&mut command, port);
     assert_takes(&desk, &format!("webdav://127.0.0.1:{port}/up/"), true);

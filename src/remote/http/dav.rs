@@ -11,6 +11,7 @@ use super::super::{Fetched, Holds, Set, Share, Writes, late, never, soon, system
 use super::{HttpShare, builder, failed, refused};
 use crate::error::{Error, Kind, Result};
 use crate::key;
+use crate::pool::lock;
 use crate::source::{Again, Failure, ReadAt};
 use crate::tree::Time;
 use bytes::Bytes;
@@ -110,6 +111,8 @@ impl HttpShare {
     /// Whether there is a directory of that name, or anything else; nothing where there is neither.
     fn is_directory(&self, path: &str) -> Result<Option<bool>> {
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+        // What was listed when the share was opened is of then.
+        lock(&self.first).take();
         match self.list(parent) {
             Ok(items) => Ok(items.iter().find(|item| item.name == name).map(super::Item::is_dir)),
             Err(e) if e.kind() == Kind::NotFound => Ok(None),
