@@ -8,6 +8,7 @@
 //!   fetch    GET bytes=a-b, If-Range: the version ─► 206, of just this range of just this version, or it does not count
 //! ```
 
+mod client;
 mod dav;
 
 use super::{
@@ -19,12 +20,11 @@ use crate::key::{Keys, NoKeys};
 use crate::pool::lock;
 use crate::source::{Again, Failure, Far, Go};
 use crate::tree::Kind as NodeKind;
+use client::client;
 use dav::Dav;
 use reqwest::header::{self, HeaderMap, HeaderValue};
-use reqwest::redirect::Policy;
-use reqwest::{Client, ClientBuilder, Method, RequestBuilder, Response, StatusCode, Url};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
 use std::ops::Range;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 use url::Origin;
@@ -37,12 +37,6 @@ const SMALL: u64 = 4 << 20;
 
 /// The longest listing of a directory.
 const LARGEST_PAGE: u64 = 64 << 20;
-
-/// Redirections that are followed.
-const REDIRECTS: usize = 10;
-
-/// The longest connecting.
-const CONNECTING: Duration = Duration::from_secs(10);
 
 /// A server, and who we are to it.
 struct Server {
@@ -120,53 +114,6 @@ fn server(text: &str, link: &Link) -> Result<(Arc<Server>, Url)> {
     let mut url = Url::parse(text).map_err(|e| Error::new(Kind::Usage, format!("{}: {e}", shown(text))))?;
     let login = Mutex::new(Login::of(&mut url));
     Ok((Arc::new(Server { client: client(link)?, link: link.clone(), origin: url.origin(), login }), url))
-}
-
-fn client(link: &Link) -> Result<Client> {
-    let built = builder(link)?.read_timeout(link.patience).build();
-    built.map_err(|e| Error::new(Kind::System, format!("no request can be made: {}", deepest(&e))))
-}
-
-/// All but how long one waits for an answer.
-fn builder(link: &Link) -> Result<ClientBuilder> {
-    // Of several makers of TLS one is chosen, once.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let safe = Policy::custom(|attempt| {
-        let downgraded =
-            attempt.previous().last().is_some_and(|from| from.scheme() == "https") && attempt.url().scheme() != "https";
-        if downgraded {
-            return attempt.error("it leads from https to http, which is not followed");
-        }
-        if attempt.previous().len() > REDIRECTS {
-            return attempt.error("it leads on and on");
-        }
-        attempt.follow()
-    });
-    let mut builder = Client::builder()
-        .user_agent(concat!("stmount/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(link.patience.min(CONNECTING))
-        .redirect(safe)
-        .http2_adaptive_window(true)
-        .pool_idle_timeout(Duration::from_secs(60));
-    let read = |path: &Path| std::fs::read(path).map_err(|e| Error::io(e, format!("cannot read {}", path.display())));
-    if let Some(path) = &link.ca {
-        let wrong = |e| Error::new(Kind::Usage, format!("{} holds no certificate", path.display())).caused_by(e);
-        for one in reqwest::Certificate::from_pem_bundle(&read(path)?).map_err(wrong)? {
-            builder = builder.add_root_certificate(one);
-        }
-    }
-    if let Some(path) = &link.client {
-        let what = format!("{} holds no certificate with its key", path.display());
-        let pem = zeroize::Zeroizing::new(read(path)?);
-        let identity = reqwest::Identity::from_pem(&pem).map_err(|e| Error::new(Kind::Usage, what).caused_by(e))?;
-        builder = builder.identity(identity);
-    }
-    if let Some(proxy) = &link.proxy {
-        let proxy =
-            reqwest::Proxy::all(proxy).map_err(|e| Error::new(Kind::Usage, "the proxy is none").caused_by(e))?;
-        builder = builder.proxy(proxy);
-    }
-    Ok(builder)
 }
 
 impl Server {

@@ -8,7 +8,8 @@
 //! would leave half of it. To give it its name is one step for the server.
 
 use super::super::{Fetched, Holds, Set, Share, Writes, late, never, soon, system, wait_for};
-use super::{HttpShare, builder, failed, refused};
+use super::client::builder;
+use super::{HttpShare, failed, refused};
 use crate::error::{Error, Kind, Result};
 use crate::key;
 use crate::pool::lock;
@@ -280,13 +281,12 @@ impl Writes for HttpShare {
 
     fn make_dir(&self, path: &str) -> Result<()> {
         match self.command("MKCOL", &self.url(path, true), |request| request) {
-            Err(failure) if matches!(failure.error.kind(), Kind::ReadOnly | Kind::NotFound | Kind::Denied) => {
-                match self.is_directory(path)? {
-                    Some(true) => Ok(()),
-                    Some(false) => Err(Error::new(Kind::Exists, format!("{path}: a file has the name"))),
-                    None => self.within(path, Err(failure)),
-                }
-            }
+            // Servers say in many ways that the name is taken.
+            Err(failure) => match self.is_directory(path)? {
+                Some(true) => Ok(()),
+                Some(false) => Err(Error::new(Kind::Exists, format!("{path}: a file has the name"))),
+                None => self.within(path, Err(failure)),
+            },
             made => self.within(path, made.map(drop)),
         }
     }
