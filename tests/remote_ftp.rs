@@ -283,7 +283,7 @@ fn vsftpd_in_clear_and_with_one_session_for_all_connections() {
         desk.ok(&["umount", "m"]);
         let link = Link { ca: Some(ca).filter(|_| kind != "clear"), ..Link::default() };
         let share = remote::share(&format!("{at}/up/"), &link, &NoKeys).unwrap();
-        assert_writes(&*share, &desk.path("root/up"), true);
+        assert_writes(&*share, &desk.path("root/up"), [true; 2]);
         fs::remove_file(desk.path("root/up/kept")).unwrap();
     }
 }
@@ -304,7 +304,7 @@ fn what_is_written_is_there() {
         let share = remote::share(&at, &link, &NoKeys).unwrap();
         let holds = share.writes().unwrap().holds();
         assert!(holds.mtime && holds.mode && holds.rename && !holds.links, "{holds:?}");
-        assert_writes(&*share, &desk.path("root/up"), true);
+        assert_writes(&*share, &desk.path("root/up"), [true; 2]);
         let (bytes, what) = (Memory::new(b"x".to_vec()), Set::default());
         assert!(share.writes().unwrap().put("no/such", &bytes, &what, &mut |_| Ok(())).is_err());
         let mode = fs::metadata(desk.path("root/up/kept")).unwrap().permissions().mode();
