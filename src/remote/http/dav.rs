@@ -32,6 +32,9 @@ const PROPFIND: &str = r#"<?xml version="1.0"?><propfind xmlns="DAV:"><prop><res
 const PIECE: usize = 256 << 10;
 const WAITING: usize = 4;
 
+/// Tries to take away what was broken off.
+const CLEANING: usize = 5;
+
 /// What writing needs, and what was learnt by it.
 #[derive(Default)]
 pub(super) struct Dav {
@@ -269,11 +272,13 @@ impl Writes for HttpShare {
         let own = path.rsplit_once('/').map_or_else(|| name.clone(), |(dir, _)| format!("{dir}/{name}"));
         let put = self.put_as(&own, path, bytes, what, told);
         if put.is_err() {
-            match self.command("DELETE", &self.url(&own, false), |request| request) {
-                Err(failure) if failure.error.kind() != Kind::NotFound => {
-                    log::warn!("{own} may be left on the server: {}", failure.error);
+            // A server may begin with what was broken off only after it was told to take it away.
+            for _ in 0..CLEANING {
+                match self.command("DELETE", &self.url(&own, false), |request| request) {
+                    Ok(_) => break,
+                    Err(failure) => log::debug!("{own}: {}", failure.error),
                 }
-                _ => {}
+                std::thread::sleep(Duration::from_millis(200));
             }
         }
         put
