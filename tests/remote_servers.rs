@@ -4,80 +4,19 @@
 mod desk;
 #[path = "common/dress.rs"]
 mod dress;
+#[path = "common/servers.rs"]
+mod servers;
 
 use desk::{Desk, until};
+use servers::{Server, assert_mounts, assert_writes, code, desk, fill, is_installed, ports, python, start};
 use std::fs;
-use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
+use stmount::key::NoKeys;
+use stmount::remote::{self, Link};
 
 const NOT_LET_IN: i32 = 41;
 const UNTRUSTED: i32 = 24;
-
-/// A server, which ends with the test.
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // Its own way to end takes its workers with it.
-        let _ = Command::new("kill").arg(self.0.id().to_string()).status();
-        let _ = self.0.wait();
-    }
-}
-
-/// Three ports, one behind the other, that were free a moment ago.
-fn ports() -> u16 {
-    loop {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let others = (1..3).map(|n| TcpListener::bind(("127.0.0.1", port.saturating_add(n))));
-        if others.collect::<Result<Vec<_>, _>>().is_ok() {
-            return port;
-        }
-    }
-}
-
-fn start(command: &mut Command, port: u16) -> Server {
-    let server = Server(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
-    until("the server answers", || TcpStream::connect(("127.0.0.1", port)).is_ok());
-    server
-}
-
-fn is_installed(program: &str) -> bool {
-    let found =
-        Command::new("sh").args(["-c", &format!("command -v {program} >/dev/null")]).status().unwrap().success();
-    assert!(found || std::env::var_os("CI").is_none(), "{program} is not installed");
-    if !found {
-        println!("skipped: {program} is not installed");
-    }
-    found
-}
-
-/// A desk with a folder `d` that is also in `root/x.zip` and `root/x.st`.
-fn desk() -> Option<Desk> {
-    let desk = Desk::new()?;
-    desk.has_own_cache();
-    fs::create_dir_all(desk.path("d/sub")).unwrap();
-    fs::create_dir(desk.path("root")).unwrap();
-    let noise: Vec<u8> = (0..2_000_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
-    fs::write(desk.path("d/noise"), noise).unwrap();
-    fs::write(desk.path("d/sub/text"), "a line of text\n".repeat(20_000)).unwrap();
-    desk.ok(&["pack", "-q", "d", "root/x.st"]);
-    desk.ok(&["pack", "-q", "d", "root/x.zip"]);
-    Some(desk)
-}
-
-/// Mounts what is at an address, and compares all of it.
-#[track_caller]
-fn assert_mounts(desk: &Desk, options: &str, address: &str) {
-    desk.ok(&["-o", options, address, "m"]);
-    let diff = Command::new("diff").arg("-r").args([desk.path("d"), desk.path("m")]).output().unwrap();
-    assert!(diff.status.success(), "{address}: {}", String::from_utf8_lossy(&diff.stdout));
-    desk.ok(&["umount", "m"]);
-}
-
-fn code(desk: &Desk, args: &[&str]) -> i32 {
-    desk.say(args).status.code().unwrap_or(-1)
-}
 
 fn nginx(desk: &Desk) -> Option<(Server, u16)> {
     if !is_installed("nginx") || !is_installed("openssl") {
@@ -125,32 +64,6 @@ fn a_server_of_python_which_knows_no_ranges() {
     for kind in ["st", "zip"] {
         assert_mounts(&desk, "nocache", &format!("http://127.0.0.1:{port}/x.{kind}"));
     }
-}
-
-/// A folder with many small files and odd names beside the archives.
-fn fill(desk: &Desk) {
-    for n in 0..20 {
-        let dir = desk.path(&format!("root/tree/dir {n}"));
-        fs::create_dir_all(&dir).unwrap();
-        for file in 0..10 {
-            fs::write(dir.join(format!("file-{file}")), format!("{n} {file}\n").repeat(file * 100)).unwrap();
-        }
-    }
-    for name in [
-        "a&b;c",
-        "per%20cent",
-        "plus+minus",
-        "grüße",
-        "quote\"'`",
-        "hash#tag",
-        "ques?tion",
-        "[x]{y}",
-        "semi;colon",
-        "eq=al",
-    ] {
-        fs::write(desk.path("root/tree").join(name), name).unwrap();
-    }
-    fs::create_dir(desk.path("root/tree/empty")).unwrap();
 }
 
 /// Mounts a folder of a server, and compares all that is in it, and what is in an archive in it.
@@ -203,18 +116,6 @@ fn folders_of_python_which_tells_no_sizes() {
     assert_shows_root(&desk, &format!("http://127.0.0.1:{port}/"));
 }
 
-/// The Python that has the servers of other makers.
-fn python(module: &str) -> Option<String> {
-    let python = std::env::var("STMOUNT_TEST_PYTHON").unwrap_or_else(|_| "python3".into());
-    let found = Command::new(&python).args(["-c", &format!("import {module}")]).stderr(Stdio::null()).status();
-    let found = found.is_ok_and(|status| status.success());
-    assert!(found || std::env::var_os("CI").is_none(), "{module} is not installed");
-    if !found {
-        println!("skipped: {module} is not installed");
-    }
-    found.then_some(python)
-}
-
 #[test]
 fn folders_of_copyparty_by_its_lists_and_by_webdav() {
     let Some(desk) = desk() else { return };
@@ -242,4 +143,55 @@ fn folders_of_wsgidav() {
     let _server = start(&mut command, port);
     assert_shows_root(&desk, &format!("webdav://127.0.0.1:{port}/"));
     assert_mounts(&desk, "nocache", &format!("webdav://127.0.0.1:{port}/x.st"));
+}
+
+/// Writes to a folder of a server.
+#[track_caller]
+fn assert_takes(desk: &Desk, address: &str, times: [bool; 2]) {
+    let share = remote::share(address, &Link::default(), &NoKeys).unwrap();
+    assert_writes(&*share, &desk.path("root/up"), times);
+}
+
+#[test]
+fn wsgidav_is_written_to() {
+    let Some(desk) = desk() else { return };
+    let Some(python) = python("wsgidav, cheroot") else { return };
+    fs::create_dir(desk.path("root/up")).unwrap();
+    // Without it times are those of when something was sent.
+    let config = desk.path("wsgidav.json");
+    fs::write(&config, r#"{"mutable_live_props": ["{DAV:}getlastmodified"]}"#).unwrap();
+    let port = ports();
+    let mut command = Command::new(python);
+    command.args(["-c", "from wsgidav.server.server_cli import run; run()", "--config"]);
+    command.arg(config).args(["--host", "127.0.0.1", "--port"]);
+    command.args([&port.to_string(), "--auth", "anonymous", "--server", "cheroot", "--root"]).arg(desk.path("root"));
+    let _server = start(&mut command, port);
+    assert_takes(&desk, &format!("webdav://127.0.0.1:{port}/up/"), [true; 2]);
+}
+
+#[test]
+fn copyparty_is_written_to() {
+    let Some(desk) = desk() else { return };
+    let Some(python) = python("copyparty") else { return };
+    fs::create_dir(desk.path("root/up")).unwrap();
+    let port = ports();
+    let mut command = Command::new(python);
+    command.args(["-m", "copyparty", "-q", "-i", "127.0.0.1", "-p", &port.to_string(), "-v"]);
+    command.arg(format!("{}::rwmd:c,daw", desk.path("root").display())).env("HOME", desk.path(""));
+    let _server = start(&mut command, port);
+    assert_takes(&desk, &format!("webdav://127.0.0.1:{port}/up/"), [true, false]);
+}
+
+#[test]
+fn nginx_is_written_to() {
+    let Some(desk) = desk() else { return };
+    let module = Path::new("/usr/lib/nginx/modules/ngx_http_dav_ext_module.so");
+    assert!(module.exists() || std::env::var_os("CI").is_none(), "nginx has no module for all of WebDAV");
+    if !module.exists() {
+        println!("skipped: nginx has no module for all of WebDAV");
+        return;
+    }
+    let Some((_server, port)) = nginx(&desk) else { return };
+    fs::create_dir_all(desk.path("root/up")).unwrap();
+    assert_takes(&desk, &format!("webdav://127.0.0.1:{port}/dav/up/"), [false; 2]);
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use url::Url;
 
 /// Schemes of addresses.
-const SCHEMES: &[&str] = &["http", "https", "webdav", "webdavs", "s3", "sftp"];
+const SCHEMES: &[&str] = &["http", "https", "webdav", "webdavs", "s3", "sftp", "ftp", "ftps", "ftpes"];
 
 /// The scheme of an address in lower case, where it is one of those known here.
 pub fn scheme(text: &str) -> Option<&'static str> {

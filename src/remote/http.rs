@@ -8,20 +8,23 @@
 //!   fetch    GET bytes=a-b, If-Range: the version ─► 206, of just this range of just this version, or it does not count
 //! ```
 
+mod client;
+mod dav;
+
 use super::{
-    Fetched, Item, Link, Login, Object, Share, asks_for_list, http_date, late, never, of_dav, of_html, of_json, shown,
-    soon, system, wait_for,
+    Fetched, Item, Link, Login, Object, Share, Writes, asks_for_list, http_date, late, never, of_dav, of_html, of_json,
+    shown, soon, system, wait_for,
 };
 use crate::error::{Error, Kind, Result};
 use crate::key::{Keys, NoKeys};
 use crate::pool::lock;
 use crate::source::{Again, Failure, Far, Go};
 use crate::tree::Kind as NodeKind;
+pub use client::client;
+use dav::Dav;
 use reqwest::header::{self, HeaderMap, HeaderValue};
-use reqwest::redirect::Policy;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
 use std::ops::Range;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 use url::Origin;
@@ -34,12 +37,6 @@ const SMALL: u64 = 4 << 20;
 
 /// The longest listing of a directory.
 const LARGEST_PAGE: u64 = 64 << 20;
-
-/// Redirections that are followed.
-const REDIRECTS: usize = 10;
-
-/// The longest connecting.
-const CONNECTING: Duration = Duration::from_secs(10);
 
 /// A server, and who we are to it.
 struct Server {
@@ -107,7 +104,7 @@ pub fn share(text: &str, is_dav: bool, link: &Link, keys: &dyn Keys) -> Result<B
     if let Ok(mut path) = url.path_segments_mut() {
         path.pop_if_empty().push("");
     }
-    let share = HttpShare { server, root: url, is_dav, first: Mutex::default() };
+    let share = HttpShare { server, root: url, is_dav, dav: Dav::default(), first: Mutex::default() };
     *lock(&share.first) = Some(share.page("", None, keys)?);
     Ok(Box::new(share))
 }
@@ -119,53 +116,14 @@ fn server(text: &str, link: &Link) -> Result<(Arc<Server>, Url)> {
     Ok((Arc::new(Server { client: client(link)?, link: link.clone(), origin: url.origin(), login }), url))
 }
 
-/// Who makes requests, as a person wishes it.
-pub fn client(link: &Link) -> Result<Client> {
-    // Of several makers of TLS one is chosen, once.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let safe = Policy::custom(|attempt| {
-        let downgraded =
-            attempt.previous().last().is_some_and(|from| from.scheme() == "https") && attempt.url().scheme() != "https";
-        if downgraded {
-            return attempt.error("it leads from https to http, which is not followed");
-        }
-        if attempt.previous().len() > REDIRECTS {
-            return attempt.error("it leads on and on");
-        }
-        attempt.follow()
-    });
-    let mut builder = Client::builder()
-        .user_agent(concat!("stmount/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(link.patience.min(CONNECTING))
-        .read_timeout(link.patience)
-        .redirect(safe)
-        .http2_adaptive_window(true)
-        .pool_idle_timeout(Duration::from_secs(60));
-    let read = |path: &Path| std::fs::read(path).map_err(|e| Error::io(e, format!("cannot read {}", path.display())));
-    if let Some(path) = &link.ca {
-        let wrong = |e| Error::new(Kind::Usage, format!("{} holds no certificate", path.display())).caused_by(e);
-        for one in reqwest::Certificate::from_pem_bundle(&read(path)?).map_err(wrong)? {
-            builder = builder.add_root_certificate(one);
-        }
-    }
-    if let Some(path) = &link.client {
-        let what = format!("{} holds no certificate with its key", path.display());
-        let pem = zeroize::Zeroizing::new(read(path)?);
-        let identity = reqwest::Identity::from_pem(&pem).map_err(|e| Error::new(Kind::Usage, what).caused_by(e))?;
-        builder = builder.identity(identity);
-    }
-    if let Some(proxy) = &link.proxy {
-        let proxy =
-            reqwest::Proxy::all(proxy).map_err(|e| Error::new(Kind::Usage, "the proxy is none").caused_by(e))?;
-        builder = builder.proxy(proxy);
-    }
-    builder.build().map_err(|e| Error::new(Kind::System, format!("no request can be made: {}", deepest(&e))))
-}
-
 impl Server {
     /// A request, with all that says who asks if it goes to the server that was named.
     fn ask(&self, method: Method, url: &Url) -> Result<RequestBuilder> {
-        let mut request = self.client.request(method, url.clone()).header(header::ACCEPT_ENCODING, "identity");
+        self.ask_by(&self.client, method, url)
+    }
+
+    fn ask_by(&self, client: &Client, method: Method, url: &Url) -> Result<RequestBuilder> {
+        let mut request = client.request(method, url.clone()).header(header::ACCEPT_ENCODING, "identity");
         if url.origin() != self.origin {
             return Ok(request);
         }
@@ -394,15 +352,13 @@ struct HttpShare {
     /// With a slash at its end.
     root: Url,
     is_dav: bool,
+    dav: Dav,
     /// The page of the root from when it was opened, for who lists it first.
     first: Mutex<Option<Page>>,
 }
 
 /// What a server sent, whether that is JSON, and where it is.
 type Page = (String, bool, Url);
-
-/// What is asked of a WebDAV share.
-const PROPFIND: &str = r#"<?xml version="1.0"?><propfind xmlns="DAV:"><prop><resourcetype/><getcontentlength/><getlastmodified/></prop></propfind>"#;
 
 impl HttpShare {
     fn url(&self, path: &str, is_dir: bool) -> Url {
@@ -421,9 +377,8 @@ impl HttpShare {
         let mut url = self.url(path, true);
         url.set_query(query);
         let shown = shown(url.as_str());
-        let propfind = Method::from_bytes(b"PROPFIND").expect("it is a word");
         let ask = || match self.is_dav {
-            true => Ok(self.server.ask(propfind.clone(), &url)?.header("Depth", "1").body(PROPFIND)),
+            true => dav::propfind(self, &url),
             false => {
                 Ok(self.server.ask(Method::GET, &url)?.header(header::ACCEPT, "application/json, text/html;q=0.9"))
             }
@@ -484,6 +439,10 @@ impl Share for HttpShare {
         // Most files are read from their front.
         let answer = self.server.first(&url, &format!("bytes=0-{}", END - 1), &NoKeys, &shown)?;
         Ok((url.to_string(), object(self.server.clone(), url, answer)))
+    }
+
+    fn writes(&self) -> Option<&dyn Writes> {
+        self.is_dav.then_some(self as &dyn Writes)
     }
 }
 

@@ -5,6 +5,7 @@
 //!   http https   http.rs            GET with Range
 //!   s3           s3.rs              the same, signed
 //!   sftp         sftp.rs            READ, many at once, over one connection (ssh.rs)
+//!   ftp(e)s      ftp/               REST and RETR
 //!
 //!   address/ ─► scheme ─► share     a folder: listed, read and, where `Writes` says so, written to
 //! ```
@@ -15,6 +16,7 @@
 mod address;
 mod credentials;
 mod failures;
+mod ftp;
 mod http;
 mod known_hosts;
 mod listing;
@@ -28,7 +30,7 @@ mod ssh;
 mod ssh_config;
 mod ssh_login;
 
-pub use address::{beside, has_password, is_address, is_folder, name_of, shown};
+pub use address::{beside, has_password, is_address, is_folder, name_of, scheme, shown};
 pub use credentials::{Login, Netrc};
 pub use failures::{Fetched, late, never, soon, system};
 pub use http::client;
@@ -172,6 +174,7 @@ pub fn share(address: &str, link: &Link, keys: &dyn Keys) -> Result<Box<dyn Shar
         Some("http" | "https" | "webdav" | "webdavs") => http::share(&over_http, is_dav, link, keys),
         Some("s3") => s3::share(address, link, keys),
         Some("sftp") => sftp::share(address, link, keys),
+        Some("ftp" | "ftps" | "ftpes") => ftp::share(address, link, keys),
         _ => Err(unknown(address)),
     }
 }
@@ -181,6 +184,7 @@ fn open_now(address: &str, link: &Link, keys: &dyn Keys) -> Result<Object> {
         Some("http" | "https" | "webdav" | "webdavs") => http::open(&address::over_http(address).0, link, keys),
         Some("s3") => s3::open(address, link, keys),
         Some("sftp") => sftp::open(address, link, keys),
+        Some("ftp" | "ftps" | "ftpes") => ftp::open(address, link, keys),
         _ => Err(unknown(address)),
     }
 }

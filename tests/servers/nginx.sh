@@ -22,7 +22,14 @@ cat me.pem me.key >client.pem
 echo "me:$(openssl passwd -apr1 secret)" >htpasswd
 chmod 644 htpasswd
 if [ "$(id -u)" = 0 ]; then user='user root;'; else user=; fi
+# What is below /dav/ is written to, where the module is there that lists by WebDAV.
+dav= load= ext=/usr/lib/nginx/modules/ngx_http_dav_ext_module.so
+if [ -e "$ext" ]; then
+    load="load_module $ext;"
+    dav="location /dav/ { alias $dir/root/; client_max_body_size 0; dav_methods PUT DELETE MKCOL COPY MOVE; dav_ext_methods PROPFIND OPTIONS; }"
+fi
 cat >"$dir/nginx.conf" <<CONF
+$load
 daemon off; pid $dir/pid; error_log $dir/error.log; $user
 events { }
 http {
@@ -34,6 +41,7 @@ http {
     server {
         listen 127.0.0.1:$port;
         location /closed/ { auth_basic closed; auth_basic_user_file $dir/tls/htpasswd; alias $dir/root/; }
+        $dav
         location /old/ { rewrite ^/old/(.*) https://localhost:$((port + 1))/\$1 redirect; }
     }
     server {

@@ -1,0 +1,181 @@
+//! Servers of other makers, each of which ends with its test, and what they serve.
+
+#![allow(dead_code)]
+
+use super::desk::{Desk, until};
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use stmount::error::{Error, Kind};
+use stmount::remote::{Set, Share};
+use stmount::source::Memory;
+use stmount::tree::Time;
+
+/// A server, which ends with the test.
+pub struct Server(Child);
+
+impl Server {
+    /// Sends it a signal.
+    pub fn signal(&self, name: &str) {
+        assert!(Command::new("kill").args(["-s", name, &self.0.id().to_string()]).status().unwrap().success());
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Its own way to end takes its workers with it.
+        let id = self.0.id().to_string();
+        for signal in ["TERM", "CONT"] {
+            let _ = Command::new("kill").args(["-s", signal, &id]).status();
+        }
+        let _ = self.0.wait();
+    }
+}
+
+/// Three ports, one behind the other, that were free a moment ago.
+pub fn ports() -> u16 {
+    loop {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let others = (1..3).map(|n| TcpListener::bind(("127.0.0.1", port.saturating_add(n))));
+        if others.collect::<Result<Vec<_>, _>>().is_ok() {
+            return port;
+        }
+    }
+}
+
+pub fn start(command: &mut Command, port: u16) -> Server {
+    let server = Server(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    until("the server answers", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+    server
+}
+
+pub fn is_installed(program: &str) -> bool {
+    let found =
+        Command::new("sh").args(["-c", &format!("command -v {program} >/dev/null")]).status().unwrap().success();
+    assert!(found || std::env::var_os("CI").is_none(), "{program} is not installed");
+    if !found {
+        println!("skipped: {program} is not installed");
+    }
+    found
+}
+
+/// The Python that has the servers of other makers.
+pub fn python(module: &str) -> Option<String> {
+    let python = std::env::var("STMOUNT_TEST_PYTHON").unwrap_or_else(|_| "python3".into());
+    let found = Command::new(&python).args(["-c", &format!("import {module}")]).stderr(Stdio::null()).status();
+    let found = found.is_ok_and(|status| status.success());
+    assert!(found || std::env::var_os("CI").is_none(), "{module} is not installed");
+    if !found {
+        println!("skipped: {module} is not installed");
+    }
+    found.then_some(python)
+}
+
+/// A desk with a folder `d` that is also in `root/x.zip` and `root/x.st`.
+pub fn desk() -> Option<Desk> {
+    let desk = Desk::new()?;
+    desk.has_own_cache();
+    fs::create_dir_all(desk.path("d/sub")).unwrap();
+    fs::create_dir(desk.path("root")).unwrap();
+    let noise: Vec<u8> = (0..2_000_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    fs::write(desk.path("d/noise"), noise).unwrap();
+    fs::write(desk.path("d/sub/text"), "a line of text\n".repeat(20_000)).unwrap();
+    desk.ok(&["pack", "-q", "d", "root/x.st"]);
+    desk.ok(&["pack", "-q", "d", "root/x.zip"]);
+    Some(desk)
+}
+
+/// Mounts what is at an address, and compares all of it.
+#[track_caller]
+pub fn assert_mounts(desk: &Desk, options: &str, address: &str) {
+    desk.ok(&["-o", options, address, "m"]);
+    let diff = Command::new("diff").arg("-r").args([desk.path("d"), desk.path("m")]).output().unwrap();
+    assert!(diff.status.success(), "{address}: {}", String::from_utf8_lossy(&diff.stdout));
+    desk.ok(&["umount", "m"]);
+}
+
+pub fn code(desk: &Desk, args: &[&str]) -> i32 {
+    desk.say(args).status.code().unwrap_or(-1)
+}
+
+/// A folder with many small files and odd names beside the archives.
+pub fn fill(desk: &Desk) {
+    for n in 0..20 {
+        let dir = desk.path(&format!("root/tree/dir {n}"));
+        fs::create_dir_all(&dir).unwrap();
+        for file in 0..10 {
+            fs::write(dir.join(format!("file-{file}")), format!("{n} {file}\n").repeat(file * 100)).unwrap();
+        }
+    }
+    for name in [
+        "a&b;c",
+        "per%20cent",
+        "plus+minus",
+        "grüße",
+        "quote\"'`",
+        "hash#tag",
+        "ques?tion",
+        "[x]{y}",
+        "semi;colon",
+        "eq=al",
+    ] {
+        fs::write(desk.path("root/tree").join(name), name).unwrap();
+    }
+    fs::create_dir(desk.path("root/tree/empty")).unwrap();
+}
+
+/// Writes to a folder of a server in all ways there are, and looks at what became of the directory behind it; of which one
+/// file, `kept`, is left. Some servers keep the times of what is sent, and some set them also later.
+#[track_caller]
+pub fn assert_writes(share: &dyn Share, place: &Path, [keeps_times, sets_times]: [bool; 2]) {
+    let writes = share.writes().unwrap();
+    let noise: Vec<u8> = (0..1_000_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    let (time, mut gone) = (Time { secs: 1_500_000_000, nanos: 0 }, Vec::new());
+    let what = Set { modified: Some(time), mode: Some(0o640) };
+    let bytes = Memory::new(noise.clone());
+    let mut told = |at| {
+        gone.push(at);
+        Ok(())
+    };
+    writes.put("a b", &bytes, &what, &mut told).unwrap();
+    assert!(fs::read(place.join("a b")).unwrap() == noise);
+    assert!(gone.is_sorted() && gone.last() == Some(&4_000_000), "{gone:?}");
+    let look = share.look("a b").unwrap();
+    assert_eq!((look.len, look.modified == Some(time)), (Some(4_000_000), keeps_times));
+    assert_eq!(writes.holds().mtime, keeps_times);
+    // In place of what was there, and nothing in place of anything when it goes wrong.
+    writes.put("a b", &Memory::new(b"short".to_vec()), &Set::default(), &mut |_| Ok(())).unwrap();
+    assert_eq!(fs::read(place.join("a b")).unwrap(), b"short");
+    let stopped = writes.put("a b", &bytes, &what, &mut |at| match at {
+        200_000.. => Err(Error::new(Kind::Interrupted, "enough")),
+        _ => Ok(()),
+    });
+    let stopped = stopped.unwrap_err();
+    assert_eq!(stopped.kind(), Kind::Interrupted, "{stopped}");
+    assert_eq!(fs::read(place.join("a b")).unwrap(), b"short");
+    until("nothing is left of it", || fs::read_dir(place).unwrap().count() == 1);
+    writes.put("empty", &Memory::new(Vec::new()), &Set::default(), &mut |_| Ok(())).unwrap();
+    assert_eq!(fs::read(place.join("empty")).unwrap(), b"");
+    writes.make_dir("dir").unwrap();
+    writes.make_dir("dir").unwrap();
+    assert_eq!(writes.make_dir("empty").unwrap_err().kind(), Kind::Exists);
+    writes.rename("a b", "dir/grüße").unwrap();
+    assert_eq!(fs::read(place.join("dir/grüße")).unwrap(), b"short");
+    writes.rename("dir/grüße", "empty").unwrap();
+    assert_eq!(fs::read(place.join("empty")).unwrap(), b"short");
+    assert_eq!(writes.rename("missing", "x").unwrap_err().kind(), Kind::NotFound);
+    writes.rename("dir", "other").unwrap();
+    writes.put("other/x", &bytes, &Set::default(), &mut |_| Ok(())).unwrap();
+    let full = writes.remove_dir("other").unwrap_err();
+    assert_eq!(full.kind(), Kind::NotEmpty, "{full}");
+    assert_eq!(writes.remove("other").unwrap_err().kind(), Kind::IsADirectory);
+    writes.remove("other/x").unwrap();
+    writes.remove("other/x").unwrap();
+    writes.remove_dir("other").unwrap();
+    writes.remove_dir("other").unwrap();
+    writes.rename("empty", "kept").unwrap();
+    writes.set("kept", &what).unwrap();
+    assert_eq!(share.look("kept").unwrap().modified == Some(time), sets_times);
+    assert_eq!(fs::read_dir(place).unwrap().count(), 1);
+}
