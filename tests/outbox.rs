@@ -249,6 +249,18 @@ fn on_disk(server: &Server) -> Dump {
     dump(&Vfs::new(Arc::new(folder), Policy::default()))
 }
 
+fn server_paths(dir: &Path) -> Vec<String> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        all.push(path.display().to_string());
+        if path.is_dir() && !path.is_symlink() {
+            all.extend(server_paths(&path));
+        }
+    }
+    all
+}
+
 #[track_caller]
 fn flushed(server: &Server, ours: &Ours, what: &str) {
     ours.vfs.sync().unwrap();
@@ -284,6 +296,15 @@ fn random_operations_come_to_a_server_that_fails_and_after_ends_in_the_middle() 
                     println!("{}", format!("{op:?}").chars().take(100).collect::<String>());
                 }
                 let (found, wanted) = (ours.apply(&op), model.apply(&op));
+                if found != wanted {
+                    for path in server_paths(&server.root) {
+                        println!("on the disk: {path}");
+                    }
+                    for name in ["a", "b", "c", "d"] {
+                        println!("{name}: {:?}", ours.vfs.lookup(1, name.as_bytes()).map(|s| s.map(|s| (s.ino, s.attr.kind))));
+                    }
+                    println!("{:?}", ours.vfs.getattr(1).map(|s| s.attr));
+                }
                 assert_eq!(found, wanted, "seed {seed}, round {round}: {op:?}");
             }
             let what = format!("seed {seed}, round {round}");

@@ -163,7 +163,7 @@ impl Vfs {
         live.edit(&[dir], |state| {
             live.add_dirty(held);
             let parent = state.touch(dir)?;
-            parent.nlink += u32::from(kind == Kind::Directory);
+            count(parent, 0, u32::from(kind == Kind::Directory));
             inode.attr.nlink = if kind == Kind::Directory { 2 } else { 1 };
             state.insert(node, inode);
             state.set_name(dir, name, Some((node, kind)));
@@ -250,7 +250,7 @@ impl Vfs {
         let had = live.had(dir, name.as_name())?;
         live.edit(&[dir, node], |state| {
             let parent = state.touch(dir)?;
-            parent.nlink = parent.nlink.saturating_sub(1);
+            count(parent, 1, 0);
             state.take_name(dir, name, had);
             state.remove(node);
             Ok(())
@@ -314,12 +314,12 @@ impl Vfs {
         live.edit(&nodes, |state| {
             let is_dir = attr.kind == Kind::Directory;
             let old = state.touch(from)?;
-            old.nlink -= u32::from(is_dir && old.nlink > 0);
+            count(old, u32::from(is_dir), 0);
             let new = state.touch(to)?;
-            new.nlink += u32::from(is_dir);
+            count(new, 0, u32::from(is_dir));
             if let Some((there, over)) = &there {
                 if over.kind == Kind::Directory {
-                    state.inode(to)?.attr.nlink -= 1;
+                    count(&mut state.inode(to)?.attr, 1, 0);
                     state.remove(*there);
                 } else {
                     drop_link(live, state, *there)?;
@@ -671,6 +671,14 @@ fn replaceable(live: &Live, attr: &Attr, there: Node, over: &Attr) -> Result<()>
     }
 }
 
+/// Counts the directories in a directory, of which some go and some come. One that has a single link is of a file system that
+/// does not count them, such as btrfs, or of a server.
+fn count(dir: &mut Attr, less: u32, more: u32) {
+    if dir.nlink > 1 {
+        dir.nlink = dir.nlink.saturating_add(more).saturating_sub(less).max(2);
+    }
+}
+
 /// One name less; a file without a name lives as long as it is open, or known.
 fn drop_link(live: &Live, state: &mut super::live::State, node: Node) -> Result<()> {
     let attr = &mut state.inode(node)?.attr;
@@ -688,9 +696,9 @@ fn exchange(live: &Live, (from, name, node, attr): Place<'_>, (to, new_name, oth
     let dirs = |attr: &Attr| u32::from(attr.kind == Kind::Directory);
     live.edit(&[from, to, node, other], |state| {
         let old = state.touch(from)?;
-        old.nlink = old.nlink + dirs(over) - dirs(attr);
+        count(old, dirs(attr), dirs(over));
         let new = state.touch(to)?;
-        new.nlink = new.nlink + dirs(attr) - dirs(over);
+        count(new, dirs(over), dirs(attr));
         state.inode(node)?.attr.ctime = Time::now();
         state.inode(other)?.attr.ctime = Time::now();
         state.set_name(from, name, Some((other, over.kind)));

@@ -67,16 +67,16 @@ impl Layer {
         Some(parts.join(&b'/'))
     }
 
-    /// Where what had a path before an attempt that ended in the middle is now.
-    fn moved(&self, path: &[u8]) -> Vec<u8> {
-        let mut path = path.to_vec();
-        for (from, to) in &self.moves {
-            let rest = path.strip_prefix(from.as_bytes()).filter(|rest| rest.is_empty() || rest[0] == b'/');
-            if let Some(rest) = rest {
-                path = [to.as_bytes(), rest].concat();
-            }
-        }
-        path
+    /// Where what had a path before an attempt that ended in the middle is now; nothing when something else has come there.
+    fn moved(&self, path: &[u8]) -> Option<Vec<u8>> {
+        let behind = |path: &[u8], dir: &str| {
+            let rest = path.strip_prefix(dir.as_bytes()).filter(|rest| rest.is_empty() || rest[0] == b'/');
+            rest.map(<[u8]>::to_vec)
+        };
+        self.moves.iter().try_fold(path.to_vec(), |path, (from, to)| match behind(&path, from) {
+            Some(rest) => Some([to.as_bytes(), &rest].concat()),
+            None => behind(&path, to).is_none().then_some(path),
+        })
     }
 }
 
@@ -100,15 +100,15 @@ impl Lasting for Layer {
     fn find(&self, path: &[u8]) -> Result<Node> {
         let before = lock(&self.before);
         let tree: &dyn Tree = before.as_ref().map_or(&*self.base as &dyn Tree, |before| &*before.merged);
-        let path = if before.is_none() { self.moved(path) } else { path.to_vec() };
-        if path.is_empty() {
-            return Ok(tree.root());
-        }
-        match find_path(tree, &path) {
-            Err(e) if matches!(e.kind(), Kind::NotFound | Kind::NotADirectory) => {
-                Ok(Node(self.gone.fetch_add(1, Relaxed)))
-            }
-            found => found,
+        let gone = || Ok(Node(self.gone.fetch_add(1, Relaxed)));
+        let path = if before.is_none() { self.moved(path) } else { Some(path.to_vec()) };
+        match path {
+            None => gone(),
+            Some(path) if path.is_empty() => Ok(tree.root()),
+            Some(path) => match find_path(tree, &path) {
+                Err(e) if matches!(e.kind(), Kind::NotFound | Kind::NotADirectory) => gone(),
+                found => found,
+            },
         }
     }
 }
