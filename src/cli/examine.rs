@@ -86,6 +86,7 @@ pub fn info(source: &Path, how: &How) -> Result<Facts> {
     if volume.format == CONTAINER {
         let container = container(source, how)?;
         of_container(&container.info()?, &mut facts);
+        of_bases(&container.bases()?, &mut facts);
         of_seal(container.seal().map(|seal| seal.keys()), &mut facts);
         volume.root.iter().for_each(|root| of_signature(root, &how.trust, &mut facts));
         let states = st::count(&open::access(source, how)?, COUNTED)?;
@@ -131,6 +132,20 @@ fn of_container(info: &st::Info, facts: &mut Facts) {
     facts.json["random_read_us"] = (info.random_read.as_micros() as u64).into();
     facts.json["decode_rate"] = info.decode_rate.into();
     facts.rows.push(("reading".to_owned(), cost(info)));
+}
+
+/// What it lies over, and where that is.
+fn of_bases(bases: &[st::BaseInfo], facts: &mut Facts) {
+    for base in bases {
+        let place = base.place.as_ref().map_or("NOT FOUND".to_owned(), |place| format!("found: {place}"));
+        let (segments, raw) = (say::counted(base.segments, "segment", "segments"), say::size(base.raw));
+        facts.rows.push(("lies over".to_owned(), format!("{}, {segments}, {raw}; {place}", base.words)));
+    }
+    let all = bases.iter().map(|base| {
+        json!({"kind": if base.is_store { "store" } else { "container" }, "uid": base.uid, "hints": base.hints,
+            "segments": base.segments, "bytes": base.raw, "stored": base.stored, "found": base.place})
+    });
+    facts.json["bases"] = all.collect();
 }
 
 /// What it is sealed with, and what opens it.
@@ -210,10 +225,15 @@ fn of_check(found: st::Checked) -> Checked {
 pub(super) fn hurt(hurt: &st::Hurt) -> String {
     let lost =
         format!("{} in {} cannot be read", say::size(hurt.lost), say::counted(hurt.segments, "segment", "segments"));
-    match (hurt.lost, hurt.healed) {
+    let words = match (hurt.lost, hurt.healed) {
         (0, healed) => format!("{} read by parity", say::counted(healed, "segment is", "segments are")),
         (_, 0) => lost,
         (_, healed) => format!("{lost}, {healed} are read by parity"),
+    };
+    words + &match hurt.absent {
+        0 => String::new(),
+        absent if absent == hurt.segments => ": they lie in a base that is not there".to_owned(),
+        absent => format!(", {absent} of them in a base that is not there"),
     }
 }
 

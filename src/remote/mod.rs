@@ -18,7 +18,7 @@ mod listing;
 mod runtime;
 mod share;
 
-pub use address::{beside, has_password, is_address, is_folder, name_of, shown};
+pub use address::{beside, has_password, is_address, is_folder, is_same_server, name_of, shown};
 pub use credentials::{Login, Netrc};
 pub use failures::{Fetched, late, never, soon, system};
 pub use listing::{asks_for_list, http_date, of_dav, of_html, of_json};

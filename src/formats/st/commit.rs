@@ -14,6 +14,7 @@ use super::layout::{
     ITEM_TOTALS, ItemHead, KNOWN_INCOMPAT, MAGIC, MAJOR, RECORD_HEADER_LEN, RecordHeader, SealedFront, TableRef,
     TotalsItem,
 };
+use super::bases::Stores;
 use super::locks::Locks;
 use super::medium::Medium;
 use super::parity::Rescue;
@@ -246,7 +247,8 @@ impl<'a, T> Search<'a, T> {
             header => header?,
         };
         let forgives = locks.reading.allow_damaged;
-        let medium = Medium { forgives, ..Medium::new(source.clone(), Sealing::default()) };
+        let stores = Arc::new(Stores::new(locks.reading.bases.clone()));
+        let medium = Medium { forgives, stores, ..Medium::new(source.clone(), Sealing::default()) };
         Ok(Self { medium, locks, header, open, below: u64::MAX, tries: 0 })
     }
 
