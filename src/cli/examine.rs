@@ -20,7 +20,12 @@ pub struct Facts {
 
 impl Checked {
     pub fn is_whole(&self) -> bool {
-        self.damaged.is_empty() && self.damage.is_empty()
+        self.damaged.is_empty() && self.damage.is_empty() && self.lacking.is_empty()
+    }
+
+    /// Whether nothing is wrong but that a base is not there.
+    pub fn is_incomplete(&self) -> bool {
+        !self.lacking.is_empty() && self.damage.is_empty() && self.damaged.len() as u64 == self.absent
     }
 }
 
@@ -35,6 +40,9 @@ pub struct Checked {
     pub damaged: Vec<(Vec<u8>, String)>,
     /// What of the archive itself is damaged, in words.
     pub damage: Vec<String>,
+    /// Bases that are not there, in words, and how many of the damaged files lack nothing but those.
+    pub lacking: Vec<String>,
+    pub absent: u64,
     /// What is not as it was written, and no file needs, in words.
     pub strays: Vec<String>,
 }
@@ -204,6 +212,7 @@ pub fn check(source: &Path, how: &How, threads: usize, watch: &dyn Watch) -> Res
 fn of_check(found: st::Checked) -> Checked {
     let names = found.names.iter().map(|name| (name.path.clone(), name.what.to_owned()));
     let (lost, healed): (Vec<_>, Vec<_>) = found.files.iter().partition(|file| file.hurt.lost > 0);
+    let absent = lost.iter().filter(|file| file.hurt.is_absent()).count() as u64;
     let damaged = lost.iter().map(|file| (file.path.clone(), hurt(&file.hurt))).chain(names).collect();
     let mut strays = found.strays.lines();
     if found.healed > 0 {
@@ -217,6 +226,8 @@ fn of_check(found: st::Checked) -> Checked {
         bytes: found.bytes,
         damaged,
         damage: found.damage,
+        lacking: found.lacking,
+        absent,
         strays,
     }
 }
@@ -232,7 +243,7 @@ pub(super) fn hurt(hurt: &st::Hurt) -> String {
     };
     words + &match hurt.absent {
         0 => String::new(),
-        absent if absent == hurt.segments => ": they lie in a base that is not there".to_owned(),
+        _ if hurt.is_absent() => ": it lies in a base that is not there".to_owned(),
         absent => format!(", {absent} of them in a base that is not there"),
     }
 }

@@ -21,6 +21,7 @@ use std::sync::Arc;
 pub(super) fn unders(named: &[PathBuf], out: &Path, how: &How) -> Result<Vec<Arc<st::Under>>> {
     let mut all = Vec::new();
     for place in named {
+        refuse_itself(place, out)?;
         let hints = hints(place, out);
         match bases::objects(place, how) {
             Ok(Some(objects)) => {
@@ -40,6 +41,16 @@ pub(super) fn unders(named: &[PathBuf], out: &Path, how: &How) -> Result<Vec<Arc
         }
     }
     Ok(all.into_iter().map(Arc::new).collect())
+}
+
+/// A container that took the place of its own base would have lost what it left out.
+fn refuse_itself(base: &Path, out: &Path) -> Result<()> {
+    let same = base.canonicalize().is_ok_and(|base| out.canonicalize().is_ok_and(|out| out == base));
+    if remote::is_address(base).is_some() || !same {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Usage, format!("{} cannot take the place of its own base", out.display()))
+        .hint("another name for the new container"))
 }
 
 /// Where a base is found again: an address, or the way to it from where the container is going to be.

@@ -16,7 +16,7 @@ use crate::error::{Error, Kind, Result};
 use crate::formats::{self, Access, Base, Bases, FoundBase, Reading, Wanted};
 use crate::remote;
 use crate::source::objects::{Drawer, FolderObjects, Guard, Hash, Hold, MARK, MARK_MAX, Objects, uid_of};
-use crate::source::{FileSource, ReadAt};
+use crate::source::ReadAt;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -126,23 +126,23 @@ impl Finder {
         if wanted.is_store || !place.is_file() {
             return Ok(None);
         }
-        Ok(of_file(place, wanted)?)
+        of_file(place, &self.how, wanted)
     }
 
     /// A store, or what lies in a folder.
     fn in_folder(&self, dir: &Path, wanted: &Wanted) -> Result<Option<FoundBase>> {
         if let Some(store) = FolderObjects::open(dir)? {
             let is_it = wanted.is_store && store.uid() == wanted.uid;
-            return Ok(is_it.then(|| of_objects(Arc::new(store))));
+            return Ok(is_it.then(|| of_objects(store)));
         }
         let listed = std::fs::read_dir(dir).map_err(|e| Error::io(e, format!("cannot list {}", dir.display())))?;
         let mut paths: Vec<PathBuf> = listed.filter_map(|entry| Some(entry.ok()?.path())).take(MOST).collect();
         paths.sort();
         for path in paths {
             let found = match wanted.is_store {
-                true if path.is_dir() => FolderObjects::open(&path).ok().flatten().filter(|store| store.uid() == wanted.uid).map(|store| of_objects(Arc::new(store))),
-                false if is_st(&path) && path.is_file() => of_file(&path, wanted).unwrap_or(None),
-                _ => None,
+                true => FolderObjects::open(&path).unwrap_or(None).filter(|store| store.uid() == wanted.uid).map(of_objects),
+                false if is_st(&path) && path.is_file() => of_file(&path, &self.how, wanted).unwrap_or(None),
+                false => None,
             };
             if found.is_some() {
                 return Ok(found);
@@ -170,18 +170,16 @@ fn is_st(path: &Path) -> bool {
     path.extension().is_some_and(|ending| ending == "st")
 }
 
-fn of_objects(objects: Arc<dyn Objects>) -> FoundBase {
+fn of_objects(objects: FolderObjects) -> FoundBase {
     let place = objects.place();
-    FoundBase { base: Base::Objects(objects), place }
+    FoundBase { base: Base::Objects(Arc::new(objects)), place }
 }
 
-fn of_file(path: &Path, wanted: &Wanted) -> Result<Option<FoundBase>> {
-    let file = FileSource::open(path)?;
-    // As of what is opened to be read: a writer leaves where they are what a reader may want.
-    file.lock_shared();
-    let (bytes, place): (Arc<dyn ReadAt>, _) = (Arc::new(file), path.display().to_string());
-    let is_it = uid(bytes.clone(), &place)? == Some(wanted.uid);
-    Ok(is_it.then(|| FoundBase { base: Base::Container(bytes), place }))
+fn of_file(path: &Path, how: &How, wanted: &Wanted) -> Result<Option<FoundBase>> {
+    // As whatever is opened to be read: of several volumes it is all of them, and a writer leaves segments where they are.
+    let access = super::access(path, &How { indexes: None, ..how.clone() })?;
+    let is_it = formats::uid(&access)? == Some(wanted.uid);
+    Ok(is_it.then(|| FoundBase { base: Base::Container(access.bytes), place: access.name }))
 }
 
 fn uid(bytes: Arc<dyn ReadAt>, place: &str) -> Result<Option<[u8; 16]>> {

@@ -26,6 +26,8 @@ pub struct Checked {
     pub entries: u64,
     /// What fails, in words.
     pub damage: Vec<String>,
+    /// Bases that are not there, in words.
+    pub lacking: Vec<String>,
     /// Pieces that were damaged and that parity made good.
     pub healed: u64,
     /// Files that cannot be read whole, or that parity made whole.
@@ -56,10 +58,17 @@ pub struct Hurt {
     pub absent: u64,
 }
 
+impl Hurt {
+    /// Whether all that is lost lies in bases that are not there.
+    pub fn is_absent(&self) -> bool {
+        self.absent > 0 && self.absent == self.segments
+    }
+}
+
 impl Checked {
     /// Whether every file can be read.
     pub fn is_whole(&self) -> bool {
-        self.damage.is_empty() && self.names.is_empty() && self.files.iter().all(|file| file.hurt.lost == 0)
+        self.damage.is_empty() && self.lacking.is_empty() && self.names.is_empty() && self.files.iter().all(|file| file.hurt.lost == 0)
     }
 }
 
@@ -228,8 +237,8 @@ fn check_segments(of: &Container, threads: usize, watch: &dyn Watch, checked: &m
     })?;
     for (e, segments) in lacking.into_values() {
         // One line for a base, and not for each segment in it.
-        let more = if segments > 1 { format!(", and {} more", segments - 1) } else { String::new() };
-        checked.damage.push(format!("{e}{more}"));
+        let more = if segments > 1 { format!("; {} more segments lie there", segments - 1) } else { String::new() };
+        checked.lacking.push(format!("{e}{more}"));
     }
     checked.healed = of.medium().healing.told().healed;
     Ok(found)

@@ -185,7 +185,9 @@ pub fn collect(
     let _held = objects.hold(if dry { Hold::Shared } else { Hold::Alone })?;
     let mut needed = HashSet::new();
     for access in containers {
-        needed_by(access, &objects.uid(), &mut needed).within(|| &access.name)?;
+        if !needed_by(access, &objects.uid(), &mut needed).within(|| &access.name)? {
+            log::warn!("{}: it does not lie over {}", access.name, objects.place());
+        }
     }
     let (mut found, mut surplus, mut there) = (Collected::default(), Vec::new(), 0u64);
     objects.list(Drawer::Segments, &mut |hash, len| {
@@ -221,8 +223,9 @@ pub fn collect(
     Ok(found)
 }
 
-/// The objects that a container needs in any of its states.
-fn needed_by(access: &Access, uid: &[u8; 16], needed: &mut HashSet<Hash>) -> Result<()> {
+/// The objects that a container needs in any of its states. Whether it lies over the store at all.
+fn needed_by(access: &Access, uid: &[u8; 16], needed: &mut HashSet<Hash>) -> Result<bool> {
+    let mut lies_over = false;
     let (history, newest) = History::open(access)?;
     let mut records: Vec<u64> = generations::recorded(access)?.into_iter().map(|(record, _)| record).collect();
     records.push(history.newest().record);
@@ -233,6 +236,7 @@ fn needed_by(access: &Access, uid: &[u8; 16], needed: &mut HashSet<Hash>) -> Res
         let all = entries(state.index())?.into_iter();
         let stores: HashSet<u64> =
             all.filter(|(_, entry)| entry.is_store && entry.uid == *uid).map(|(number, _)| number).collect();
+        lies_over |= !stores.is_empty();
         let mut rows = state.index().all::<Rows<SegmentRow>>()?;
         while let Some(at) = rows.next()? {
             let row = at.block.get(at.row);
@@ -241,5 +245,5 @@ fn needed_by(access: &Access, uid: &[u8; 16], needed: &mut HashSet<Hash>) -> Res
             }
         }
     }
-    Ok(())
+    Ok(lies_over)
 }

@@ -148,7 +148,7 @@ impl Lower {
     }
 
     fn lacks(&self, what: &str, place: &str) -> Error {
-        Error::new(Kind::MissingBase, format!("{what} {} is not in it any more", self.entry.words()))
+        Error::new(Kind::MissingBase, format!("{what} {} is not there any more", self.entry.words()))
             .hint(format!("{place} as it was when this was packed over it"))
     }
 
@@ -176,7 +176,7 @@ impl Lower {
     }
 
     fn missing(&self) -> Error {
-        let what = format!("{}, which it lies over, is not there", self.entry.words());
+        let what = format!("{} is not there, and it lies over that", self.entry.words());
         Error::new(Kind::MissingBase, what)
             .hint("--base PATH or -o base=PATH names it; it is also found beside the file, and in the folders of STMOUNT_BASES")
     }
