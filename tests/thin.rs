@@ -283,6 +283,7 @@ fn a_base_that_grew_and_gave_space_back_still_serves() {
         fs::write(desk.path("m/new.bin"), noise(100_000, 100 + round)).unwrap();
         desk.ok(&["sync", "m"]);
     }
+    desk::until("space is given back", || len(&desk, "a.st") < 4_500_000);
     desk.umount();
     assert_holds(&desk, &["--base", "a.st", "game.st"], "game");
 }
@@ -304,7 +305,7 @@ fn parity_of_a_base_makes_it_good_for_what_lies_over_it() {
 
 /// A thin container `a.st` over `lib.st` that was written to: some states, with names.
 fn written(desk: &Desk) {
-    desk.ok(&["pack", "-q", "lib", "lib.st"]);
+    desk.ok(&["pack", "-q", "-f", "lib", "lib.st"]);
     desk.ok(&["pack", "-q", "-f", "--base", "lib.st", "game", "a.st"]);
     desk.mount();
     desk.ok(&["snapshot", "m", "first"]);
@@ -312,6 +313,7 @@ fn written(desk: &Desk) {
     let file = File::options().write(true).open(desk.path("m/engine/engine.bin")).unwrap();
     file.write_all_at(b"a few bytes in the middle", 700_000).unwrap();
     file.write_all_at(&noise(200_000, 21), 100_000).unwrap();
+    drop(file);
     fs::copy(desk.path("m/engine/data/words.txt"), desk.path("m/words-again.txt")).unwrap();
     fs::rename(desk.path("m/levels/patched.bin"), desk.path("m/patched.bin")).unwrap();
     desk.ok(&["snapshot", "m", "second"]);
@@ -360,6 +362,7 @@ fn a_thin_container_takes_writes_where_its_base_is_not_there() {
     // Into the middle of what cannot be read, as much as would be cut anew from before it.
     let file = File::options().write(true).open(desk.path("m/engine/data/words.txt")).unwrap();
     file.write_all_at(&noise(300_000, 30), 400_000).unwrap();
+    drop(file);
     fs::write(desk.path("m/written.txt"), "without the base\n").unwrap();
     desk.ok(&["sync", "m"]);
     desk.umount();
@@ -398,8 +401,8 @@ fn space_is_given_back_and_what_lies_over_the_base_stays() {
         fs::write(desk.path("m/own.bin"), noise(200_000, 50 + round)).unwrap();
         desk.ok(&["sync", "m"]);
     }
+    desk::until("space is given back", || len(&desk, "a.st") < 3_000_000);
     desk.umount();
-    assert!(len(&desk, "a.st") < 4_000_000, "{} bytes: nothing was given back", len(&desk, "a.st"));
     desk.ok(&["check", "-q", "a.st"]);
     assert_holds(&desk, &["a.st@first"], "game");
 }
@@ -411,7 +414,7 @@ fn fat_makes_it_whole_with_all_its_states() {
     let before = states(&desk, "a.st", &[]);
     desk.ok(&["fat", "-q", "a.st", "fat.st"]);
     let (log, of_fat) = (desk.ok(&["log", "a.st"]), desk.ok(&["log", "fat.st"]));
-    assert_eq!(log.lines().count(), of_fat.lines().count(), "{log}{of_fat}");
+    assert!(log.lines().all(|line| of_fat.contains(line)), "{log}{of_fat}");
     fs::remove_file(desk.path("lib.st")).unwrap();
     desk.ok(&["check", "-q", "fat.st"]);
     assert_eq!(states(&desk, "fat.st", &[]), before);
@@ -419,7 +422,8 @@ fn fat_makes_it_whole_with_all_its_states() {
     let words = ends(&desk, &["fat", "fat.st", "again.st"], USAGE);
     assert!(words.contains("it is whole"), "{words}");
     // Without the base there is nothing to make it whole with.
-    ends(&desk, &["fat", "a.st", "no.st"], DAMAGED);
+    let words = ends(&desk, &["fat", "a.st", "no.st"], MISSING);
+    assert!(words.contains("the container lib.st ("), "{words}");
     assert!(!desk.path("no.st").exists());
 }
 
@@ -439,7 +443,9 @@ fn a_thin_container_is_recovered_as_any_other() {
         fs::write(desk.path("a.st"), &bytes).unwrap();
         let (code, words) = said(&desk, &["recover", "a.st"]);
         assert!(matches!(code, 0 | 3 | 51), "{code}: {words}");
-        desk.ok(&["check", "-q", "a.st"]);
+        // What is left of a commit that was cut off belongs to nothing.
+        let (code, words) = said(&desk, &["check", "a.st"]);
+        assert!(matches!(code, 0 | 3), "{code}: {words}");
         assert_holds(&desk, &["a.st@first"], "game");
         let header = fs::read(desk.path("a.st")).unwrap()[32..40].to_vec();
         assert_eq!(header, 2u64.to_le_bytes(), "that it is thin stands in its new header");
@@ -471,6 +477,9 @@ fn what_cannot_be_done_is_refused_and_says_why() {
     let words = ends(&desk, &["pack", "--base", "lib", "game", "x.st"], USAGE);
     assert!(words.contains("no store"), "{words}");
     ends(&desk, &["pack", "--base", "nowhere.st", "game", "x.st"], 10);
+    desk.ok(&["pack", "-q", "lib", "lib.zip"]);
+    let words = ends(&desk, &["pack", "--base", "lib.zip", "game", "x.st"], UNSUPPORTED);
+    assert!(words.contains("only a .st"), "{words}");
     if dress::wanted() == dress::As::Plain {
         fs::write(desk.path("pass"), "word\n").unwrap();
         let words = ends(&desk, &["rekey", "--encrypt=pass", "a.st"], UNSUPPORTED);
@@ -714,6 +723,7 @@ fn what_is_sealed_goes_to_a_store_sealed() {
     }
     assert!(!desk.path("store/catalogs").exists(), "what is sealed is in no catalog");
     // Other keys for it open it as well; another master key would not open what is in the store.
+    fs::write(desk.path("k"), noise(64, 8)).unwrap();
     desk.ok(&["key", "add", "-q", "--new-keyfile", "k", "--password-file", "pass", "s.st"]);
     assert_holds(&desk, &["--keyfile", "k", "s.st"], "game");
     ends(&desk, &[&["rekey"], &word[..], &["--encrypt=pass", "s.st"]].concat(), UNSUPPORTED);

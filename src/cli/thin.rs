@@ -35,12 +35,21 @@ pub(super) fn unders(named: &[PathBuf], out: &Path, how: &How) -> Result<Vec<Arc
                 return Err(Error::new(Kind::Usage, format!("{} is a folder and no store", place.display()))
                     .hint("name the containers in it: --base DIR/lib.st; or stmount store init DIR"));
             }
+            Ok(None) if remote::is_address(place).is_none() && is_other(place) => {
+                let what = format!("{}: only a .st or a store is packed over", place.display());
+                return Err(Error::new(Kind::Unsupported, what).hint("stmount convert, which makes a .st of it"));
+            }
             Err(e) if remote::is_address(place).is_none() => return Err(e),
             // At an address it is a container where no store is.
             _ => all.push(st::Under::container(&open::access(place, how)?, hints)?),
         }
     }
     Ok(all.into_iter().map(Arc::new).collect())
+}
+
+/// Whether it is there and no container, nor a volume of one.
+fn is_other(place: &Path) -> bool {
+    place.exists() && !open::is_container(place) && !open::is_piece(place)
 }
 
 /// A container that took the place of its own base would have lost what it left out.
@@ -80,14 +89,26 @@ pub fn fat(given: &args::Fat, common: &Common) -> Result<u8> {
     let progress = Progress::new("fat", common);
     let how = plan::how(&given.opening, progress.clone())?;
     let how = How { signing: plan::signing(&given.signing)?, ..how };
-    let access = open::access(&given.source, &how)?;
-    say::notes(&given.source, &open::admit(&given.source, &how, &access)?);
-    if st::Container::open(access.clone())?.bases()?.is_empty() {
+    // In its own place, nobody may write to it meanwhile.
+    let in_place = given.source.canonicalize().ok().filter(|source| given.out.canonicalize().is_ok_and(|out| out == *source));
+    let access = match &in_place {
+        Some(source) => hold(source, &how)?,
+        None => open::access(&given.source, &how)?,
+    };
+    if in_place.is_none() {
+        say::notes(&given.source, &open::admit(&given.source, &how, &access)?);
+    }
+    let bases = st::Container::open(access.clone())?.bases()?;
+    if let Some(lost) = bases.iter().find(|base| base.place.is_none() && base.segments > 0) {
+        let what = format!("{}: it lies over {}, which is not there", given.source.display(), lost.words);
+        return Err(Error::new(Kind::MissingBase, what).hint("--base PATH names it"));
+    }
+    if bases.is_empty() {
         return Err(Error::new(Kind::Usage, format!("{} lies over nothing: it is whole", given.source.display())));
     }
     let access = Access { signing: how.signing.clone(), ..access };
     let packer = st::Packer { level: given.level.number(), ..st::Packer::default() };
-    let done = write(&given.out, given.overwrite, None, &progress, |target| {
+    let done = write(&given.out, given.overwrite, in_place.as_deref(), &progress, |target| {
         st::fatten(&access, &packer, target, &*progress)
     });
     let done = done.and_then(|done| open::remember(&given.out, &how, true).map(|()| done));

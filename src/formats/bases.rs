@@ -25,10 +25,17 @@ pub enum Base {
 pub struct FoundBase {
     pub base: Base,
     pub place: String,
+    /// Who finds what a container lies over that is thin itself.
+    pub below: Option<Arc<dyn Bases>>,
 }
 
 /// Finds bases. What it finds need not be trusted: all that is read there is compared with its hash.
 pub trait Bases: Send + Sync {
     /// `None` when it is nowhere.
     fn find(&self, wanted: &Wanted) -> Result<Option<FoundBase>>;
+
+    /// How many containers lie over each other above those that this finds.
+    fn depth(&self) -> u32 {
+        0
+    }
 }

@@ -155,14 +155,15 @@ impl Finder {
         let place = remote::shown(address);
         if wanted.is_store {
             let store = FarObjects::open(address, &self.how)?.filter(|store| store.uid == wanted.uid);
-            return Ok(store.map(|store| FoundBase { base: Base::Objects(Arc::new(store)), place }));
+            return Ok(store.map(|store| FoundBase { base: Base::Objects(Arc::new(store)), place, below: None }));
         }
         let bytes = match far::bytes(address, &self.how) {
             Err(e) if e.kind() == Kind::NotFound => return Ok(None),
             bytes => bytes?,
         };
         let is_it = uid(bytes.clone(), &place)? == Some(wanted.uid);
-        Ok(is_it.then(|| FoundBase { base: Base::Container(bytes), place }))
+        let below = self.how.reading_from(From::Address(address.to_owned())).bases.clone();
+        Ok(is_it.then(|| FoundBase { base: Base::Container(bytes), place, below }))
     }
 }
 
@@ -172,14 +173,15 @@ fn is_st(path: &Path) -> bool {
 
 fn of_objects(objects: FolderObjects) -> FoundBase {
     let place = objects.place();
-    FoundBase { base: Base::Objects(Arc::new(objects)), place }
+    FoundBase { base: Base::Objects(Arc::new(objects)), place, below: None }
 }
 
 fn of_file(path: &Path, how: &How, wanted: &Wanted) -> Result<Option<FoundBase>> {
     // As whatever is opened to be read: of several volumes it is all of them, and a writer leaves segments where they are.
     let access = super::access(path, &How { indexes: None, ..how.clone() })?;
     let is_it = formats::uid(&access)? == Some(wanted.uid);
-    Ok(is_it.then(|| FoundBase { base: Base::Container(access.bytes), place: access.name }))
+    let below = access.reading.bases.clone();
+    Ok(is_it.then(|| FoundBase { base: Base::Container(access.bytes), place: access.name, below }))
 }
 
 fn uid(bytes: Arc<dyn ReadAt>, place: &str) -> Result<Option<[u8; 16]>> {

@@ -27,7 +27,6 @@ pub use under::{Ground, Under};
 
 use super::index::Index;
 use super::layout::RECORD_HEADER_LEN;
-use super::medium::Medium;
 use super::rows::{Rows, SegmentRow};
 use super::tree::Container;
 use super::{limits, without_stub};
@@ -35,7 +34,7 @@ use crate::cache::Cache;
 use crate::codec::damaged;
 use crate::codec::id::Id;
 use crate::error::{Error, Kind, Result, Within};
-use crate::formats::{Access, Base, Bases, FoundBase};
+use crate::formats::{Access, Base, Bases, FoundBase, Reading, Wanted};
 use crate::pool::lock;
 use crate::source::ReadAt;
 use crate::source::objects::{Drawer, Objects, sound};
@@ -109,13 +108,34 @@ enum Bytes {
 /// A container that segments of another one lie in.
 struct Foreign {
     bytes: Arc<dyn ReadAt>,
-    /// Where its segments are now, by their hashes, when one is not where it was.
+    /// Who finds what it lies over itself.
+    below: Option<Arc<dyn Bases>>,
+    /// Where its segments are now, when one is not where it was.
     moved: OnceLock<Option<Moved>>,
 }
 
 struct Moved {
-    medium: Medium,
-    records: HashMap<[u8; 32], u64>,
+    container: Container,
+    /// By their hashes.
+    rows: HashMap<[u8; 32], SegmentRow>,
+}
+
+/// Finds what a base lies over.
+struct Below {
+    finder: Arc<dyn Bases>,
+    depth: u32,
+}
+
+impl Bases for Below {
+    fn find(&self, wanted: &Wanted) -> Result<Option<FoundBase>> {
+        let found = self.finder.find(wanted)?;
+        let deeper = |finder| Arc::new(Self { finder, depth: self.depth }) as Arc<dyn Bases>;
+        Ok(found.map(|found| FoundBase { below: found.below.map(deeper), ..found }))
+    }
+
+    fn depth(&self) -> u32 {
+        self.depth
+    }
 }
 
 impl Lower {
@@ -162,10 +182,11 @@ impl Lower {
         *found = Search::Not(Some(Instant::now()));
         let there = self.finder.as_ref().map(|finder| finder.find(&self.entry.wanted())).transpose();
         let there = there.within(|| format!("it needs {}", self.entry.words()))?.flatten();
-        let Some(FoundBase { base, place }) = there else { return Err(self.missing()) };
+        let Some(FoundBase { base, place, below }) = there else { return Err(self.missing()) };
         let bytes = match base {
             Base::Container(bytes) if !self.entry.is_store => {
-                Bytes::Container(Box::new(Foreign { bytes: without_stub(bytes)?, moved: OnceLock::new() }))
+                let below = below.and_then(|finder| self.below(finder));
+                Bytes::Container(Box::new(Foreign { bytes: without_stub(bytes)?, below, moved: OnceLock::new() }))
             }
             Base::Objects(objects) if self.entry.is_store => Bytes::Objects(objects),
             _ => return Err(self.missing()),
@@ -173,6 +194,12 @@ impl Lower {
         let opened = Arc::new(Opened { place, bytes });
         *found = Search::Found(opened.clone());
         Ok(opened)
+    }
+
+    /// Who finds what a base of this lies over. A hostile one may lie over itself.
+    fn below(&self, finder: Arc<dyn Bases>) -> Option<Arc<dyn Bases>> {
+        let depth = self.finder.as_ref().map_or(0, |finder| finder.depth()) + 1;
+        (depth <= limits::STORE_DEPTH).then(|| Arc::new(Below { finder, depth }) as Arc<dyn Bases>)
     }
 
     fn missing(&self) -> Error {
@@ -191,25 +218,31 @@ impl Foreign {
             Err(e) if e.kind() != Kind::Damaged => return read,
             _ => {}
         }
-        // It was moved there, or it is damaged: its own index knows, and so does its parity.
+        // It was moved there, or to a store, or it is damaged: its own index knows, and so does its parity.
         let gone = || Error::new(Kind::NotFound, "it is not there any more");
         let moved = self.moved.get_or_init(|| self.index().inspect_err(|e| log::warn!("a base: {e}")).ok());
         let moved = moved.as_ref().ok_or_else(gone)?;
-        let record = moved.records.get(&row.hash).copied().ok_or_else(gone)?;
-        let at = record.checked_add(RECORD_HEADER_LEN).ok_or_else(gone)?;
-        moved.medium.read_checked(at, into, &row.hash)
+        let there = moved.rows.get(&row.hash).filter(|there| there.payload_len == row.payload_len).ok_or_else(gone)?;
+        let (index, medium) = (moved.container.index(), moved.container.medium());
+        if there.store != 0 {
+            return medium.stores.get(index, there.store)?.read(there, into);
+        }
+        let at = there.record.checked_add(RECORD_HEADER_LEN).ok_or_else(gone)?;
+        medium.read_checked(at, into, &row.hash)
     }
 
     fn index(&self) -> Result<Moved> {
-        let container = Container::open(Access::to_read(self.bytes.clone(), Cache::new(CACHE), "a base"))?;
-        let (mut records, mut rows) = (HashMap::new(), container.index().all::<Rows<SegmentRow>>()?);
+        let access = Access::to_read(self.bytes.clone(), Cache::new(CACHE), "a base");
+        let reading = Arc::new(Reading { bases: self.below.clone(), ..Reading::default() });
+        let container = Container::open(Access { reading, ..access })?;
+        let mut found = HashMap::new();
+        let mut rows = container.index().all::<Rows<SegmentRow>>()?;
         while let Some(at) = rows.next()? {
             let row = at.block.get(at.row);
-            if row.store == 0 {
-                records.insert(row.hash, row.record);
-            }
+            found.insert(row.hash, *row);
         }
-        Ok(Moved { medium: container.medium().clone(), records })
+        drop(rows);
+        Ok(Moved { container, rows: found })
     }
 }
 

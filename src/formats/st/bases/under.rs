@@ -177,7 +177,7 @@ struct Given(Arc<dyn Objects>);
 impl Bases for Given {
     fn find(&self, wanted: &Wanted) -> Result<Option<FoundBase>> {
         let is_it = wanted.is_store && wanted.uid == self.0.uid();
-        Ok(is_it.then(|| FoundBase { base: Base::Objects(self.0.clone()), place: self.0.place() }))
+        Ok(is_it.then(|| FoundBase { base: Base::Objects(self.0.clone()), place: self.0.place(), below: None }))
     }
 }
 
