@@ -241,11 +241,12 @@ pub(super) fn hurt(hurt: &st::Hurt) -> String {
         (_, 0) => lost,
         (_, healed) => format!("{lost}, {healed} are read by parity"),
     };
-    words + &match hurt.absent {
-        0 => String::new(),
-        _ if hurt.is_absent() => ": it lies in a base that is not there".to_owned(),
-        absent => format!(", {absent} of them in a base that is not there"),
-    }
+    words
+        + &match hurt.absent {
+            0 => String::new(),
+            _ if hurt.is_absent() => ": it lies in a base that is not there".to_owned(),
+            absent => format!(", {absent} of them in a base that is not there"),
+        }
 }
 
 /// Reads every byte of every file once: whatever a format verifies when it reads is verified. Files are read in the order

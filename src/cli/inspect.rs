@@ -323,7 +323,10 @@ fn check_words(report: &examine::Checked, progress: &Progress) -> String {
         0 if report.is_whole() && report.strays.is_empty() => format!("{size} in {files}: no damage ({took})"),
         0 if report.is_whole() => format!("{size} in {files}: every file is whole, the container is not ({took})"),
         n if report.is_incomplete() => {
-            format!("{size} in {files}: {} a base that is not there ({took})", say::counted(n, "file lacks", "files lack"))
+            format!(
+                "{size} in {files}: {} a base that is not there ({took})",
+                say::counted(n, "file lacks", "files lack")
+            )
         }
         n => format!("{size} in {files}: damaged, {} ({took})", say::counted(n, "file", "files")),
     }

@@ -56,7 +56,9 @@ pub fn pack(given: &args::Pack, common: &Common) -> Result<u8> {
         packing.remember(&given.out, to, &how)?;
         Ok(wrote)
     });
-    let words = |wrote: &Wrote| format!("{}{}{}", pack_words(&wrote.packed, &progress), over(&wrote.packed, is_over), wrote.volumes);
+    let words = |wrote: &Wrote| {
+        format!("{}{}{}", pack_words(&wrote.packed, &progress), over(&wrote.packed, is_over), wrote.volumes)
+    };
     finish(done.map(|wrote| (words(&wrote), pack_json(&wrote.packed), wrote.packed.skipped)), &progress)
 }
 

@@ -79,7 +79,8 @@ fn hints(place: &Path, out: &Path) -> Vec<String> {
 fn way(from: &Path, to: &Path) -> Option<String> {
     let (mut from, mut to) = (from.components().peekable(), to.components().peekable());
     while from.peek().is_some() && from.peek() == to.peek() {
-        (from.next(), to.next());
+        from.next();
+        to.next();
     }
     let up = from.map(|_| Component::ParentDir);
     up.chain(to).collect::<PathBuf>().to_str().map(str::to_owned)
@@ -90,7 +91,8 @@ pub fn fat(given: &args::Fat, common: &Common) -> Result<u8> {
     let how = plan::how(&given.opening, progress.clone())?;
     let how = How { signing: plan::signing(&given.signing)?, ..how };
     // In its own place, nobody may write to it meanwhile.
-    let in_place = given.source.canonicalize().ok().filter(|source| given.out.canonicalize().is_ok_and(|out| out == *source));
+    let in_place =
+        given.source.canonicalize().ok().filter(|source| given.out.canonicalize().is_ok_and(|out| out == *source));
     let access = match &in_place {
         Some(source) => hold(source, &how)?,
         None => open::access(&given.source, &how)?,
@@ -201,7 +203,8 @@ fn add(given: &args::StoreAdd, common: &Common) -> Result<u8> {
 }
 
 fn added_words(sum: &st::Added, files: u64) -> Told {
-    let (files, objects) = (say::counted(files, "container", "containers"), say::counted(sum.objects, "object", "objects"));
+    let (files, objects) =
+        (say::counted(files, "container", "containers"), say::counted(sum.objects, "object", "objects"));
     let (before, after) = (say::size(sum.compacted.before), say::size(sum.compacted.after));
     let new = format!("{} of them new, {}", say::count(sum.new), say::size(sum.new_bytes));
     let words = format!("{files}: {before} → {after}, {objects}, {new}");
@@ -252,7 +255,8 @@ fn gc(given: &args::StoreGc, common: &Common) -> Result<u8> {
 
 fn collected_words(found: &st::Collected, dry: bool) -> Told {
     let would = if dry { "would be removed" } else { "removed" };
-    let (gone, stay) = (say::counted(found.removed, "object", "objects"), say::counted(found.kept, "object", "objects"));
+    let (gone, stay) =
+        (say::counted(found.removed, "object", "objects"), say::counted(found.kept, "object", "objects"));
     let (gone_size, stay_size) = (say::size(found.removed_bytes), say::size(found.kept_bytes));
     let missing = match found.missing {
         0 => String::new(),

@@ -15,9 +15,8 @@ use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
 use crate::formats::{self, Access, Base, Bases, FoundBase, Reading, Wanted};
 use crate::remote;
-use crate::source::objects::{Drawer, FolderObjects, Guard, Hash, Hold, MARK, MARK_MAX, Objects, uid_of};
 use crate::source::ReadAt;
-use std::ffi::OsString;
+use crate::source::objects::{Drawer, FolderObjects, Guard, Hash, Hold, MARK, MARK_MAX, Objects, uid_of};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -88,7 +87,7 @@ fn is_worth_telling(e: &Error) -> bool {
 impl Finder {
     fn places(&self, wanted: &Wanted) -> Vec<PathBuf> {
         let mut places = self.how.bases.named.clone();
-        let folders = std::env::var_os(FOLDERS).unwrap_or_else(OsString::new);
+        let folders = std::env::var_os(FOLDERS).unwrap_or_default();
         places.extend(std::env::split_paths(&folders).filter(|dir| !dir.as_os_str().is_empty()));
         match &self.from {
             From::Dir(dir) => {
@@ -140,7 +139,9 @@ impl Finder {
         paths.sort();
         for path in paths {
             let found = match wanted.is_store {
-                true => FolderObjects::open(&path).unwrap_or(None).filter(|store| store.uid() == wanted.uid).map(of_objects),
+                true => {
+                    FolderObjects::open(&path).unwrap_or(None).filter(|store| store.uid() == wanted.uid).map(of_objects)
+                }
                 false if is_st(&path) && path.is_file() => of_file(&path, &self.how, wanted).unwrap_or(None),
                 false => None,
             };

@@ -68,7 +68,10 @@ impl Hurt {
 impl Checked {
     /// Whether every file can be read.
     pub fn is_whole(&self) -> bool {
-        self.damage.is_empty() && self.lacking.is_empty() && self.names.is_empty() && self.files.iter().all(|file| file.hurt.lost == 0)
+        self.damage.is_empty()
+            && self.lacking.is_empty()
+            && self.names.is_empty()
+            && self.files.iter().all(|file| file.hurt.lost == 0)
     }
 }
 

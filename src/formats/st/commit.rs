@@ -9,12 +9,12 @@
 //! (`tail`) are as they were written, and the fences of its tables too. So whatever a crash leaves behind, the newest
 //! state that opens is one that was committed.
 
+use super::bases::Stores;
 use super::layout::{
     COMPAT_PARITY, CommitHead, HEADER_LEN, Header, INCOMPAT_SEALED, ITEM_CRITICAL, ITEM_PARITY, ITEM_SIGNER,
     ITEM_TOTALS, ItemHead, KNOWN_INCOMPAT, MAGIC, MAJOR, RECORD_HEADER_LEN, RecordHeader, SealedFront, TableRef,
     TotalsItem,
 };
-use super::bases::Stores;
 use super::locks::Locks;
 use super::medium::Medium;
 use super::parity::Rescue;

@@ -55,8 +55,8 @@ mod tape;
 mod tree;
 mod volumes;
 
-pub use check::{Checked, DamagedFile, Hurt};
 pub use bases::{Added, BaseInfo, Collected, Under, add, collect};
+pub use check::{Checked, DamagedFile, Hurt};
 pub use compact::{Compacted, Resealing, Target, compact, fatten};
 pub use create::create;
 pub use generations::{count, generations, open_at, restore};

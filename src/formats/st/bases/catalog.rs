@@ -176,12 +176,7 @@ pub struct Collected {
 ///
 /// # Errors
 /// `Locked` when somebody adds to the store; whatever cannot be read of the containers. Then nothing is removed.
-pub fn collect(
-    objects: &Arc<dyn Objects>,
-    containers: &[Access],
-    dry: bool,
-    watch: &dyn Watch,
-) -> Result<Collected> {
+pub fn collect(objects: &Arc<dyn Objects>, containers: &[Access], dry: bool, watch: &dyn Watch) -> Result<Collected> {
     let _held = objects.hold(if dry { Hold::Shared } else { Hold::Alone })?;
     let mut needed = HashSet::new();
     for access in containers {

@@ -61,8 +61,11 @@ impl Entry {
             CONTAINER => false,
             OBJECTS => true,
             other => {
-                return Err(Error::new(Kind::Unsupported, format!("it lies over something of the unknown kind {other}"))
-                    .hint("open it with a newer version of stmount"));
+                return Err(Error::new(
+                    Kind::Unsupported,
+                    format!("it lies over something of the unknown kind {other}"),
+                )
+                .hint("open it with a newer version of stmount"));
             }
         };
         let (uid, shift) = fixed[4..].split_first_chunk::<16>().ok_or_else(cut)?;

@@ -71,7 +71,7 @@ impl Kept {
         }
         for container in opened() {
             let container = &container?;
-            let live = kept.live(container, own.is_some())?;
+            let live = Self::live(container, own.is_some())?;
             let mut rows = container.index().all::<Rows<SegmentRow>>()?;
             while let Some(at) = rows.next()? {
                 let row = *at.block.get(at.row);
@@ -107,24 +107,10 @@ impl Kept {
     }
 
     /// What of the tape a state needs; with what its own segments are decoded with, where that is asked for.
-    fn live(&self, container: &Container, own: bool) -> Result<Vec<Stretch>> {
+    fn live(container: &Container, own: bool) -> Result<Vec<Stretch>> {
         let mut live = Vec::new();
         mark_files(container.index(), &mut live)?;
-        while own {
-            let before = live.clone();
-            let mut rows = container.index().all::<Rows<SegmentRow>>()?;
-            while let Some(at) = rows.next()? {
-                let row = at.block.get(at.row);
-                if row.store == 0 && is_live(&before, row) {
-                    let bases = segment::bases(&payload_front(container, row)?)?;
-                    live.extend(bases.iter().map(|b| (b.address.get(), b.address.get().saturating_add(b.len.get()))));
-                }
-            }
-            join(&mut live);
-            if live == before {
-                break;
-            }
-        }
+        while own && mark_related(container, &mut live)? {}
         Ok(live)
     }
 
@@ -223,6 +209,23 @@ fn payload_front(container: &Container, row: &SegmentRow) -> Result<Vec<u8>> {
     let mut front = vec![0; row.payload_len.min(segment::FRONT as u64) as usize];
     container.medium().read_exact_at(row.record.saturating_add(RECORD_HEADER_LEN), &mut front)?;
     Ok(front)
+}
+
+/// Marks what the own segments are decoded with of which something is needed. Whether that is more than before.
+fn mark_related(container: &Container, live: &mut Vec<Stretch>) -> Result<bool> {
+    let before = live.clone();
+    let mut rows = container.index().all::<Rows<SegmentRow>>()?;
+    while let Some(at) = rows.next()? {
+        let row = at.block.get(at.row);
+        if row.store == 0 && is_live(&before, row) {
+            let bases = segment::bases(&payload_front(container, row)?)?;
+            live.extend(
+                bases.iter().map(|base| (base.address.get(), base.address.get().saturating_add(base.len.get()))),
+            );
+        }
+    }
+    join(live);
+    Ok(*live != before)
 }
 
 fn mark_files(index: &Index, live: &mut Vec<Stretch>) -> Result<()> {

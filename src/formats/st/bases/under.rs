@@ -67,12 +67,12 @@ impl Under {
         let (history, container) = History::open(access).within(|| &access.name)?;
         if container.seal().is_some() {
             let what = format!("{}: it is sealed, and nothing can be packed over it", access.name);
-            return Err(Error::new(ErrorKind::Unsupported, what)
-                .hint("a base is one in clear: everybody who has what is packed over it could read it with its key only"));
+            return Err(Error::new(ErrorKind::Unsupported, what).hint(
+                "a base is one in clear: everybody who has what is packed over it could read it with its key only",
+            ));
         }
         let head = history.newest().head;
-        let entry =
-            Entry { is_store: false, own_seal: false, related: false, uid: head.uid, shift: 0, hints };
+        let entry = Entry { is_store: false, own_seal: false, related: false, uid: head.uid, shift: 0, hints };
         let chunks = match has_chunks(container.index()) {
             true => None,
             false => {

@@ -20,6 +20,7 @@ pub(super) mod chunks;
 mod content;
 mod dict;
 mod encode;
+mod feed;
 mod guess;
 mod kin;
 mod walk;
@@ -45,7 +46,7 @@ use crate::tree::{Filter, Kind, Time, Tree, device};
 pub(super) use content::{Content, Sink};
 use dict::{Dict, Samples};
 pub(super) use encode::{Raw, Segment, encode};
-use std::cell::RefCell;
+pub(super) use feed::{append_segment, segments};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{BufWriter, Write};
 use std::sync::Arc;
@@ -541,7 +542,8 @@ impl<'a> Run<'a> {
         let mut head = CommitHead::new_zeroed();
         head.uid = uid;
         head.keys = written.keys.into();
-        (head.incompat, head.compat) = ((written.sealing.incompat() | self.incompat).into(), parity::compat(self.packer.parity).into());
+        (head.incompat, head.compat) =
+            ((written.sealing.incompat() | self.incompat).into(), parity::compat(self.packer.parity).into());
         let again = self.packer.again;
         head.seq = again.map_or(1, |again| again.seq).into();
         head.time_ns = again.map_or_else(|| nanoseconds(self.newest), |again| again.time_ns).into();
@@ -562,50 +564,6 @@ impl<'a> Run<'a> {
         self.packed.stored = written.log.at();
         Ok(self.packed)
     }
-}
-
-/// Appends a segment; its row.
-pub(super) fn append_segment(log: &mut Log<'_>, segment: &Segment) -> Result<SegmentRow> {
-    let placed = log.append(RecordType::Segment, &[&segment.front, &segment.data])?;
-    Ok(SegmentRow {
-        address: segment.address,
-        raw_len: segment.raw_len,
-        record: placed.record,
-        payload_len: placed.payload_len,
-        store: 0,
-        hash: placed.hash,
-    })
-}
-
-/// Compresses what `feed` sends and hands it to `drain` in that order: on all cores, or, when there is little of it, at
-/// once.
-pub(super) fn segments(
-    preset: &Preset,
-    sealing: &Sealing,
-    many: bool,
-    feed: impl FnOnce(&Sink<'_>) -> Result<()>,
-    mut drain: impl FnMut(Segment) -> Result<()> + Send,
-) -> Result<()> {
-    if many {
-        let threads = pool::threads();
-        let feed = |feeder: &pool::Feed<Raw, Result<Segment>>| feed(&|raw| feeder.push(raw));
-        return pool::ordered(
-            threads,
-            threads + 1,
-            feed,
-            |raw| encode::encode(&raw, preset, sealing),
-            |done| drain(done?),
-        );
-    }
-    let drain = RefCell::new(drain);
-    let failed = RefCell::new(Ok(()));
-    let fed = feed(&|raw| {
-        let done = encode::encode(&raw, preset, sealing).and_then(|segment| (*drain.borrow_mut())(segment));
-        let went = done.is_ok();
-        *failed.borrow_mut() = done;
-        went
-    });
-    failed.into_inner().and(fed)
 }
 
 /// Nanoseconds since 1970, as a commit has them; times before are 0.

@@ -24,8 +24,8 @@ mod tables;
 use super::commit::{self, Commit};
 use super::index::Index;
 use super::layout::{
-    COMPAT_PARITY, CommitHead, HEADER_LEN, Header, INCOMPAT_SEALED, INCOMPAT_THIN, RECORD_HEADER_LEN, RecordType, SealedFront,
-    TotalsItem,
+    COMPAT_PARITY, CommitHead, HEADER_LEN, Header, INCOMPAT_SEALED, INCOMPAT_THIN, RECORD_HEADER_LEN, RecordType,
+    SealedFront, TotalsItem,
 };
 use super::locks::Locks;
 use super::medium::Medium;
