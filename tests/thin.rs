@@ -302,6 +302,35 @@ fn parity_of_a_base_makes_it_good_for_what_lies_over_it() {
     assert_holds(&desk, &["game.st"], "game");
 }
 
+/// Written by hand: its only segment lies in a container with its own identity.
+const OVER_ITSELF: &str = r#"
+import struct, sys
+from st_craft import Writer, meta, name, node, root
+w = Writer()
+row = w.segment(4096, bytes(100), store=1, at=int(sys.argv[2]))
+base = bytes([1, 0, 0, 0]) + w.uid + struct.pack("<Q", 0)
+w.table([root(), name(1, b"file", 2), node(2, size=100, extents=[(4096, 100)]), row, meta(b"store/1", base)])
+w.commit(totals=(2, 100), incompat=2)
+open(sys.argv[1], "wb").write(w.data)
+"#;
+
+#[test]
+fn a_container_that_lies_over_itself_leads_nowhere() {
+    let Some(desk) = desk() else { return };
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    for (place, is_there) in [("4096", true), ("4160", false), ("1000000000", false)] {
+        let made = Command::new(listing::python())
+            .args(["-B", "-c", OVER_ITSELF])
+            .args([desk.path("circle.st").as_os_str(), place.as_ref()])
+            .env("PYTHONPATH", &tests)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let (code, words) = said(&desk, &["check", "circle.st"]);
+        assert_eq!(code, if is_there { 0 } else { MISSING }, "{place}: {words}");
+    }
+}
+
 // ---- what is done to a thin container ---------------------------------------------------------------------------------
 
 /// A thin container `a.st` over `lib.st` that was written to: some states, with names.

@@ -119,7 +119,8 @@ pub struct Passwords {
     /// Never ask for a password
     #[arg(long)]
     pub no_prompt: bool,
-    /// What a thin .st lies over: a container, a store, a folder with some, an address (repeatable)
+    /// What a thin .st lies over: a container, a store, a folder with some, an address (repeatable). Of the verbs of
+    /// overlay it is first of all what the overlay lies over, where that is not where it was
     #[arg(long, value_name = "PATH|URL", value_hint = ValueHint::AnyPath)]
     pub base: Vec<PathBuf>,
     /// Ask the addresses that a thin .st itself names for what it lies over
