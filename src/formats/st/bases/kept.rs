@@ -103,6 +103,9 @@ impl Kept {
             metas.extend((!moved.is_empty()).then(|| Entry { related, ..entry }.row(number)));
         }
         kept.metas = metas;
+        // No address is used again, also where the container says that it would be free.
+        let behind = kept.rows.values().next_back().map_or(0, |row| row.address + row.raw_len);
+        kept.start = kept.start.max(behind);
         Ok((!kept.rows.is_empty()).then_some(kept))
     }
 

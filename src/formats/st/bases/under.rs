@@ -308,7 +308,9 @@ impl Ground {
                     store: base.number,
                     ..row
                 };
-                if row.store != base.under.store || new.len() >= NEEDED {
+                // Behind the end that a base tells lies the next one.
+                let is_inside = row.address >= TAPE_START && row.address + row.raw_len <= base.under.end;
+                if row.store != base.under.store || !is_inside || new.len() >= NEEDED {
                     return Ok(false);
                 }
                 if new.contains_key(&moved.address) || self.rows.get(&moved.address) == Some(&moved) {
