@@ -74,6 +74,8 @@ pub enum Kind {
     Untrusted,
     /// A volume of an archive of several files is not there.
     MissingVolume,
+    /// What a thin container lies over is not there.
+    MissingBase,
     /// A known format, with a codec, a feature or a version this build has not got.
     Unsupported,
     /// A header or an index is damaged, so nothing can be opened.

@@ -7,6 +7,7 @@
     st_ref.py verify FILE      the key that signed the newest commit, in hexadecimal, or null
 
     --password-file F, --identity F, --keyfile F    for one that is sealed: a passphrase, a secret key of age, a keyfile
+    --base PATH    a container or a store that one lies over that is thin; may be given several times
 
 Needs Python 3.11 and the modules `zstandard` and `blake3`; for `verify` and for what is sealed `cryptography`, too. Does not check limits that only protect a reader's memory.
 """
@@ -207,8 +208,8 @@ def verified_by(key, signature, message):
 
 
 class Container:
-    def __init__(self, path, secrets=()):
-        self.secrets, self.seal = secrets, None
+    def __init__(self, path, secrets=(), bases=()):
+        self.secrets, self.seal, self.bases = secrets, None, bases
         self.file = mmap.mmap(os.open(path, os.O_RDONLY), 0, access=mmap.ACCESS_READ)
         for at, said, check in self.witnesses():
             self.uid = self.header(self.start)
@@ -219,11 +220,13 @@ class Container:
                     break
         else:
             raise ValueError("no commit is whole")
-        need(not features & ~1 and features & 1 == bool(self.seal), "made by a newer version")
+        need(not features & ~3 and features & 1 == bool(self.seal), "made by a newer version")
         self.newest_group = self.behind(at, int.from_bytes(items.get(2, b""), "little"))
         tables = [self.table(*place) for place in self.places]
         rows = sorted(functools.reduce(dict.__or__, tables, {}).items())  # the newest row of a key counts
         self.live = {family: [row for key, row in rows if key[0] == family and row.op == 0] for family in ROWS}
+        self.thin = bool(features & 2)
+        self.stores = {row.name: row.value for row in self.live[META] if row.name.startswith(b"store/")}
         self.extents = {data: list(rows) for data, rows in groupby(self.live[EXTENT], lambda row: row.data)}
         segments = [[row for key, row in table.items() if key[0] == SEGMENT and row.op == 0] for table in tables]
         self.segments = [rows for rows in segments[::-1] if rows]  # of the newest table first
@@ -247,7 +250,7 @@ class Container:
         head = self.file[at : at + 4096]
         if head.startswith(MAGIC) and blake3(head[:4064]).digest() == head[4064:]:
             major, uid, incompat = struct.unpack_from("<H6x16sQ", head, 8)
-            need(major == 1 and not incompat & ~1, "made by a newer version")
+            need(major == 1 and not incompat & ~3, "made by a newer version")
             return uid
 
     def verified(self, at, length, digest):
@@ -364,13 +367,14 @@ class Container:
     @functools.lru_cache(maxsize=8)
     def segment(self, row, depth=0):
         """The raw bytes of a segment."""
-        need(depth <= 2 and row.store == 0, "bases have bases have bases, or a segment is in another container")
-        stored = self.record(row.at, (SEG,), row.digest)
-        payload = self.opened(b"segment", "segment", stored)
+        need(depth <= 2, "bases have bases have bases")
+        stored, own_seal, shift = self.elsewhere(row) if row.store else (self.record(row.at, (SEG,), row.digest), True, 0)
+        payload = self.opened(b"segment", "segment", stored) if own_seal else stored
         address, raw_len, stage_count, base_count = struct.unpack_from("<QQBxH", payload)
-        need((address, raw_len, len(stored)) == (row.address, row.raw_len, row.payload_len), "another segment")
+        need((address + shift, raw_len, len(stored)) == (row.address, row.raw_len, row.payload_len), "another segment")
         at, stages = 24 + 16 * base_count, []
-        bases = [b"".join(self.tape(*base, depth + 1)) for base in struct.iter_unpack("<QQ", payload[24:at])]
+        bases = struct.iter_unpack("<QQ", payload[24:at])
+        bases = [b"".join(self.tape(base + shift, length, depth + 1)) for base, length in bases]
         for stage in range(stage_count):
             codec, length = struct.unpack_from("<HH", payload, at)
             need((codec < 16) == (stage == stage_count - 1), "the last stage, and no other, is a codec")
@@ -380,6 +384,26 @@ class Container:
         for codec, params in stages[::-1] or [(0, b"")]:
             raw = undo(codec, params, raw, raw_len, b"".join(bases))
         return raw
+
+    def elsewhere(self, row):
+        """The payload of a segment in another container or a store, whether it has the seal of this one, its shift."""
+        entry = self.stores.get(b"store/%d" % row.store, b"")
+        need(self.thin and len(entry) >= 28, f"nothing tells what the base {row.store} is")
+        kind, flags, uid, shift = struct.unpack_from("<BBxx16sQ", entry)
+        need(kind in (1, 2), "a base of an unknown kind")
+        name, payload = row.digest.hex(), None
+        for base in self.bases:
+            with contextlib.suppress(OSError), open(os.path.join(base, "stmount-store") if kind == 2 else base, "rb") as file:
+                if kind == 1 and file.read(32)[16:] == uid:
+                    file.seek(row.at + 96)
+                    payload = file.read(row.payload_len)
+                elif kind == 2 and b"uid " + uid.hex().encode() in file.read().splitlines():
+                    with open(os.path.join(base, name[:2], name), "rb") as of:
+                        payload = of.read()
+        words = f"{[None, 'container', 'store'][kind]} {uid.hex()}"
+        need(payload is not None, f"it is thin, and needs the {words}: --base")
+        need(blake3(payload).digest() == row.digest, f"a segment in the {words} is damaged, or not there any more")
+        return payload, flags & 1, shift
 
     def tape(self, address, length, depth=0):
         """A stretch of the tape, or of zeros for the address 0, in pieces."""
@@ -498,9 +522,12 @@ class Container:
 
 
 def arguments(words):
-    """The words that are no options, and the secrets that the options name."""
-    plain, files, words = [], {}, iter(words)
+    """The words that are no options, and the secrets and the bases that the options name."""
+    plain, bases, files, words = [], [], {}, iter(words)
     for word in words:
+        if word == "--base":
+            bases.append(next(words))
+            continue
         if word in ("--password-file", "--identity", "--keyfile"):
             with open(next(words), "rb") as file:
                 files[word] = file.read()
@@ -515,13 +542,13 @@ def arguments(words):
         from st_seal import age_identity
 
         secrets.append(("x25519", [age_identity(files["--identity"].decode())]))
-    return plain, secrets
+    return plain, secrets, bases
 
 
 if __name__ == "__main__":
-    (verb, file, *path), secrets = arguments(sys.argv[1:])
+    (verb, file, *path), secrets, bases = arguments(sys.argv[1:])
     try:
-        container = Container(file, secrets)
+        container = Container(file, secrets, bases)
         if verb == "list":
             sys.stdout.writelines(json.dumps(line, sort_keys=True) + "\n" for line in container.listing())
         elif verb == "cat":

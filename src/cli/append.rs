@@ -18,6 +18,10 @@ pub fn is_wanted(given: &args::Pack) -> Result<bool> {
         return Ok(false);
     }
     let usage = |what: String, hint: String| Err(Error::new(Kind::Usage, what).hint(hint));
+    if !given.passwords.base.is_empty() {
+        let what = "--base leaves data out of a container that is packed; what is added to one is stored in it";
+        return usage(what.into(), "without --append and --update; or without --base".into());
+    }
     if given.out == Path::new("-") {
         return usage("nothing can be added to a pipe".into(), "stmount pack --append DIR game.st".into());
     }

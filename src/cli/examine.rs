@@ -20,7 +20,12 @@ pub struct Facts {
 
 impl Checked {
     pub fn is_whole(&self) -> bool {
-        self.damaged.is_empty() && self.damage.is_empty()
+        self.damaged.is_empty() && self.damage.is_empty() && self.lacking.is_empty()
+    }
+
+    /// Whether nothing is wrong but that a base is not there.
+    pub fn is_incomplete(&self) -> bool {
+        !self.lacking.is_empty() && self.damage.is_empty() && self.damaged.len() as u64 == self.absent
     }
 }
 
@@ -35,6 +40,9 @@ pub struct Checked {
     pub damaged: Vec<(Vec<u8>, String)>,
     /// What of the archive itself is damaged, in words.
     pub damage: Vec<String>,
+    /// Bases that are not there, in words, and how many of the damaged files lack nothing but those.
+    pub lacking: Vec<String>,
+    pub absent: u64,
     /// What is not as it was written, and no file needs, in words.
     pub strays: Vec<String>,
 }
@@ -86,6 +94,7 @@ pub fn info(source: &Path, how: &How) -> Result<Facts> {
     if volume.format == CONTAINER {
         let container = container(source, how)?;
         of_container(&container.info()?, &mut facts);
+        of_bases(&container.bases()?, &mut facts);
         of_seal(container.seal().map(|seal| seal.keys()), &mut facts);
         volume.root.iter().for_each(|root| of_signature(root, &how.trust, &mut facts));
         let states = st::count(&open::access(source, how)?, COUNTED)?;
@@ -131,6 +140,20 @@ fn of_container(info: &st::Info, facts: &mut Facts) {
     facts.json["random_read_us"] = (info.random_read.as_micros() as u64).into();
     facts.json["decode_rate"] = info.decode_rate.into();
     facts.rows.push(("reading".to_owned(), cost(info)));
+}
+
+/// What it lies over, and where that is.
+fn of_bases(bases: &[st::BaseInfo], facts: &mut Facts) {
+    for base in bases {
+        let place = base.place.as_ref().map_or("NOT FOUND".to_owned(), |place| format!("found: {place}"));
+        let (segments, raw) = (say::counted(base.segments, "segment", "segments"), say::size(base.raw));
+        facts.rows.push(("lies over".to_owned(), format!("{}, {segments}, {raw}; {place}", base.words)));
+    }
+    let all = bases.iter().map(|base| {
+        json!({"kind": if base.is_store { "store" } else { "container" }, "uid": base.uid, "hints": base.hints,
+            "segments": base.segments, "bytes": base.raw, "stored": base.stored, "found": base.place})
+    });
+    facts.json["bases"] = all.collect();
 }
 
 /// What it is sealed with, and what opens it.
@@ -189,6 +212,7 @@ pub fn check(source: &Path, how: &How, threads: usize, watch: &dyn Watch) -> Res
 fn of_check(found: st::Checked) -> Checked {
     let names = found.names.iter().map(|name| (name.path.clone(), name.what.to_owned()));
     let (lost, healed): (Vec<_>, Vec<_>) = found.files.iter().partition(|file| file.hurt.lost > 0);
+    let absent = lost.iter().filter(|file| file.hurt.is_absent()).count() as u64;
     let damaged = lost.iter().map(|file| (file.path.clone(), hurt(&file.hurt))).chain(names).collect();
     let mut strays = found.strays.lines();
     if found.healed > 0 {
@@ -202,6 +226,8 @@ fn of_check(found: st::Checked) -> Checked {
         bytes: found.bytes,
         damaged,
         damage: found.damage,
+        lacking: found.lacking,
+        absent,
         strays,
     }
 }
@@ -210,11 +236,17 @@ fn of_check(found: st::Checked) -> Checked {
 pub(super) fn hurt(hurt: &st::Hurt) -> String {
     let lost =
         format!("{} in {} cannot be read", say::size(hurt.lost), say::counted(hurt.segments, "segment", "segments"));
-    match (hurt.lost, hurt.healed) {
+    let words = match (hurt.lost, hurt.healed) {
         (0, healed) => format!("{} read by parity", say::counted(healed, "segment is", "segments are")),
         (_, 0) => lost,
         (_, healed) => format!("{lost}, {healed} are read by parity"),
-    }
+    };
+    words
+        + &match hurt.absent {
+            0 => String::new(),
+            _ if hurt.is_absent() => ": it lies in a base that is not there".to_owned(),
+            absent => format!(", {absent} of them in a base that is not there"),
+        }
 }
 
 /// Reads every byte of every file once: whatever a format verifies when it reads is verified. Files are read in the order

@@ -85,7 +85,7 @@ pub fn code(kind: Kind) -> u8 {
         Kind::UnknownRecipient => UNKNOWN_RECIPIENT,
         Kind::UnknownCipher => UNKNOWN_CIPHER,
         Kind::Untrusted => UNTRUSTED,
-        Kind::MissingVolume => MISSING_VOLUME,
+        Kind::MissingVolume | Kind::MissingBase => MISSING_VOLUME,
         Kind::NotLetIn => NOT_LET_IN,
         Kind::Unreachable | Kind::TimedOut => NETWORK,
         Kind::Changed => CHANGED,

@@ -154,7 +154,7 @@ fn compact_archive(source: &Path, given: &args::Compact, common: &args::Common) 
 }
 
 /// The new file belongs to whom the old one does, as far as this user may say so.
-fn keep_owner(source: &Path, output: &Output) -> Result<()> {
+pub(super) fn keep_owner(source: &Path, output: &Output) -> Result<()> {
     use std::os::unix::fs::MetadataExt;
     let failed = |e| Error::io(e, format!("cannot write beside {}", source.display()));
     let meta = std::fs::metadata(source).map_err(failed)?;

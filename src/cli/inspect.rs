@@ -284,6 +284,7 @@ pub fn check(given: &args::Check, common: &Common) -> Result<u8> {
         true if report.strays.is_empty() && repaired.as_ref().is_some_and(|done| done.written) => exit::REPAIRED,
         true if report.strays.is_empty() => exit::OK,
         true => exit::WARNINGS,
+        false if report.is_incomplete() => exit::MISSING_VOLUME,
         false => exit::DAMAGED,
     };
     progress.finish(&check_words(&report, &progress), check_json(&report), code);
@@ -292,7 +293,7 @@ pub fn check(given: &args::Check, common: &Common) -> Result<u8> {
         value["v"] = 1.into();
         text_out(&format!("{value}\n"))?;
     } else {
-        let damage = report.damage.iter().chain(&report.strays).map(|what| format!("{what}\n"));
+        let damage = report.damage.iter().chain(&report.lacking).chain(&report.strays).map(|what| format!("{what}\n"));
         let files = report.damaged.iter().map(|(path, why)| format!("{}: {why}\n", path_display(path)));
         text_out(&say::for_terminal(&damage.chain(files).collect::<String>(), io::stdout().is_terminal()))?;
     }
@@ -321,6 +322,12 @@ fn check_words(report: &examine::Checked, progress: &Progress) -> String {
     match report.damaged.len() as u64 {
         0 if report.is_whole() && report.strays.is_empty() => format!("{size} in {files}: no damage ({took})"),
         0 if report.is_whole() => format!("{size} in {files}: every file is whole, the container is not ({took})"),
+        n if report.is_incomplete() => {
+            format!(
+                "{size} in {files}: {} a base that is not there ({took})",
+                say::counted(n, "file lacks", "files lack")
+            )
+        }
         n => format!("{size} in {files}: damaged, {} ({took})", say::counted(n, "file", "files")),
     }
 }
@@ -328,7 +335,7 @@ fn check_words(report: &examine::Checked, progress: &Progress) -> String {
 fn check_json(report: &examine::Checked) -> serde_json::Value {
     let damaged: Vec<_> =
         report.damaged.iter().map(|(path, why)| json!({"path": json_bytes(path), "reason": why})).collect();
-    json!({"files": report.files, "segments": report.segments, "bytes": report.bytes, "damage": report.damage,
+    json!({"files": report.files, "segments": report.segments, "bytes": report.bytes, "damage": report.damage, "lacking": report.lacking,
         "strays": report.strays, "damaged": damaged})
 }
 

@@ -9,6 +9,7 @@
 //!  writing   the formats that are written, convert, index         find  find
 //!  inspect   ls, cat, info, check    examine what info and check find out
 //!  history   log, snapshot, restore, compact                       overlay overlay
+//!  thin      fat, store, and what pack --base packs over
 //!  create    create                  recover recover           parity  parity, check --repair
 //!  volumes   split, join, and lost volumes made anew
 //!  ask       passwords, identities, keyfiles           sealing  for whom a new container is sealed
@@ -44,6 +45,7 @@ mod run;
 mod say;
 pub mod sealing;
 mod sign;
+mod thin;
 mod trust;
 mod unmount;
 mod volumes;
@@ -102,6 +104,8 @@ fn perform(cli: &Cli) -> Result<u8> {
         Verb::Snapshot(given) => history::snapshot(given),
         Verb::Restore(given) => history::restore(given),
         Verb::Compact(given) => history::compact(given, common),
+        Verb::Fat(given) => thin::fat(given, common),
+        Verb::Store(given) => thin::store(given, common),
         Verb::Key(given) => keys::key(given),
         Verb::Rekey(given) => keys::rekey(given, common),
         Verb::Run(given) => run::run(given),

@@ -20,11 +20,11 @@ use std::sync::Arc;
 pub fn overlay(given: &args::Overlay, common: &Common) -> Result<u8> {
     match &given.what {
         OverlayVerb::Status { of, json } => {
-            let status = overlay::status(&of.dir, base(&of.base).as_deref(), &plan::how_to_look(&of.opening)?)?;
+            let status = overlay::status(&of.dir, base(&of.base()).as_deref(), &plan::how_to_look(&of.opening)?)?;
             text_out(&if *json { as_json(&of.dir, &status) } else { words(&of.dir, &status) })?;
         }
         OverlayVerb::Diff { of } => {
-            let changes = overlay::diff(&of.dir, base(&of.base).as_deref(), &how(&of.opening)?)?;
+            let changes = overlay::diff(&of.dir, base(&of.base()).as_deref(), &how(&of.opening)?)?;
             text_out(&lines(&changes))?;
         }
         OverlayVerb::Commit { dir, base: of, opening } => commit(dir, base(of).as_deref(), &how(opening)?)?,
@@ -32,7 +32,7 @@ pub fn overlay(given: &args::Overlay, common: &Common) -> Result<u8> {
         OverlayVerb::Export { of, patch, replace, level } => export(of, patch, (*replace, level.number()), common)?,
         OverlayVerb::Apply { patch, of } => {
             let missing = || Error::new(Kind::Usage, "nobody says what the patch is laid over").hint("--base BASE");
-            let base = base(&of.base).ok_or_else(missing)?;
+            let base = base(&of.base()).ok_or_else(missing)?;
             let count = overlay::apply(patch, &of.dir, &base, &how(&of.opening)?, &Unwatched)?;
             say_unless(common.quiet, &format!("{}: {}", of.dir.display(), say::counted(count, "change", "changes")));
         }
@@ -86,7 +86,7 @@ fn reset(of: &args::Of, paths: &[String]) -> Result<()> {
         [] => overlay::reset(&of.dir)?,
         paths => {
             let paths: Vec<Vec<u8>> = paths.iter().map(|path| path.trim_matches('/').as_bytes().to_vec()).collect();
-            overlay::reset_paths(&of.dir, &paths, base(&of.base).as_deref(), &how(&of.opening)?)?
+            overlay::reset_paths(&of.dir, &paths, base(&of.base()).as_deref(), &how(&of.opening)?)?
         }
     };
     let mut text = lines(&dropped.changes);
@@ -105,7 +105,7 @@ fn export(of: &args::Of, patch: &Path, (replace, level): (bool, u8), common: &Co
         Ok(Format::TarLz4) => Some(Codec::Lz4),
         _ => Some(Codec::Zstd),
     };
-    let (tree, _place) = overlay::to_export(&of.dir, base(&of.base).as_deref(), &how(&of.opening)?)?;
+    let (tree, _place) = overlay::to_export(&of.dir, base(&of.base()).as_deref(), &how(&of.opening)?)?;
     let packer = TarPacker { codec, level, threads: plan::threads(None), filter: Filter::default() };
     let progress = Progress::new("export", common);
     let done = super::pack::to_file(&packer, &*tree, patch, replace, &progress);

@@ -1,11 +1,11 @@
 //! `pack` and `unpack`.
 
 use super::append;
-use super::args::{self, Common};
+use super::args::{self, Common, Format};
 use super::output::{Output, unnamed_anywhere};
 use super::progress::Progress;
 use super::writing::{self, Packing, Wrote};
-use super::{exit, heap, plan, say};
+use super::{exit, heap, plan, say, thin};
 use crate::error::{Error, Kind, Result};
 use crate::formats::folder::Folder;
 use crate::formats::{Pack, Packed, Volume, Watch};
@@ -38,8 +38,15 @@ pub fn pack(given: &args::Pack, common: &Common) -> Result<u8> {
         filter: filter(given)?,
         segmentation: plan::segment(given.segment.as_deref())?,
         signing: plan::signing(&given.signing)?,
+        bases: Vec::new(),
     };
     let how = plan::how_with(&given.passwords)?;
+    let bases = match packing.format {
+        Format::St => thin::unders(&given.passwords.base, &given.out, &how)?,
+        _ => Vec::new(),
+    };
+    let is_over = !bases.is_empty();
+    let packing = Packing { bases, ..packing };
     let packer = packing.packer(&given.writing, &how)?;
     let tree = open_sources(&given.sources, given)?.tree;
     packing.tell_lost(&*tree)?;
@@ -49,7 +56,9 @@ pub fn pack(given: &args::Pack, common: &Common) -> Result<u8> {
         packing.remember(&given.out, to, &how)?;
         Ok(wrote)
     });
-    let words = |wrote: &Wrote| format!("{}{}", pack_words(&wrote.packed, &progress), wrote.volumes);
+    let words = |wrote: &Wrote| {
+        format!("{}{}{}", pack_words(&wrote.packed, &progress), over(&wrote.packed, is_over), wrote.volumes)
+    };
     finish(done.map(|wrote| (words(&wrote), pack_json(&wrote.packed), wrote.packed.skipped)), &progress)
 }
 
@@ -189,12 +198,18 @@ fn pack_words(packed: &Packed, progress: &Progress) -> String {
     format!("{from} in {files} → {to} ({ratio} %), {shared} % shared, {}{skipped}", say::time(progress.took()))
 }
 
+/// `, 812 MiB of it in its bases`
+fn over(packed: &Packed, is_over: bool) -> String {
+    if is_over { format!(", {} left out: it lies in its bases", say::size(packed.in_bases)) } else { String::new() }
+}
+
 pub(super) fn skipped_words(skipped: u64) -> String {
     if skipped == 0 { String::new() } else { format!(", {} skipped", say::count(skipped)) }
 }
 
 pub(super) fn pack_json(p: &Packed) -> serde_json::Value {
-    json!({"entries": p.entries, "bytes": p.bytes, "unique": p.unique, "stored": p.stored, "skipped": p.skipped})
+    json!({"entries": p.entries, "bytes": p.bytes, "unique": p.unique, "in_bases": p.in_bases, "stored": p.stored,
+        "skipped": p.skipped})
 }
 
 pub fn unpack(given: &args::Unpack, common: &Common) -> Result<u8> {

@@ -143,7 +143,7 @@ fn missing_lines(found: &Recovered) -> Vec<String> {
 }
 
 fn damage_lines(found: &Recovered) -> Vec<String> {
-    let damage = found.checked.damage.iter().map(|what| format!("{what}\n"));
+    let damage = found.checked.damage.iter().chain(&found.checked.lacking).map(|what| format!("{what}\n"));
     let files = found.checked.files.iter();
     let files = files.map(|file| format!("{}: {}\n", path_display(&file.path), examine::hurt(&file.hurt)));
     let names = found.checked.names.iter().map(|name| format!("{}: {}\n", path_display(&name.path), name.what));

@@ -21,6 +21,7 @@ use std::fs::File;
 use std::io::{self, IsTerminal, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Endings, longer ones first.
 const ENDINGS: &[(&str, Format)] = &[
@@ -78,6 +79,8 @@ pub struct Packing {
     pub filter: Filter,
     pub segmentation: Option<st::Segmentation>,
     pub signing: Signing,
+    /// What it is packed over.
+    pub bases: Vec<Arc<st::Under>>,
 }
 
 impl Packing {
@@ -124,6 +127,7 @@ impl Packing {
                 volume_size: given.part()?.unwrap_or(0),
                 signing: self.signing.clone(),
                 again: None,
+                bases: self.bases.clone(),
             }),
             Format::Zip => {
                 let method = given.method.map_or(zip::pack::Method::Deflate, method);
@@ -327,6 +331,7 @@ pub fn convert(given: &args::Convert, common: &args::Common) -> Result<u8> {
         filter: plan::filter(&given.globs)?,
         segmentation: None,
         signing: plan::signing(&given.signing)?,
+        bases: Vec::new(),
     };
     let progress = Progress::new("convert", common);
     let how = plan::how(&given.opening, progress.clone())?;

@@ -2,6 +2,7 @@
 //! kernel nor network nor terminal.
 
 pub mod ar;
+mod bases;
 mod cbc;
 mod chain;
 pub mod compressed;
@@ -27,6 +28,7 @@ mod times;
 mod upkeep;
 pub mod zip;
 
+pub use bases::{Base, Bases, FoundBase, Wanted};
 pub use cbc::{CIPHER_BLOCK, Cbc, Chained};
 pub use chain::Chain;
 pub use compressed::inside;
@@ -139,6 +141,8 @@ pub struct Reading {
     pub allow_damaged: bool,
     /// More entries than this are refused.
     pub max_entries: usize,
+    /// Who finds what a thin container lies over.
+    pub bases: Option<Arc<dyn Bases>>,
 }
 
 /// Entries of one archive, unless somebody says otherwise: about a gigabyte of memory.
@@ -156,6 +160,7 @@ impl Default for Reading {
             force,
             allow_damaged,
             max_entries: MAX_ENTRIES,
+            bases: None,
         }
     }
 }
@@ -654,6 +659,8 @@ pub struct Packed {
     pub bytes: u64,
     /// What was left of them after equal chunks were found.
     pub unique: u64,
+    /// Bytes of different chunks that lie in bases, and were left out.
+    pub in_bases: u64,
     /// Bytes written.
     pub stored: u64,
     /// Entries that could not be read and are missing; each was told to [`Watch::skipped`].

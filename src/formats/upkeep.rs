@@ -28,6 +28,11 @@ impl Upkeep {
         Self { slack, last: 0, hourly: 0, daily: 0, weekly: 0, monthly: 0 }
     }
 
+    /// All states stay.
+    pub fn everything() -> Self {
+        Self { last: u32::MAX, ..Self::default() }
+    }
+
     /// Which states stay, of those whose times are given, newest first.
     pub fn kept(&self, times: &[Time]) -> Vec<bool> {
         let mut kept = vec![false; times.len()];

@@ -30,6 +30,7 @@ pub fn errno(kind: Kind) -> Errno {
         Kind::System | Kind::Limit => Errno::ENOMEM,
         Kind::Io
         | Kind::MissingVolume
+        | Kind::MissingBase
         | Kind::MountFailed
         | Kind::NotRecognised
         | Kind::Header

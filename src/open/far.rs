@@ -6,6 +6,7 @@
 //!   https://host/dir/all.zip!disk.7z    a file inside of what is there, opened as an archive, and so on
 //! ```
 
+use super::bases::From;
 use super::beside::Indexes;
 use super::outbox::{Left, Outbox};
 use super::trust::{homeless, state_dir};
@@ -127,8 +128,14 @@ fn access_to(address: &str, object: Object, how: &How) -> Result<(Access, Vec<St
         remote::name_of(address).map(|name| Arc::new(Beside { address: address.to_owned(), name, how: how.clone() }));
     let volumes = beside.map(|beside| beside as Arc<dyn Volumes>);
     let access = Access::to_read(bytes, how.cache.clone(), shown);
-    let access = Access { reading: how.reading.clone(), watch: how.watch.clone(), memory, volumes, modified, ..access };
+    let reading = how.reading_from(From::Address(address.to_owned()));
+    let access = Access { reading, watch: how.watch.clone(), memory, volumes, modified, ..access };
     Ok((formats::whole(access)?, notes))
+}
+
+/// The bytes of an object.
+pub fn bytes(address: &str, how: &How) -> Result<Arc<dyn ReadAt>> {
+    Ok(Arc::new(blocks(address, object(address, how)?, how)?))
 }
 
 fn blocks(address: &str, object: Object, how: &How) -> Result<Blocks> {

@@ -8,6 +8,7 @@
 //!   any of these, with an overlay    takes changes in a directory: see `overlay`
 //! ```
 
+pub mod bases;
 mod beside;
 mod far;
 mod follow;
@@ -63,6 +64,8 @@ pub struct How {
     pub signing: Signing,
     /// How what is at an address is read.
     pub far: Far,
+    /// Where bases of thin containers are looked for.
+    pub bases: bases::Places,
 }
 
 /// What a person wishes of opening archives.
@@ -87,6 +90,8 @@ pub struct Wishes {
     pub trust: Option<trust::Level>,
     /// How what is at an address is asked for.
     pub link: Link,
+    /// Where bases of thin containers are looked for.
+    pub bases: bases::Places,
 }
 
 /// Where indexes are kept.
@@ -135,6 +140,7 @@ impl Wishes {
             trust: Trust::of_user(self.trust),
             signing: Signing::default(),
             far,
+            bases: self.bases.clone(),
         }
     }
 }
@@ -167,6 +173,7 @@ impl How {
             trust: Trust::nobody(),
             signing: Signing::default(),
             far: Far::default(),
+            bases: bases::Places::default(),
         }
     }
 }
@@ -241,7 +248,8 @@ pub fn access(path: &Path, how: &How) -> Result<Access> {
     let memory = indexes.map(|indexes| Arc::new(indexes) as Arc<dyn Remembered>);
     let volumes = Beside::of(path).map(|beside| Arc::new(beside) as Arc<dyn Volumes>);
     let modified = path.metadata().and_then(|meta| meta.modified()).ok().map(Time::from);
-    let access = Access { reading: how.reading.clone(), watch: how.watch.clone(), memory, volumes, modified, ..access };
+    let reading = how.reading_of(path);
+    let access = Access { reading, watch: how.watch.clone(), memory, volumes, modified, ..access };
     formats::whole(access)
 }
 
@@ -289,7 +297,7 @@ fn claimed(path: &Path, how: &How, claim: &Claim) -> Result<Access> {
     record::claim(&held, claim).within(|| path.display())?;
     let held = Arc::new(held);
     let access = Access::to_write(held.clone(), how.cache.clone(), path.display().to_string());
-    let (reading, watch) = (how.reading.clone(), how.watch.clone());
+    let (reading, watch) = (how.reading_of(path), how.watch.clone());
     let (owners, signing) = (Some(Arc::new(owners) as Arc<formats::Owners>), how.signing.clone());
     Ok(Access { held: Some(held), owners, reading, watch, signing, ..access })
 }

@@ -70,6 +70,12 @@ pub fn beside(text: &str, name: &str) -> Option<String> {
     Some(url.into())
 }
 
+/// Whether two addresses are of one server: scheme, host and port.
+pub fn is_same_server(a: &str, b: &str) -> bool {
+    let origin = |text: &str| Url::parse(text).ok().map(|url| url.origin()).filter(|origin| origin.is_tuple());
+    origin(a).zip(origin(b)).is_some_and(|(a, b)| a == b)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -30,7 +30,7 @@ mod ssh;
 mod ssh_config;
 mod ssh_login;
 
-pub use address::{beside, has_password, is_address, is_folder, name_of, scheme, shown};
+pub use address::{beside, has_password, is_address, is_folder, is_same_server, name_of, scheme, shown};
 pub use credentials::{Login, Netrc};
 pub use failures::{Fetched, late, never, soon, system};
 pub use http::client;

@@ -11,6 +11,7 @@ mod forward;
 mod held;
 mod joined;
 mod memory;
+pub mod objects;
 pub mod pace;
 pub mod parity;
 mod seeking;

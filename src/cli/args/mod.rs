@@ -9,6 +9,7 @@ mod parity;
 mod reading;
 mod sealing;
 mod states;
+mod thin;
 mod trust;
 mod volumes;
 mod writing;
@@ -22,6 +23,7 @@ pub use parity::{Code, Parity, ParityAdd, ParityDrop, ParityVerb};
 pub use reading::{Link, Opening, Passwords, Reading};
 pub use sealing::{Ciphers, Sealing, Ways};
 pub use states::{Compact, Log, Restore, Snapshot};
+pub use thin::{Fat, Store, StoreAdd, StoreGc, StoreVerb};
 pub use trust::{Keygen, Sign, Signing, Trust, TrustVerb, Verify};
 pub use volumes::{Join, Split};
 pub use writing::{Convert, Find, Format, Index, Kind, Method, Writing};
@@ -124,6 +126,10 @@ pub enum Verb {
     Restore(Restore),
     /// Pack a container anew, so that it holds only what its states need
     Compact(Compact),
+    /// Make a thin container whole: what lies in its bases becomes part of it
+    Fat(Fat),
+    /// Make a store of objects, bring containers into it, remove what none needs
+    Store(Store),
     /// List, add, take away or change what opens a sealed container
     Key(Key),
     /// Seal a container anew, for others or not at all any more

@@ -50,7 +50,7 @@ pub enum OverlayVerb {
         #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
         dir: PathBuf,
         /// The base; without it, where it was when it was mounted last
-        #[arg(value_name = "BASE", value_hint = ValueHint::AnyPath)]
+        #[arg(id = "onto", value_name = "BASE", value_hint = ValueHint::AnyPath)]
         base: Option<PathBuf>,
         #[command(flatten)]
         opening: Opening,
@@ -101,9 +101,13 @@ pub struct Of {
     /// The directory of the overlay
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub dir: PathBuf,
-    /// The base; without it, where it was when it was mounted last
-    #[arg(long, value_name = "BASE", value_hint = ValueHint::AnyPath)]
-    pub base: Option<PathBuf>,
     #[command(flatten)]
     pub opening: Opening,
+}
+
+impl Of {
+    /// What it lies over; nothing where it was when it was mounted last.
+    pub fn base(&self) -> Option<PathBuf> {
+        self.opening.reading.passwords.base.first().cloned()
+    }
 }

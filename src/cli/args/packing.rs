@@ -42,6 +42,7 @@ pub struct Create {
     stmount pack --split 700M Game game.zip         game.zip.001, game.zip.002 ...\n  \
     stmount pack --parity 12% --volume-size 4G Photos photos.st   tells whether any volume may be lost\n  \
     stmount pack --exclude '*.log' --exclude /saves Game game.st\n  \
+    stmount pack --base engine.st Game game.st       what engine.st holds is left out; so is what a store holds\n  \
     stmount pack Game - | ssh host 'cat > game.st'\n  \
     stmount pack --append Mods game.st    more into one that exists\n  \
     stmount pack --update --delete ~ backup.st      what has changed since, as of rsync\n\n\

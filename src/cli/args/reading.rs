@@ -1,6 +1,7 @@
 //! How archives are opened: the same words for every verb that reads one.
 
 use crate::mount::escaped;
+use crate::mount::session::absolute;
 use clap::{Args, ValueHint};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -127,6 +128,13 @@ pub struct Passwords {
     /// Never ask for a password
     #[arg(long)]
     pub no_prompt: bool,
+    /// What a thin .st lies over: a container, a store, a folder with some, an address (repeatable). Of the verbs of
+    /// overlay it is first of all what the overlay lies over, where that is not where it was
+    #[arg(long, value_name = "PATH|URL", value_hint = ValueHint::AnyPath)]
+    pub base: Vec<PathBuf>,
+    /// Ask the addresses that a thin .st itself names for what it lies over
+    #[arg(long)]
+    pub base_hints: bool,
 }
 
 impl Passwords {
@@ -160,6 +168,9 @@ impl Reading {
         options.extend(self.max_entries.map(|most| format!("max-entries={most}")));
         options.extend(self.index.as_deref().map(|place| format!("index={}", escaped(place))));
         options.extend(self.link.options());
+        let bases = self.passwords.base.iter().map(|place| absolute(place).display().to_string());
+        options.extend(bases.map(|place| format!("base={}", escaped(&place))));
+        options.extend(self.passwords.base_hints.then(|| "base-hints".to_owned()));
         options.extend(self.passwords.trust.as_deref().map(|level| format!("trust={level}")));
         options
     }

@@ -14,7 +14,7 @@ use crate::error::{Error, Kind as ErrorKind, Result, Within};
 use crate::formats::Watch;
 use crate::pool;
 use crate::tree::{Kind, Tree};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// What a check found.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +26,8 @@ pub struct Checked {
     pub entries: u64,
     /// What fails, in words.
     pub damage: Vec<String>,
+    /// Bases that are not there, in words.
+    pub lacking: Vec<String>,
     /// Pieces that were damaged and that parity made good.
     pub healed: u64,
     /// Files that cannot be read whole, or that parity made whole.
@@ -52,12 +54,24 @@ pub struct Hurt {
     pub segments: u64,
     /// Segments that are damaged in the container, and that parity made good.
     pub healed: u64,
+    /// Of the segments, those that lie in a base that is not there.
+    pub absent: u64,
+}
+
+impl Hurt {
+    /// Whether all that is lost lies in bases that are not there.
+    pub fn is_absent(&self) -> bool {
+        self.absent > 0 && self.absent == self.segments
+    }
 }
 
 impl Checked {
     /// Whether every file can be read.
     pub fn is_whole(&self) -> bool {
-        self.damage.is_empty() && self.names.is_empty() && self.files.iter().all(|file| file.hurt.lost == 0)
+        self.damage.is_empty()
+            && self.lacking.is_empty()
+            && self.names.is_empty()
+            && self.files.iter().all(|file| file.hurt.lost == 0)
     }
 }
 
@@ -96,7 +110,8 @@ impl Container {
 
     fn check_strays(&self, watch: &dyn Watch, checked: &mut Checked) -> Result<()> {
         // Whatever is wrong with those was told already.
-        let known = segments(self.index())?.into_iter().map(|row| (row.record, row.payload_len)).collect();
+        let own = segments(self.index())?.into_iter().filter(|row| row.store == 0);
+        let known = own.map(|row| (row.record, row.payload_len)).collect();
         let go_on = || !watch.is_cancelled();
         let end = self.totals()?.stored;
         checked.strays = strays::find(&**self.medium(), &self.medium().uid, end, &known, &go_on)?;
@@ -155,6 +170,7 @@ struct Found {
     /// Segments that cannot, and segments that can by parity, in order.
     bad: Vec<(u64, u64)>,
     healed: Vec<(u64, u64)>,
+    absent: Vec<(u64, u64)>,
 }
 
 impl Found {
@@ -172,6 +188,7 @@ impl Found {
         hurt.lost = hurt.lost.saturating_add(missing(&self.good, address, len));
         hurt.segments += touched(&self.bad, address, len);
         hurt.healed += touched(&self.healed, address, len);
+        hurt.absent += touched(&self.absent, address, len);
     }
 }
 
@@ -186,7 +203,7 @@ fn touched(ranges: &[(u64, u64)], address: u64, len: u64) -> u64 {
 
 fn check_segments(of: &Container, threads: usize, watch: &dyn Watch, checked: &mut Checked) -> Result<Found> {
     let rows = segments(of.index())?;
-    let mut found = Found::default();
+    let (mut found, mut lacking) = (Found::default(), BTreeMap::new());
     let feed = |feed: &pool::Feed<SegmentRow, (SegmentRow, Result<()>)>| {
         if rows.into_iter().all(|row| !watch.is_cancelled() && feed.push(row)) {
             return Ok(());
@@ -200,12 +217,20 @@ fn check_segments(of: &Container, threads: usize, watch: &dyn Watch, checked: &m
         watch.advance(row.raw_len, 0);
         match result {
             Err(e) => {
-                checked.damage.push(e.to_string());
                 found.bad.push((row.address, row.raw_len));
+                if e.kind() == ErrorKind::MissingBase {
+                    found.absent.push((row.address, row.raw_len));
+                    lacking.entry(row.store).or_insert((e, 0u64)).1 += 1;
+                } else {
+                    checked.damage.push(e.to_string());
+                }
             }
             Ok(()) => {
                 found.good(&row);
                 let healing = &of.medium().healing;
+                if row.store != 0 {
+                    return Ok(());
+                }
                 if healing.is_noted(row.record) || healing.is_noted(row.record + RECORD_HEADER_LEN) {
                     found.healed.push((row.address, row.raw_len));
                 }
@@ -213,6 +238,11 @@ fn check_segments(of: &Container, threads: usize, watch: &dyn Watch, checked: &m
         }
         Ok(())
     })?;
+    for (e, segments) in lacking.into_values() {
+        // One line for a base, and not for each segment in it.
+        let more = if segments > 1 { format!("; {} more segments lie there", segments - 1) } else { String::new() };
+        checked.lacking.push(format!("{e}{more}"));
+    }
     checked.healed = of.medium().healing.told().healed;
     Ok(found)
 }
@@ -220,6 +250,9 @@ fn check_segments(of: &Container, threads: usize, watch: &dyn Watch, checked: &m
 /// The record in the log must say what the index says, and its payload must decode.
 fn check_segment(tape: &Tape, row: &SegmentRow) -> Result<()> {
     tape.decode(row, 0)?;
+    if row.store != 0 {
+        return Ok(());
+    }
     let header = records::sound_header(tape.medium(), row.record)?;
     if header.payload_hash == row.hash && header.payload_len.get() == row.payload_len {
         return Ok(());
@@ -253,6 +286,7 @@ fn check_nodes(index: &Index, found: &Found, checked: &mut Checked) -> Result<Ha
             let sum = hurt.entry(*ino).or_default();
             sum.lost = sum.lost.saturating_add(own.lost);
             (sum.segments, sum.healed) = (sum.segments + own.segments, sum.healed + own.healed);
+            sum.absent += own.absent;
         }
     }
     Ok(hurt)

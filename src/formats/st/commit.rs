@@ -9,6 +9,7 @@
 //! (`tail`) are as they were written, and the fences of its tables too. So whatever a crash leaves behind, the newest
 //! state that opens is one that was committed.
 
+use super::bases::Stores;
 use super::layout::{
     COMPAT_PARITY, CommitHead, HEADER_LEN, Header, INCOMPAT_SEALED, ITEM_CRITICAL, ITEM_PARITY, ITEM_SIGNER,
     ITEM_TOTALS, ItemHead, KNOWN_INCOMPAT, MAGIC, MAJOR, RECORD_HEADER_LEN, RecordHeader, SealedFront, TableRef,
@@ -246,7 +247,8 @@ impl<'a, T> Search<'a, T> {
             header => header?,
         };
         let forgives = locks.reading.allow_damaged;
-        let medium = Medium { forgives, ..Medium::new(source.clone(), Sealing::default()) };
+        let stores = Arc::new(Stores::new(locks.reading.bases.clone()));
+        let medium = Medium { forgives, stores, ..Medium::new(source.clone(), Sealing::default()) };
         Ok(Self { medium, locks, header, open, below: u64::MAX, tries: 0 })
     }
 

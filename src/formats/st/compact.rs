@@ -10,6 +10,7 @@
 //!
 //! What is sealed stays sealed for the same keys, unless it is to be sealed anew, with another master key.
 
+use super::bases::{Entry, Kept, Put};
 use super::commit;
 use super::generations::{self, History, Tagged};
 use super::index::At;
@@ -20,7 +21,7 @@ use super::seal::{Seal, Sealing};
 use super::tree::Container;
 use crate::cache::Cache;
 use crate::error::{Error, Kind as ErrorKind, Result, Within};
-use crate::formats::{Access, Reading, Watch, Writer};
+use crate::formats::{Access, Reading, Upkeep, Watch, Writer};
 use crate::source::{ReadAt, Store};
 use crate::tree::{Changes, Draft, Inode, Kind, Name, Node, Time, Tree};
 use std::cmp::Ordering;
@@ -74,15 +75,48 @@ pub fn compact<T: Target + 'static>(
     target: &Arc<T>,
     watch: &dyn Watch,
 ) -> Result<Compacted> {
+    compact_with(access, packer, (resealing, &mut Lower::Stay), target, watch)
+}
+
+/// What becomes of segments that lie elsewhere.
+pub enum Lower<'a> {
+    /// They stay there.
+    Stay,
+    /// All of it becomes part of the container.
+    Fat,
+    /// All others go to a store as well.
+    Thin(Entry, Put<'a>),
+}
+
+/// The same, where it is said what becomes of what lies in bases.
+pub fn compact_with<T: Target + 'static>(
+    access: &Access,
+    packer: &Packer,
+    (resealing, lower): (&Resealing, &mut Lower<'_>),
+    target: &Arc<T>,
+    watch: &dyn Watch,
+) -> Result<Compacted> {
     let (history, newest) = History::open(access).within(|| &access.name)?;
     let tags = history.tags(newest.index())?;
-    let all = generations::recorded(access)?;
-    let times: Vec<Time> = all.iter().map(|(_, state)| state.time).collect();
-    let kept = all.iter().zip(access.upkeep.kept(&times));
+    let recorded = generations::recorded(access)?;
+    let times: Vec<Time> = recorded.iter().map(|(_, state)| state.time).collect();
+    let kept = recorded.iter().zip(access.upkeep.kept(&times));
     let kept = kept.filter(|((_, state), keep)| *keep || !state.names.is_empty());
     let mut records: BTreeSet<u64> = kept.map(|((record, _), _)| *record).collect();
     records.insert(history.newest().record);
     let states = records.len() as u64;
+    let all: Vec<u64> = records.iter().copied().collect();
+    let kept = match lower {
+        Lower::Stay => Kept::of(access, &history, &all)?,
+        Lower::Fat => None,
+        Lower::Thin(entry, put) => Kept::with(access, &history, &all, Some((entry.clone(), &mut **put)))?,
+    };
+    if kept.is_some() && !matches!(resealing, Resealing::AsBefore) {
+        let what = format!("{}: what lies in its bases keeps the seal that it has there", access.name);
+        return Err(Error::new(ErrorKind::Unsupported, what)
+            .hint("stmount fat, which makes it whole; then rekey that, and pack or add it again"));
+    }
+    let kept = kept.map(Arc::new);
     let mut records = records.into_iter();
     let first = records.next().expect("the newest is among them");
 
@@ -100,7 +134,8 @@ pub fn compact<T: Target + 'static>(
     let policy = newest.index().meta(POLICY)?.map(|value| Policy::decode(&value)).transpose()?;
     let packer = Packer { again: Some(again), seal: seal.clone(), signing, parity: policy, ..packer.clone() };
     let mut stream = target.stream()?;
-    let packed = packer.write(&before, &mut *stream, watch)?;
+    let keeping = kept.as_ref().map(|kept| (kept.clone(), before.shared_index()));
+    let packed = packer.write_keeping(&before, keeping, &mut *stream, watch)?;
     stream.flush().map_err(|e| Error::io(e, "cannot write the new container"))?;
     drop(stream);
     if packed.skipped > 0 {
@@ -115,7 +150,8 @@ pub fn compact<T: Target + 'static>(
     for record in records {
         let after = history.state(access, record)?;
         let head = history.commit(record)?.head;
-        writer.replay(&differences(&before, &after)?, head.seq.get(), head.time_ns.get())?;
+        let kept = kept.as_deref().map(|kept| (kept, writer.owner()));
+        writer.replay(&differences(&before, &after, kept)?, head.seq.get(), head.time_ns.get())?;
         moved.push((record, writer.last_commit()));
         before = after;
     }
@@ -134,6 +170,17 @@ pub fn compact<T: Target + 'static>(
     Ok(Compacted { before: old_end, after: target.len()?, states })
 }
 
+/// Packs a thin container into one that needs no base, with all its states.
+pub fn fatten<T: Target + 'static>(
+    access: &Access,
+    packer: &Packer,
+    target: &Arc<T>,
+    watch: &dyn Watch,
+) -> Result<Compacted> {
+    let access = Access { upkeep: Upkeep::everything(), ..access.clone() };
+    compact_with(&access, packer, (&Resealing::AsBefore, &mut Lower::Fat), target, watch)
+}
+
 /// How the new container is read: its key is known, whoever knows the passphrases for it.
 fn reading(access: &Access, seal: Option<&Seal>) -> Arc<Reading> {
     let reading = Reading { vault: Arc::default(), ..(*access.reading).clone() };
@@ -144,7 +191,7 @@ fn reading(access: &Access, seal: Option<&Seal>) -> Arc<Reading> {
 }
 
 /// What makes one state of a container another one.
-fn differences(before: &Container, after: &Container) -> Result<Changes> {
+fn differences(before: &Container, after: &Container, kept: Option<(&Kept, u64)>) -> Result<Changes> {
     let mut changes = Changes::default();
     let (mut old, mut new) = (before.index().all::<Nodes>()?, after.index().all::<Nodes>()?);
     let (mut a, mut b) = (old.next()?, new.next()?);
@@ -156,7 +203,7 @@ fn differences(before: &Container, after: &Container) -> Result<Changes> {
         match (was, is) {
             (Some(was), None) => _ = changes.nodes.insert(Node(was.ino), None),
             (was, Some(is)) if was.as_ref() != Some(&is) || differ(before, after, &is)? => {
-                changes.nodes.insert(Node(is.ino), Some(inode(after, &is, was.as_ref(), before)?));
+                changes.nodes.insert(Node(is.ino), Some(inode((after, kept), &is, was.as_ref(), before)?));
             }
             _ => {}
         }
@@ -214,7 +261,12 @@ fn names(before: &Container, after: &Container, changes: &mut Changes) -> Result
 }
 
 /// An inode as it is in a state; its contents as a copy of what the old container has, when they differ.
-fn inode(after: &Container, is: &NodeRow, was: Option<&NodeRow>, before: &Container) -> Result<Inode> {
+fn inode(
+    (after, kept): (&Container, Option<(&Kept, u64)>),
+    is: &NodeRow,
+    was: Option<&NodeRow>,
+    before: &Container,
+) -> Result<Inode> {
     let node = Node(is.ino);
     let attr = after.attr(node)?;
     let kind = attr.kind;
@@ -226,7 +278,12 @@ fn inode(after: &Container, is: &NodeRow, was: Option<&NodeRow>, before: &Contai
         None => false,
     };
     if kind == Kind::File && !same {
-        inode.draft = Some(Arc::new(copy(&after.open(node)?, is.size)?));
+        let file = after.open(node)?;
+        let draft = match kept {
+            Some((kept, owner)) => kept.copy(after.index(), &file, is.size, owner)?,
+            None => copy(&file, is.size)?,
+        };
+        inode.draft = Some(Arc::new(draft));
     }
     Ok(inode)
 }

@@ -32,7 +32,7 @@ pub fn create(
 ) -> Result<()> {
     let sealing = seal.cloned().map(Sealing::of).unwrap_or_default();
     let (uid, now) = (sealing.uid().map_or_else(key::random, Ok)?, Time::now());
-    let (mut log, keys) = begin(out, (uid, 1), &sealing, (parity::compat(policy), 0))?;
+    let (mut log, keys) = begin(out, (uid, 1), &sealing, (0, parity::compat(policy), 0))?;
     let table = NewTable { nodes: vec![root(user, group, now)], metas: parity::row(policy), ..NewTable::default() }
         .encode(3, &sealing)?;
     let mut reference = table.reference;
@@ -56,15 +56,15 @@ pub fn create(
 }
 
 /// Begins a container: its header, and its keys where it is sealed. Returns where the keys are, 0 for none. The length of
-/// its volumes is 0 for one file.
+/// its volumes is 0 for one file; that it is sealed need not be among its features.
 pub(super) fn begin<'a>(
     out: &'a mut (dyn Write + Send),
     (uid, seq): ([u8; 16], u64),
     sealing: &Sealing,
-    (compat, volume_size): (u64, u64),
+    (incompat, compat, volume_size): (u64, u64, u64),
 ) -> Result<(Log<'a>, u64)> {
     let mut header = Header::new(uid);
-    (header.compat, header.volume_size) = (compat.into(), volume_size.into());
+    (header.incompat, header.compat, header.volume_size) = (incompat.into(), compat.into(), volume_size.into());
     header.check = header.expected_check();
     if let Some(seal) = sealing.seal() {
         header = seal.header(header, HEADER_LEN);

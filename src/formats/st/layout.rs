@@ -32,8 +32,10 @@ pub const TAPE_START: u64 = 4096;
 
 /// Feature bit: payloads are sealed.
 pub const INCOMPAT_SEALED: u64 = 1;
+/// Feature bit: segments may lie in other containers, or in a store of objects.
+pub const INCOMPAT_THIN: u64 = 2;
 /// Feature bits that a reader has to know.
-pub const KNOWN_INCOMPAT: u64 = INCOMPAT_SEALED;
+pub const KNOWN_INCOMPAT: u64 = INCOMPAT_SEALED | INCOMPAT_THIN;
 
 /// Feature bit, to be ignored: the container has parity, or had when it was packed.
 pub const COMPAT_PARITY: u64 = 1;

@@ -19,6 +19,11 @@ pub const BASE_DEPTH: u32 = 2;
 /// Stages of one segment.
 pub const STAGES: u8 = 8;
 
+/// How many containers may lie over each other: a base that was brought to a store does.
+pub const STORE_DEPTH: u32 = 4;
+/// Bases of one container.
+pub const STORES: usize = 4096;
+
 /// Bytes of the payload of a KEYS record.
 pub const KEY_PAYLOAD: usize = 128 << 10;
 /// Slots of a KEYS record: each is one way to open the container.

@@ -1,5 +1,6 @@
 //! The file of a container, and its seal: all that is read goes through here.
 
+use super::bases::Stores;
 use super::healing::Healing;
 use super::seal::Sealing;
 use crate::codec::damaged;
@@ -20,11 +21,13 @@ pub struct Medium {
     pub healing: Arc<Healing>,
     /// What is damaged of a file reads as zeros.
     pub forgives: bool,
+    /// What it lies over.
+    pub stores: Arc<Stores>,
 }
 
 impl Medium {
     pub fn new(source: Arc<dyn ReadAt>, sealing: Sealing) -> Self {
-        Self { source, sealing, uid: [0; 16], healing: Arc::default(), forgives: false }
+        Self { source, sealing, uid: [0; 16], healing: Arc::default(), forgives: false, stores: Arc::default() }
     }
 
     pub fn source(&self) -> &Arc<dyn ReadAt> {

@@ -11,6 +11,7 @@
 //!  segment   payload and codecs          tape     address -> decoded bytes
 //!  tree      a container as a Tree       pack     a Tree as a container
 //!  append    writing in place          generations  earlier states       past  those that are looked into
+//!  bases     segments that lie in other containers, or in a store of objects
 //!  conflict  a container that others move, replace or change while it is open to be written
 //!  check     every hash, with  named    info     what there is, and what reading it costs
 //!  keys      who opens a sealed container  signed   who signed a commit
@@ -19,6 +20,7 @@
 //! ```
 
 mod append;
+mod bases;
 mod check;
 mod columns;
 mod commit;
@@ -53,8 +55,9 @@ mod tape;
 mod tree;
 mod volumes;
 
+pub use bases::{Added, BaseInfo, Collected, Under, add, collect};
 pub use check::{Checked, DamagedFile, Hurt};
-pub use compact::{Compacted, Resealing, Target, compact};
+pub use compact::{Compacted, Resealing, Target, compact, fatten};
 pub use create::create;
 pub use generations::{count, generations, open_at, restore};
 pub use info::Info;

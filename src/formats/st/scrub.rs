@@ -23,7 +23,9 @@ impl Heals for Past {
                 medium.healing.repair_all();
             }
         }
-        let (files, other) = (checked.files.len() as u64, checked.damage.len() as u64);
+        // A base that is not there is no damage.
+        let files = checked.files.iter().filter(|file| !file.hurt.is_absent()).count() as u64;
+        let other = checked.damage.len() as u64;
         Ok(Scrubbed { bytes: checked.bytes, files, other })
     }
 }

@@ -67,6 +67,15 @@ impl Parts<'_> {
     pub fn codec(&self) -> u16 {
         self.stages.last().map_or(codec::STORE, |stage| stage.codec)
     }
+
+    /// Moves what it is decoded with to another place of the tape.
+    pub fn shift(&mut self, by: u64) -> Result<()> {
+        for base in &mut self.bases {
+            let moved = base.address.get().checked_add(by).filter(|address| *address <= limits::ADDRESS);
+            base.address = moved.ok_or_else(|| damaged("its base lies too far out on the tape"))?.into();
+        }
+        Ok(())
+    }
 }
 
 /// Bytes at the beginning of a payload in which all its bases stand.

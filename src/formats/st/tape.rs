@@ -1,5 +1,6 @@
 //! The tape, as one reads it: an address leads to a segment, a segment is decoded once and kept in the cache.
 
+use super::bases::Lower;
 use super::index::Index;
 use super::layout::{Base, RECORD_HEADER_LEN};
 use super::limits;
@@ -9,7 +10,7 @@ use super::seal::Piece;
 use super::segment::{self, Help, codec};
 use crate::cache::{Cache, Cached, Key};
 use crate::codec::{damaged, zstd};
-use crate::error::{Error, Kind, Result, Within};
+use crate::error::{Kind, Result, Within};
 use crate::pool::{Background, lock};
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -242,28 +243,28 @@ impl Tape {
                 Err(_) => self.decode_in(row, depth, &mut Vec::new()),
             })
             .map_err(|e| self.medium.blame(e))
-            .within(|| format!("the segment at {}", row.record))
+            .within(|| match row.store {
+                0 => format!("the segment at {}", row.record),
+                _ => format!("a segment of {} bytes that lies elsewhere", row.raw_len),
+            })
     }
 
     fn decode_in(&self, row: &SegmentRow, depth: u32, stored: &mut Vec<u8>) -> Result<Decoded> {
-        if row.store != 0 {
-            return Err(Error::new(Kind::Unsupported, "it lies in another container"));
-        }
+        let lower = (row.store != 0).then(|| self.lower(row.store)).transpose()?;
         let len = row.payload_len as usize;
         if stored.len() < len {
             stored.resize(len, 0);
         }
         let stored = &mut stored[..len];
-        let at = row.record.checked_add(RECORD_HEADER_LEN).ok_or_else(|| damaged("its offset is too large"))?;
-        // The system reads ahead of who goes forward. Of a jump it would read the first part, and then the next.
-        let end = at.saturating_add(row.payload_len);
-        let before = self.passed.swap(end, Relaxed);
-        if !(before..before.saturating_add(FORWARD)).contains(&at) {
-            self.medium.will_read(at..end);
+        let (shift, is_sealed) = lower.as_ref().map_or((0, true), |lower| (lower.entry.shift, lower.entry.own_seal));
+        match &lower {
+            Some(lower) => lower.read(row, stored)?,
+            None => self.fetch(row, stored)?,
         }
-        self.medium.read_checked(at, stored, &row.hash)?;
-        let payload = self.medium.sealing.open(Piece::Segment, stored)?;
-        let parts = segment::parse(payload, row.address, row.raw_len)?;
+        let payload = if is_sealed { self.medium.sealing.open(Piece::Segment, stored)? } else { stored };
+        let address = row.address.checked_sub(shift).ok_or_else(|| damaged("it lies before its base"))?;
+        let mut parts = segment::parse(payload, address, row.raw_len)?;
+        parts.shift(shift)?;
         let bytes = self.buffers.take(row.raw_len as usize, &self.ahead);
         let mut out = Decoded { address: row.address, bytes, buffers: self.buffers.clone() };
         match parts.codec() {
@@ -276,6 +277,24 @@ impl Tape {
             _ => segment::decode(&parts, Help::Nothing, &mut out.bytes)?,
         }
         Ok(out)
+    }
+
+    /// What a segment lies in that is not in this container.
+    fn lower(&self, number: u64) -> Result<Arc<Lower>> {
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner).clone();
+        self.medium.stores.get(&index, number)
+    }
+
+    /// Reads the payload of a segment of this container.
+    fn fetch(&self, row: &SegmentRow, stored: &mut [u8]) -> Result<()> {
+        let at = row.record.checked_add(RECORD_HEADER_LEN).ok_or_else(|| damaged("its offset is too large"))?;
+        // The system reads ahead of who goes forward. Of a jump it would read the first part, and then the next.
+        let end = at.saturating_add(row.payload_len);
+        let before = self.passed.swap(end, Relaxed);
+        if !(before..before.saturating_add(FORWARD)).contains(&at) {
+            self.medium.will_read(at..end);
+        }
+        self.medium.read_checked(at, stored, &row.hash)
     }
 
     fn dict(&self, bases: &[Base], depth: u32) -> Result<Arc<Dict>> {

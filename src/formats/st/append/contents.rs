@@ -122,9 +122,30 @@ impl Contents {
     /// Lays a touched stretch on the tape.
     fn run(&mut self, view: &View<'_>, run: Option<Range<u64>>, pieces: &mut Pieces, send: &Sink<'_>) -> Result<()> {
         let Some(touched) = run else { return Ok(()) };
-        let around =
-            if touched.end - touched.start < RECUT || !self.recuts { touched.clone() } else { pieces.around(&touched) };
+        let is_recut = touched.end - touched.start >= RECUT && self.recuts;
+        let around = if is_recut { pieces.around(&touched) } else { touched.clone() };
         pieces.cut(touched.clone());
+        let laid = match self.lay(view, around, &touched, send) {
+            // What lies around it cannot be read, and need not be.
+            Err(e) if e.kind() == Kind::MissingBase && is_recut => self.lay(view, touched.clone(), &touched, send)?,
+            laid => laid?,
+        };
+        if laid.last().is_none_or(|last| last.end() < touched.end.min(view.draft.size())) {
+            return Err(Error::new(Kind::Damaged, "a changed file is shorter than it should be"));
+        }
+        laid.iter().for_each(|piece| pieces.cut(piece.at..piece.end()));
+        pieces.put(&laid);
+        Ok(())
+    }
+
+    /// Lays the chunks of a stretch on the tape that reach into the touched part of it.
+    fn lay(
+        &mut self,
+        view: &View<'_>,
+        around: Range<u64>,
+        touched: &Range<u64>,
+        send: &Sink<'_>,
+    ) -> Result<Vec<Piece>> {
         let around = around.start..around.end.min(view.draft.size());
         let (mut buffer, mut at, mut class) = (Vec::new(), around.start, None);
         let chunker = self.content.chunker();
@@ -142,12 +163,7 @@ impl Contents {
                 laid.push(Piece { at: start, address, len: chunk.len() as u64 });
             }
         }
-        if laid.last().is_none_or(|last| last.end() < touched.end.min(view.draft.size())) {
-            return Err(Error::new(Kind::Damaged, "a changed file is shorter than it should be"));
-        }
-        laid.iter().for_each(|piece| pieces.cut(piece.at..piece.end()));
-        pieces.put(&laid);
-        Ok(())
+        Ok(laid)
     }
 }
 

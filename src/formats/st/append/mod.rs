@@ -276,6 +276,11 @@ impl StWriter {
         self.end.load(Relaxed)
     }
 
+    /// Whose addresses are those of its tape.
+    pub fn owner(&self) -> u64 {
+        self.tape.owner()
+    }
+
     /// Where the last commit is.
     pub fn last_commit(&self) -> u64 {
         self.state().commit.record

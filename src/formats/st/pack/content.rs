@@ -1,16 +1,18 @@
 //! From files to the tape: read, cut into chunks, find the ones that are there already, lay the others one behind the
 //! other, close a segment when it is full.
 
+use super::super::bases::Ground;
 use super::super::layout::{Base, TAPE_START};
 use super::super::plan::{Class, Preset};
 use super::super::rows::{ChunkRow, ExtentRow, NodeRow};
 use super::super::seal::Sealing;
+use super::super::table::NewTable;
 use super::super::{extra, limits};
-use super::Segmentation;
 use super::chunks::Chunks;
 use super::dict::{Dict, Dicts};
 use super::encode::Raw;
 use super::kin::Kinship;
+use super::{Keeping, Segmentation};
 use crate::codec::cdc::{self, Chunker};
 use crate::codec::id::Id;
 use crate::codec::zstd::EncodeDict;
@@ -72,6 +74,11 @@ pub struct Content {
     pub dicts: Dicts,
     /// For who adds to a container.
     pub older: Option<Older>,
+    /// What is not stored because it lies in a base, and because it stays where it is.
+    ground: Option<Ground>,
+    keeping: Option<Keeping>,
+    /// Where the own tape begins.
+    start: u64,
     /// What files are read into.
     buffer: Vec<u8>,
     open: Vec<u8>,
@@ -92,6 +99,9 @@ impl Content {
             seen: Seen::default(),
             dicts: Dicts::default(),
             older: None,
+            ground: None,
+            keeping: None,
+            start: TAPE_START,
             kinship: preset.bases.then(Kinship::new),
             buffer: Vec::new(),
             open: Vec::new(),
@@ -100,6 +110,35 @@ impl Content {
             chunks: Vec::new(),
             extents: Vec::new(),
         }
+    }
+
+    /// Begins behind what lies elsewhere.
+    pub fn lie_over(&mut self, ground: Option<Ground>, keeping: Option<Keeping>) {
+        let behind = [ground.as_ref().map(Ground::end), keeping.as_ref().map(|(kept, _)| kept.start)];
+        self.start = behind.into_iter().flatten().fold(TAPE_START, u64::max);
+        (self.address, self.ground, self.keeping) = (self.start, ground, keeping);
+    }
+
+    /// Whether something lies elsewhere.
+    pub fn is_thin(&self) -> bool {
+        self.ground.is_some() || self.keeping.is_some()
+    }
+
+    /// The rows of what lies elsewhere.
+    pub fn foreign(&mut self, table: &mut NewTable) {
+        if let Some((rows, metas)) = self.ground.as_mut().map(Ground::take) {
+            table.segments.extend(rows);
+            table.metas.extend(metas);
+        }
+        if let Some((kept, _)) = &self.keeping {
+            table.segments.extend(kept.rows().copied());
+            table.metas.extend(kept.metas.iter().cloned());
+        }
+    }
+
+    /// Bytes that were found in bases.
+    pub fn in_bases(&self) -> u64 {
+        self.ground.as_ref().map_or(0, Ground::found)
     }
 
     /// Goes on at this address, with nothing remembered.
@@ -125,7 +164,7 @@ impl Content {
 
     /// Bytes on the tape so far.
     pub fn unique(&self) -> u64 {
-        self.address - TAPE_START
+        self.address - self.start
     }
 
     /// Packs the contents of a file and notes in `row` where they are. `dense` says that the file has no holes.
@@ -144,8 +183,7 @@ impl Content {
                 break;
             }
             at = range.end;
-            layout.begin(range.start);
-            let end = self.range(file, range, &mut layout, (send, watch))?;
+            let end = self.parts(file, range, &mut layout, (send, watch))?;
             if end < at {
                 // The file became shorter while it was read: it is packed as far as it goes.
                 row.size = end;
@@ -154,6 +192,61 @@ impl Content {
         }
         self.settle(layout, row);
         Ok(())
+    }
+
+    /// Packs a stretch of a file, but for what lies elsewhere; returns where its data ended.
+    fn parts(
+        &mut self,
+        file: &dyn ReadAt,
+        range: Range<u64>,
+        layout: &mut Layout,
+        (send, watch): (&Sink<'_>, &dyn Watch),
+    ) -> Result<u64> {
+        let end = range.end;
+        let parts = match &self.keeping {
+            Some((kept, index)) => kept.parts(index, file, range)?,
+            None if self.even && self.ground.is_some() => self.found(file, range)?,
+            None => vec![(range, None)],
+        };
+        for (part, elsewhere) in parts {
+            layout.begin(part.start);
+            let len = part.end - part.start;
+            match elsewhere {
+                Some(address) => {
+                    layout.add(address, len);
+                    watch.advance(len, 0);
+                }
+                None => {
+                    let (until, end) = (part.end, self.range(file, part, layout, (send, watch))?);
+                    if end < until {
+                        return Ok(end);
+                    }
+                }
+            }
+        }
+        Ok(end)
+    }
+
+    /// What of a stretch of a file lies in bases, of a container that cuts contents in a way of its own.
+    fn found(&mut self, file: &dyn ReadAt, range: Range<u64>) -> Result<Vec<(Range<u64>, Option<u64>)>> {
+        let Some(ground) = &mut self.ground else { return Ok(vec![(range, None)]) };
+        let (chunker, mut at, end) = (Chunker::default(), range.start, range.end);
+        let mut parts: Vec<(Range<u64>, Option<u64>)> = Vec::new();
+        let mut chunks = Chunks::new(&chunker, file, range, &mut self.buffer);
+        while let Some(chunk) = chunks.next()? {
+            let behind = at + chunk.len() as u64;
+            let address = ground.find(&Id::of(chunk), chunk);
+            match parts.last_mut() {
+                Some((last, None)) if address.is_none() => last.end = behind,
+                _ => parts.push((at..behind, address)),
+            }
+            at = behind;
+        }
+        if at < end {
+            // It became shorter: whoever reads it now finds the end.
+            parts.push((at..end, None));
+        }
+        Ok(parts)
     }
 
     /// Packs a stretch of a file; returns where its data ended.
@@ -193,6 +286,11 @@ impl Content {
             return Ok(address);
         }
         let indexed = bytes.len() >= SMALLEST_ROW;
+        let lower = self.ground.as_mut().filter(|_| !self.even).and_then(|ground| ground.find(&id, bytes));
+        if let Some(address) = lower {
+            self.seen.insert(id, address);
+            return Ok(address);
+        }
         let older = self.older.as_ref().filter(|_| indexed).and_then(|older| older(&id, bytes));
         if let Some(address) = older {
             self.seen.insert(id, address);

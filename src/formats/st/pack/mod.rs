@@ -20,12 +20,15 @@ pub(super) mod chunks;
 mod content;
 mod dict;
 mod encode;
+mod feed;
 mod guess;
 mod kin;
 mod walk;
 
+use super::bases::{Ground, Kept, Under};
 use super::commit::Commit;
-use super::layout::{CommitHead, RecordType, TableRef, TotalsItem};
+use super::index::Index;
+use super::layout::{CommitHead, INCOMPAT_THIN, RecordType, TableRef, TotalsItem};
 use super::parity::{self, Policy};
 use super::plan::{self, Class, Preset};
 use super::records::Log;
@@ -43,7 +46,7 @@ use crate::tree::{Filter, Kind, Time, Tree, device};
 pub(super) use content::{Content, Sink};
 use dict::{Dict, Samples};
 pub(super) use encode::{Raw, Segment, encode};
-use std::cell::RefCell;
+pub(super) use feed::{append_segment, segments};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{BufWriter, Write};
 use std::sync::Arc;
@@ -78,7 +81,12 @@ pub struct Packer {
     pub signing: Signing,
     /// The tree is a container that is packed again.
     pub again: Option<Again>,
+    /// What it is packed over: what these hold is left out.
+    pub bases: Vec<Arc<Under>>,
 }
+
+/// What stays where it is of a container that is packed again, and the state that is packed.
+pub(super) type Keeping = (Arc<Kept>, Arc<Index>);
 
 /// What stays of a container that is packed again, besides what its tree shows: inode numbers and all times stay too.
 #[derive(Clone, Copy, Debug)]
@@ -103,6 +111,7 @@ impl Default for Packer {
             volume_size: 0,
             signing: Signing::default(),
             again: None,
+            bases: Vec::new(),
         }
     }
 }
@@ -146,8 +155,21 @@ impl Pack for Packer {
 
 impl Packer {
     /// The container alone, without the parity that follows it.
-    pub(super) fn write(&self, tree: &dyn Tree, out: &mut (dyn Write + Send), watch: &dyn Watch) -> Result<Packed> {
+    fn write(&self, tree: &dyn Tree, out: &mut (dyn Write + Send), watch: &dyn Watch) -> Result<Packed> {
+        self.write_keeping(tree, None, out, watch)
+    }
+
+    /// The same, where some of it stays where it is.
+    pub(super) fn write_keeping(
+        &self,
+        tree: &dyn Tree,
+        keeping: Option<Keeping>,
+        out: &mut (dyn Write + Send),
+        watch: &dyn Watch,
+    ) -> Result<Packed> {
         self.check()?;
+        let ground = Ground::new(&self.bases)?;
+        let thin = if ground.is_some() || keeping.is_some() { INCOMPAT_THIN } else { 0 };
         let preset = Preset::of(self.level);
         let mut walk = Walk::new(tree, &self.filter, watch, self.again.is_some())?;
         let first = walk.next()?.expect("the root is always there");
@@ -155,9 +177,12 @@ impl Packer {
         let again = self.again.map(|again| again.uid);
         let uid = sealing.uid().or(again).unwrap_or_else(|| self.identity(&first));
         let seq = self.again.map_or(1, |again| again.seq);
-        let (log, keys) = create::begin(out, (uid, seq), &sealing, (parity::compat(self.parity), self.volume_size))?;
+        let facts = (thin, parity::compat(self.parity), self.volume_size);
+        let (log, keys) = create::begin(out, (uid, seq), &sealing, facts)?;
         let mut written = Written { log, keys, sealing, segments: Vec::new(), tables: Vec::new() };
         let mut run = Run::new(self, &preset, &written.sealing, tree, watch);
+        run.incompat = thin;
+        run.content.lie_over(ground, keeping);
         let mut table = run.batch(first, &mut written)?;
         while let Some(batch) = walk.next()? {
             written.table(table.encode(preset.index, &written.sealing)?)?;
@@ -184,6 +209,7 @@ impl Packer {
     /// The identity of the container: a hash of how it is packed and of what the first batch looks like.
     fn identity(&self, batch: &Batch) -> [u8; 16] {
         let mut text = format!("st v1 {} {:?}\n", self.level, self.segmentation).into_bytes();
+        self.bases.iter().for_each(|base| text.extend_from_slice(&base.uid()));
         // What is remembered of one that is signed must not be taken for one of somebody else.
         text.extend(self.signing.public().iter().flat_map(|key| *key.as_bytes()));
         for item in &batch.items {
@@ -243,6 +269,7 @@ struct Run<'a> {
     preset: &'a Preset,
     tree: &'a dyn Tree,
     watch: &'a dyn Watch,
+    incompat: u64,
     content: Content,
     /// Inodes with several names: their rows wait until all names are known. `None` when the contents could not be read.
     linked: HashMap<u64, (u32, Option<NodeRow>)>,
@@ -269,6 +296,7 @@ impl<'a> Run<'a> {
             preset,
             tree,
             watch,
+            incompat: 0,
             content: Content::new(packer.segmentation, preset, sealing),
             linked: HashMap::new(),
             owners: BTreeMap::new(),
@@ -327,7 +355,8 @@ impl<'a> Run<'a> {
 
     /// Trains a dictionary for each class that has enough data, from pieces of the files of the first batch.
     fn dictionaries(&mut self, items: &[Item], send: &content::Sink<'_>) -> Result<()> {
-        if !self.preset.dicts || self.content.unique() > 0 {
+        // Over a base nobody knows yet how much is left for one.
+        if !self.preset.dicts || self.content.unique() > 0 || self.content.is_thin() {
             return Ok(());
         }
         let files: Vec<_> = items.iter().filter(|item| item.attr.kind == Kind::File && item.attr.size > 0).collect();
@@ -506,13 +535,15 @@ impl<'a> Run<'a> {
         let owners = std::mem::take(&mut self.owners);
         let named = owners.into_iter().filter_map(|(id, name)| Some((id.into_bytes(), name?.into_bytes())));
         table.metas.extend(named.map(|(name, value)| MetaRow { name, value }));
+        self.content.foreign(table);
     }
 
     fn commit(mut self, mut written: Written<'_>, uid: [u8; 16], next_ino: u64) -> Result<Packed> {
         let mut head = CommitHead::new_zeroed();
         head.uid = uid;
         head.keys = written.keys.into();
-        (head.incompat, head.compat) = (written.sealing.incompat().into(), parity::compat(self.packer.parity).into());
+        (head.incompat, head.compat) =
+            ((written.sealing.incompat() | self.incompat).into(), parity::compat(self.packer.parity).into());
         let again = self.packer.again;
         head.seq = again.map_or(1, |again| again.seq).into();
         head.time_ns = again.map_or_else(|| nanoseconds(self.newest), |again| again.time_ns).into();
@@ -529,53 +560,10 @@ impl<'a> Run<'a> {
         written.log.flush()?;
         self.packed.bytes = self.totals.1;
         self.packed.unique = self.content.unique();
+        self.packed.in_bases = self.content.in_bases();
         self.packed.stored = written.log.at();
         Ok(self.packed)
     }
-}
-
-/// Appends a segment; its row.
-pub(super) fn append_segment(log: &mut Log<'_>, segment: &Segment) -> Result<SegmentRow> {
-    let placed = log.append(RecordType::Segment, &[&segment.front, &segment.data])?;
-    Ok(SegmentRow {
-        address: segment.address,
-        raw_len: segment.raw_len,
-        record: placed.record,
-        payload_len: placed.payload_len,
-        store: 0,
-        hash: placed.hash,
-    })
-}
-
-/// Compresses what `feed` sends and hands it to `drain` in that order: on all cores, or, when there is little of it, at
-/// once.
-pub(super) fn segments(
-    preset: &Preset,
-    sealing: &Sealing,
-    many: bool,
-    feed: impl FnOnce(&Sink<'_>) -> Result<()>,
-    mut drain: impl FnMut(Segment) -> Result<()> + Send,
-) -> Result<()> {
-    if many {
-        let threads = pool::threads();
-        let feed = |feeder: &pool::Feed<Raw, Result<Segment>>| feed(&|raw| feeder.push(raw));
-        return pool::ordered(
-            threads,
-            threads + 1,
-            feed,
-            |raw| encode::encode(&raw, preset, sealing),
-            |done| drain(done?),
-        );
-    }
-    let drain = RefCell::new(drain);
-    let failed = RefCell::new(Ok(()));
-    let fed = feed(&|raw| {
-        let done = encode::encode(&raw, preset, sealing).and_then(|segment| (*drain.borrow_mut())(segment));
-        let went = done.is_ok();
-        *failed.borrow_mut() = done;
-        went
-    });
-    failed.into_inner().and(fed)
 }
 
 /// Nanoseconds since 1970, as a commit has them; times before are 0.

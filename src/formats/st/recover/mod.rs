@@ -24,8 +24,8 @@ mod tables;
 use super::commit::{self, Commit};
 use super::index::Index;
 use super::layout::{
-    COMPAT_PARITY, CommitHead, HEADER_LEN, Header, INCOMPAT_SEALED, RECORD_HEADER_LEN, RecordType, SealedFront,
-    TotalsItem,
+    COMPAT_PARITY, CommitHead, HEADER_LEN, Header, INCOMPAT_SEALED, INCOMPAT_THIN, RECORD_HEADER_LEN, RecordType,
+    SealedFront, TotalsItem,
 };
 use super::locks::Locks;
 use super::medium::Medium;
@@ -36,7 +36,7 @@ use super::rows::SegmentRow;
 use super::seal::Sealing;
 use super::table::{NewTable, Table};
 use super::tree::{Container, ROOT};
-use super::{Checked, limits, locks, open_tables, pack, without_stub};
+use super::{Checked, bases, limits, locks, open_tables, pack, without_stub};
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result, Within};
 use crate::formats::{Access, Watch};
@@ -123,7 +123,7 @@ fn recover_bytes(access: &Access, threads: usize, watch: &dyn Watch) -> Result<R
     let medium = Medium::new(source, Sealing::default());
     let repaired = mended.as_ref().map(|mended| mended.would.clone()).unwrap_or_default();
     let found = Recovered { repaired, ..Recovered::default() };
-    let mut work = Work { medium, len, keys: 0, compat: 0, locks, cache, front, found };
+    let mut work = Work { medium, len, keys: 0, compat: 0, thin: 0, locks, cache, front, found };
     let plan = work.plan()?;
     let view = Arc::new(View::of(work.medium.source(), len, &plan));
     let seen = Access::to_read(view, access.cache.clone(), &*access.name);
@@ -193,6 +193,7 @@ struct Work<'a> {
     keys: u64,
     /// Features that the tables tell of.
     compat: u64,
+    thin: u64,
     locks: Locks<'a>,
     cache: Arc<Cache>,
     front: Option<Header>,
@@ -336,7 +337,7 @@ impl Work<'_> {
             return Err(Error::new(Kind::Header, "a record stands where its header belongs"));
         }
         let mut header = Box::new(Header::new(uid));
-        header.compat = self.compat.into();
+        (header.incompat, header.compat) = (self.thin.into(), self.compat.into());
         if let Some(newest) = newest {
             let head = &newest.commit.head;
             (header.incompat, header.ro_compat, header.compat) = (head.incompat, head.ro_compat, head.compat);
@@ -389,6 +390,7 @@ impl Work<'_> {
             Err(e) => return Err(e),
         };
         self.tell(&mended);
+        self.thin = if bases::entries(&index).is_ok_and(|bases| bases.is_empty()) { 0 } else { INCOMPAT_THIN };
         let before = newest.map_or(0, |newest| newest.commit.head.seq.get());
         let seq = records.seq.max(before).checked_add(1).filter(|_| tables.next.ino <= limits::ADDRESS);
         let seq = seq.filter(|_| tables.next.address <= limits::ADDRESS);
@@ -416,7 +418,7 @@ impl Work<'_> {
             head.prev_hash = records::sound_header(&self.medium, newest.commit.record)?.payload_hash;
         }
         head.uid = uid;
-        (head.incompat, head.keys) = (self.medium.sealing.incompat().into(), self.keys.into());
+        (head.incompat, head.keys) = ((self.medium.sealing.incompat() | self.thin).into(), self.keys.into());
         head.seq = seq.into();
         let before = newest.map_or(0, |newest| newest.commit.head.time_ns.get());
         head.time_ns = pack::nanoseconds(Time::now()).max(before.saturating_add(1)).into();

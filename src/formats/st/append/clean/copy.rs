@@ -111,9 +111,12 @@ impl StWriter {
         for (record, reference) in plan.needed.tables.range(plan.start..) {
             let table = Arc::new(open_table(&self.medium, reference, self.end.load(Relaxed), &mut Left::default())?);
             let index = self.index(state, vec![table]);
-            let segment =
-                |row: &SegmentRow| if row.record < plan.start { Some(*row) } else { rows.get(&row.address).copied() };
-            let stays = |row: &ChunkRow| plan.needed.find(row.address).is_some_and(|s| s.row.record < plan.start);
+            let segment = |row: &SegmentRow| {
+                if row.store != 0 || row.record < plan.start { Some(*row) } else { rows.get(&row.address).copied() }
+            };
+            let stays = |row: &ChunkRow| {
+                plan.needed.find(row.address).is_some_and(|s| s.row.store != 0 || s.row.record < plan.start)
+            };
             let chunk = |row: &ChunkRow| stays(row) || plan.needed.is_needed(row.address, row.len);
             let Some(mut encoded) = NewTable::moved(&index, segment, chunk, INDEX_LEVEL)? else { continue };
             let seq = records::sound_header(&self.medium, *record)?.seq.get();

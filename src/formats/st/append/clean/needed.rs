@@ -54,7 +54,7 @@ pub(super) enum Step {
 impl Plan {
     pub(super) fn step(&self) -> Step {
         let gap = self.start..self.first;
-        let named = self.needed.segments.iter().any(|segment| gap.contains(&segment.row.record));
+        let named = self.needed.segments.iter().any(|segment| segment.is_own() && gap.contains(&segment.row.record));
         let passed = self.needed.chain.iter().any(|record| gap.contains(record));
         match (gap.end - gap.start >= self.len, named || passed) {
             (false, _) => Step::Up,
@@ -91,6 +91,11 @@ impl Segment {
 
     pub(super) fn len(&self) -> Result<u64> {
         len_of(RecordType::Segment as u8, self.row.payload_len)
+    }
+
+    /// Whether it lies in this container, and can be written anew.
+    pub(super) fn is_own(&self) -> bool {
+        self.row.store == 0
     }
 
     /// Whether it is worth to leave out what is not needed.
@@ -196,7 +201,7 @@ impl Needed {
         let (mut pieces, mut run): (Vec<Piece>, Vec<SegmentRow>) = (Vec::new(), Vec::new());
         for segment in &self.segments {
             let row = segment.row;
-            let moves = row.record >= start;
+            let moves = segment.is_own() && row.record >= start;
             if moves && segment.live == 0 {
                 continue;
             }
@@ -255,7 +260,8 @@ impl StWriter {
             }
         };
         let Some((start, first, len)) = best else {
-            let live: u64 = needed.segments.iter().map(|segment| segment.live.min(segment.row.payload_len)).sum();
+            let own = needed.segments.iter().filter(|segment| segment.is_own());
+            let live: u64 = own.map(|segment| segment.live.min(segment.row.payload_len)).sum();
             state.look_later(end, (upkeep.slack / 2).max(live / 4));
             return Ok(None);
         };
@@ -306,7 +312,7 @@ impl StWriter {
         let end = self.end.load(Relaxed);
         let mut found: Vec<Found> = Vec::new();
         let mut add = |at, len, takes, moves| found.push(Found { at, len, takes, moves });
-        for segment in needed.segments.iter().filter(|segment| segment.live > 0) {
+        for segment in needed.segments.iter().filter(|segment| segment.is_own() && segment.live > 0) {
             let takes = if segment.is_sparse()? { segment.least()? } else { segment.len()? };
             add(segment.row.record, segment.len()?, takes, true);
         }
