@@ -18,7 +18,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
-use stmount::cache::Cache;
 use stmount::error::{Error, Kind, Result};
 use stmount::formats::{Volume, Writer};
 use stmount::open::Claim;
@@ -301,7 +300,10 @@ fn random_operations_come_to_a_server_that_fails_and_after_ends_in_the_middle() 
                         println!("on the disk: {path}");
                     }
                     for name in ["a", "b", "c", "d"] {
-                        println!("{name}: {:?}", ours.vfs.lookup(1, name.as_bytes()).map(|s| s.map(|s| (s.ino, s.attr.kind))));
+                        println!(
+                            "{name}: {:?}",
+                            ours.vfs.lookup(1, name.as_bytes()).map(|s| s.map(|s| (s.ino, s.attr.kind)))
+                        );
                     }
                     println!("{:?}", ours.vfs.getattr(1).map(|s| s.attr));
                 }

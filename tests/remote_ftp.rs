@@ -11,7 +11,9 @@ mod servers;
 
 use desk::{Desk, until};
 use dice::Dice;
-use servers::{Server, assert_mounts, assert_writes, code, desk, fill, is_installed, ports, python, start};
+use servers::{
+    Server, assert_mounts, assert_takes_changes, assert_writes, code, desk, fill, is_installed, ports, python, start,
+};
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
@@ -297,7 +299,7 @@ fn what_is_written_is_there() {
     let Some(desk) = desk() else { return };
     for (kind, scheme) in [("clear", "ftp"), ("implicit", "ftps"), ("explicit", "ftpes")] {
         let port = ports();
-        let Some(_server) = ftpd(&desk, port, &[kind]) else { return };
+        let Some(server) = ftpd(&desk, port, &[kind]) else { return };
         fs::create_dir_all(desk.path("root/up")).unwrap();
         let link = Link { ca: Some(desk.path("tls/ca.pem")).filter(|_| kind != "clear"), ..Link::default() };
         let at = format!("{scheme}://me:secret@localhost:{port}/up/");
@@ -310,6 +312,14 @@ fn what_is_written_is_there() {
         let mode = fs::metadata(desk.path("root/up/kept")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o640);
         fs::remove_dir_all(desk.path("root/up")).unwrap();
+        fs::create_dir_all(desk.path("root/tree")).unwrap();
+        let ca = if kind == "clear" { String::new() } else { format!(",ca={}", desk.path("tls/ca.pem").display()) };
+        let (at, signal) = (at.replace("/up/", "/tree/"), |name: &str| server.signal(name));
+        fs::write(desk.path("pw"), "secret\n").unwrap();
+        let options = format!("deadline=20s,password-file=pw{ca}");
+        assert_takes_changes(&desk, &options, &at.replace(":secret", ""), Some(&signal));
+        fs::remove_dir_all(desk.path("root/tree")).unwrap();
+        fs::remove_dir_all(desk.path("mirror")).unwrap();
     }
 }
 

@@ -8,7 +8,9 @@ mod dress;
 mod servers;
 
 use desk::{Desk, until};
-use servers::{Server, assert_mounts, assert_writes, code, desk, fill, is_installed, ports, python, start};
+use servers::{
+    Server, assert_mounts, assert_takes_changes, assert_writes, code, desk, fill, is_installed, ports, python, start,
+};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -156,7 +158,7 @@ fn assert_takes(desk: &Desk, address: &str, times: [bool; 2]) {
 fn wsgidav_is_written_to() {
     let Some(desk) = desk() else { return };
     let Some(python) = python("wsgidav, cheroot") else { return };
-    fs::create_dir(desk.path("root/up")).unwrap();
+    ["root/up", "root/tree"].iter().for_each(|dir| fs::create_dir_all(desk.path(dir)).unwrap());
     // Without it times are those of when something was sent.
     let config = desk.path("wsgidav.json");
     fs::write(&config, r#"{"mutable_live_props": ["{DAV:}getlastmodified"]}"#).unwrap();
@@ -165,21 +167,25 @@ fn wsgidav_is_written_to() {
     command.args(["-c", "from wsgidav.server.server_cli import run; run()", "--config"]);
     command.arg(config).args(["--host", "127.0.0.1", "--port"]);
     command.args([&port.to_string(), "--auth", "anonymous", "--server", "cheroot", "--root"]).arg(desk.path("root"));
-    let _server = start(&mut command, port);
+    let server = start(&mut command, port);
     assert_takes(&desk, &format!("webdav://127.0.0.1:{port}/up/"), [true; 2]);
+    let signal = |name: &str| server.signal(name);
+    assert_takes_changes(&desk, "deadline=20s", &format!("webdav://127.0.0.1:{port}/tree/"), Some(&signal));
 }
 
 #[test]
 fn copyparty_is_written_to() {
     let Some(desk) = desk() else { return };
     let Some(python) = python("copyparty") else { return };
-    fs::create_dir(desk.path("root/up")).unwrap();
+    ["root/up", "root/tree"].iter().for_each(|dir| fs::create_dir_all(desk.path(dir)).unwrap());
     let port = ports();
     let mut command = Command::new(python);
     command.args(["-m", "copyparty", "-q", "-i", "127.0.0.1", "-p", &port.to_string(), "-v"]);
     command.arg(format!("{}::rwmd:c,daw", desk.path("root").display())).env("HOME", desk.path(""));
-    let _server = start(&mut command, port);
+    let server = start(&mut command, port);
     assert_takes(&desk, &format!("webdav://127.0.0.1:{port}/up/"), [true, false]);
+    let signal = |name: &str| server.signal(name);
+    assert_takes_changes(&desk, "deadline=20s", &format!("webdav://127.0.0.1:{port}/tree/"), Some(&signal));
 }
 
 #[test]
@@ -194,4 +200,6 @@ fn nginx_is_written_to() {
     let Some((_server, port)) = nginx(&desk) else { return };
     fs::create_dir_all(desk.path("root/up")).unwrap();
     assert_takes(&desk, &format!("webdav://127.0.0.1:{port}/dav/up/"), [false; 2]);
+    fs::create_dir_all(desk.path("root/tree")).unwrap();
+    assert_takes_changes(&desk, "deadline=20s", &format!("webdav://127.0.0.1:{port}/dav/tree/"), None);
 }

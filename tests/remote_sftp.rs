@@ -4,6 +4,8 @@
 mod desk;
 #[path = "common/dress.rs"]
 mod dress;
+#[path = "common/servers.rs"]
+mod servers;
 
 use desk::{Desk, until};
 use rustix::io::Errno;
@@ -422,6 +424,16 @@ fn a_server_that_stops_hangs_nobody_and_is_read_again_when_it_goes_on() {
     office.signal(Signal::CONT);
     until("it is read again", || fs::read(office.path("m/noise")).is_ok_and(|read| read == noise(3_000_000)));
     office.ok(&["umount", "m"]);
+}
+
+#[test]
+fn a_mounted_folder_takes_changes() {
+    let Some(office) = Office::new(&[]) else { return };
+    office.pack();
+    fs::rename(office.path("root/d"), office.path("d")).unwrap();
+    fs::create_dir(office.path("root/tree")).unwrap();
+    let signal = |name: &str| office.signal(if name == "STOP" { Signal::STOP } else { Signal::CONT });
+    servers::assert_takes_changes(&office.desk, "deadline=20s", &office.address("tree/"), Some(&signal));
 }
 
 #[test]

@@ -103,10 +103,14 @@ fn below(href: &str, base: &Url) -> Option<(String, bool)> {
     if url.origin() != base.origin() || url.query().is_some() || url.fragment().is_some() {
         return None;
     }
-    let rest = url.path().strip_prefix(base.path())?;
-    let (name, is_dir) = rest.strip_suffix('/').map_or((rest, false), |name| (name, true));
-    let name = percent_encoding::percent_decode_str(name).decode_utf8().ok()?.into_owned();
-    (!name.is_empty() && !rest.trim_end_matches('/').contains('/') && !name.contains('/')).then_some((name, is_dir))
+    // Servers differ in what they escape.
+    let parts = |url: &Url| -> Vec<Vec<u8>> {
+        let parts = url.path().split('/').filter(|part| !part.is_empty());
+        parts.map(|part| percent_encoding::percent_decode_str(part).collect()).collect()
+    };
+    let (mut parts, dir) = (parts(&url), parts(base));
+    let name = String::from_utf8(parts.pop()?).ok()?;
+    (base.path().ends_with('/') && parts == dir && !name.contains('/')).then(|| (name, url.path().ends_with('/')))
 }
 
 /// A date and an exact size behind a name: `30-Nov-2026 00:12   357049288`. A size like `341M` is none.

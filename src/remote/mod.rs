@@ -36,7 +36,7 @@ pub use failures::{Fetched, late, never, soon, system};
 pub use http::client;
 pub use listing::{asks_for_list, http_date, of_dav, of_html, of_json};
 pub use runtime::wait_for;
-pub use share::{Holds, Item, Opener, Set, Share, ShareTree, Writes};
+pub use share::{Holds, Item, Opener, Set, Share, ShareTree, Writes, call_parts_by, part_of};
 
 use known_hosts::{KnownHost, Verdict, fingerprint, matches};
 use sftp::{SftpShare, checked, of_time};

@@ -323,16 +323,23 @@ impl Writes for S3Share {
 
     fn rename(&self, from: &str, to: &str) -> Result<()> {
         let (bucket, old, new) = (&*self.bucket, self.key(from), self.key(to));
-        match bucket.once(&old, bucket.operator.stat(&old)) {
-            Ok(facts) if facts.is_file() => {
-                bucket.once(&old, bucket.operator.copy(&old, &new))?;
-                return bucket.once(&old, bucket.operator.delete(&old));
+        let inside = self.list(from)?;
+        if inside.is_empty() {
+            match bucket.once(&old, bucket.operator.stat(&old)) {
+                Ok(facts) if facts.is_file() => {
+                    bucket.once(&old, bucket.operator.copy(&old, &new))?;
+                    return bucket.once(&old, bucket.operator.delete(&old));
+                }
+                Err(e) if e.kind() != Kind::NotFound => return Err(e),
+                // There is nothing but its marker, if that: then the prefix is what is renamed.
+                _ => {
+                    let prefix = self.prefix(from);
+                    bucket.once(&prefix, bucket.operator.stat(&prefix))?;
+                }
             }
-            Err(e) if e.kind() != Kind::NotFound => return Err(e),
-            _ => {}
         }
         self.make_dir(to)?;
-        for item in self.list(from)? {
+        for item in inside {
             self.rename(&format!("{from}/{}", item.name), &format!("{to}/{}", item.name))?;
         }
         self.remove_dir(from)
@@ -375,7 +382,10 @@ fn failure(e: &opendal_core::Error, is_unsigned: bool) -> Failure {
         ErrorKind::RateLimited => soon(Kind::Unreachable, what()),
         ErrorKind::ConfigInvalid => never(Kind::Usage, e.message().to_owned()),
         ErrorKind::Unsupported => never(Kind::Unsupported, what()),
-        _ if e.is_temporary() => soon(Kind::Unreachable, format!("the server cannot be reached: {}", deepest(e))),
+        _ if e.is_temporary() && std::error::Error::source(e).is_some() => {
+            soon(Kind::Unreachable, format!("the server cannot be reached: {}", deepest(e)))
+        }
+        _ if e.is_temporary() => soon(Kind::Unreachable, what()),
         _ => soon(Kind::Io, what()),
     }
 }

@@ -67,7 +67,7 @@ pub mod flag {
     pub const READ: u32 = 1;
     pub const WRITE: u32 = 2;
     pub const CREATE: u32 = 8;
-    pub const EXCLUSIVE: u32 = 32;
+    pub const TRUNCATE: u32 = 16;
 }
 
 /// Why there is no answer.

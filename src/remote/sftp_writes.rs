@@ -9,11 +9,11 @@
 
 use super::{
     Asked, Attrs, Fault, Fetched, Holds, Part, Sent, Session, Set, SftpShare, Writes, checked, flag, is_broken, never,
-    of_time, send, shown, status, system, wait_for,
+    of_time, part_of, send, shown, status, system, wait_for,
 };
 use crate::error::{Error, Kind, Result, Within};
 use crate::key::NoKeys;
-use crate::source::ReadAt;
+use crate::source::{Again, Failure, ReadAt};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
@@ -39,14 +39,9 @@ fn is_gone<T>(asked: &Asked<T>) -> bool {
 
 /// A hidden name beside a path, which nobody else has.
 fn beside(path: &str) -> Fetched<String> {
-    let mut random = [0; 8];
-    let filled = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty());
-    if !matches!(filled, Ok(8)) {
-        return Err(never(Kind::System, "there is nothing random to be had"));
-    }
     let dir = path.rsplit_once('/').map_or("", |(dir, _)| dir);
     let slash = if path.contains('/') { "/" } else { "" };
-    Ok(format!("{dir}{slash}.{:016x}.part", u64::from_le_bytes(random)))
+    Ok(format!("{dir}{slash}.{:016x}.part", part_of(path).map_err(|error| Failure { error, again: Again::Never })?))
 }
 
 /// What a server is asked to set.
@@ -112,7 +107,7 @@ impl SftpShare {
         let attrs = attributes(what);
         // Nobody reads it before its time who may not read it then.
         let first = Attrs { mode: attrs.mode.map(|mode| mode & 0o777), ..Attrs::default() };
-        let flags = flag::WRITE | flag::CREATE | flag::EXCLUSIVE;
+        let flags = flag::WRITE | flag::CREATE | flag::TRUNCATE;
         let handle = self.ssh.wait(session.sftp.open(name, flags, first)).map_err(|failure| failure.error)?;
         let written = self.write(session, &handle, bytes, told).and_then(|()| {
             let finish = async {

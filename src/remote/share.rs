@@ -11,6 +11,7 @@
 
 use super::Object;
 use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::key::random;
 use crate::pool::lock;
 use crate::source::{Fleet, ReadAt};
 use crate::tree::{Attr, Kind, Name, NameBuf, Node, Time, Totals, Tree, Visit};
@@ -18,7 +19,7 @@ use lru::LruCache;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::num::NonZeroUsize;
 use std::ops::{Bound, ControlFlow};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long what was told is believed.
@@ -127,6 +128,28 @@ pub struct Holds {
     pub rename: bool,
 }
 
+/// By which parts are called.
+static OWN: OnceLock<[u8; 32]> = OnceLock::new();
+
+/// From now on parts are called by this secret, for who has one that outlasts the process.
+pub fn call_parts_by(own: [u8; 32]) {
+    let _ = OWN.set(own);
+}
+
+/// A number for what is sent of a file before it has its name. The next attempt takes the same: what is left of one that was
+/// broken off, and could not be taken away, becomes the file then.
+pub fn part_of(path: &str) -> Result<u64> {
+    let own = match OWN.get() {
+        Some(own) => own,
+        None => {
+            let fresh = random()?;
+            OWN.get_or_init(|| fresh)
+        }
+    };
+    let hash = blake3::keyed_hash(own, path.as_bytes());
+    Ok(hash.as_bytes().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte)))
+}
+
 /// What is set of an entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Set {
@@ -136,6 +159,9 @@ pub struct Set {
 
 /// Makes of an object what can be read.
 pub type Opener = dyn Fn(&str, Object) -> Result<Arc<dyn ReadAt>> + Send + Sync;
+
+/// A name in a directory, and what is there now.
+pub type Place = (Node, NameBuf, Option<(Node, Item)>);
 
 /// The tree of a share.
 pub struct ShareTree(Arc<Inner>);
@@ -158,6 +184,10 @@ struct State {
     listings: HashMap<u64, Listing>,
     /// Where entries lie on the server that are shown at another place until all is done.
     lies: HashMap<u64, String>,
+    /// What is renamed there just now: nobody knows under which name it can be had.
+    moving: HashSet<u64>,
+    /// Where entries may lie of which nobody has said whether they were renamed.
+    unsure: HashMap<u64, String>,
     /// When somebody here changed a directory: what the server told of it before does not count.
     changed: HashMap<u64, Instant>,
     /// Files that are asked for just now.
@@ -203,8 +233,9 @@ impl ShareTree {
         let root = Item::new("", Kind::Directory);
         let (places, listings, looking) = (HashMap::new(), HashMap::new(), HashSet::new());
         let nodes = HashMap::from([(ROOT, Known::new(ROOT, root))]);
-        let (lies, changed, opened) = (HashMap::new(), HashMap::new(), LruCache::new(OPENED));
-        let state = State { nodes, next: ROOT + 1, places, listings, lies, changed, looking, opened };
+        let (lies, moving, unsure) = (HashMap::new(), HashSet::new(), HashMap::new());
+        let (changed, opened) = (HashMap::new(), LruCache::new(OPENED));
+        let state = State { nodes, next: ROOT + 1, places, listings, lies, moving, unsure, changed, looking, opened };
         let owner = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
         let (state, looked) = (Mutex::new(state), Condvar::new());
         let inner = Arc::new(Inner { share, opener, fleet, patience, owner, state, looked });
@@ -225,45 +256,81 @@ impl ShareTree {
         is_there.then_some((Node(known.parent), name))
     }
 
-    /// Takes note that an entry lies at another path on the server, and is shown where it was.
-    pub fn lies_at(&self, node: Node, path: &str) {
+    /// Renames an entry on the server; it is shown where it was. Who reads it meanwhile waits.
+    ///
+    /// # Errors
+    /// Those of `rename`.
+    pub fn moves(&self, node: Node, to: &str, rename: impl FnOnce() -> Result<()>) -> Result<()> {
+        lock(&self.0.state).moving.insert(node.0);
+        let renamed = rename();
         let mut state = lock(&self.0.state);
-        state.opened.pop(&node.0);
-        state.lies.insert(node.0, path.to_owned());
+        state.moving.remove(&node.0);
+        match &renamed {
+            Ok(()) => {
+                state.unsure.remove(&node.0);
+                state.lies.insert(node.0, to.to_owned());
+            }
+            Err(_) => drop(state.unsure.insert(node.0, to.to_owned())),
+        }
+        drop(state);
+        self.0.looked.notify_all();
+        renamed
     }
 
-    /// Takes note of what somebody here has put under a name on the server: an entry with the number that it has had here,
-    /// or nothing any more.
-    pub fn is_now(&self, dir: Node, name: &NameBuf, to: Option<(Node, Item)>) {
+    /// Takes note of what somebody here has put under names on the server: entries with the numbers that they have had here,
+    /// or nothing any more. All of it at once: half of it would lead nowhere.
+    pub fn are_now(&self, places: Vec<Place>) {
         let mut state = lock(&self.0.state);
-        state.changed.insert(dir.0, Instant::now());
-        let place = (dir.0, name.clone());
-        let listing = state.listings.get_mut(&dir.0);
-        let Some((node, item)) = to else {
-            listing.map(|listing| Arc::make_mut(&mut listing.entries).remove(name));
-            state.places.remove(&place);
-            return;
-        };
-        listing.map(|listing| Arc::make_mut(&mut listing.entries).insert(name.clone(), node.0));
-        state.places.insert(place, node.0);
-        state.lies.remove(&node.0);
-        state.opened.pop(&node.0);
-        let mut known = Known::new(dir.0, item);
-        known.looked = Some(Instant::now());
-        state.nodes.insert(node.0, known);
+        for (dir, name, to) in places {
+            state.is_now(dir.0, name, to);
+        }
     }
 }
 
 impl State {
+    fn is_now(&mut self, dir: u64, name: NameBuf, to: Option<(Node, Item)>) {
+        self.changed.insert(dir, Instant::now());
+        let listing = self.listings.get_mut(&dir).map(|listing| Arc::make_mut(&mut listing.entries));
+        let Some((node, item)) = to else {
+            listing.map(|entries| entries.remove(&name));
+            self.places.remove(&(dir, name));
+            return;
+        };
+        listing.map(|entries| entries.insert(name.clone(), node.0));
+        self.places.insert((dir, name), node.0);
+        self.lies.remove(&node.0);
+        self.opened.pop(&node.0);
+        let known = Known { looked: Some(Instant::now()), ..Known::new(dir, item) };
+        self.nodes.insert(node.0, known);
+    }
+
     fn known(&self, node: u64) -> Result<&Known> {
         self.nodes.get(&node).ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no node {node}")))
     }
 
+    /// Whether an entry, or one in which it is, is being renamed.
+    fn is_moving(&self, node: u64) -> bool {
+        let mut at = node;
+        while !self.moving.is_empty() && at != ROOT {
+            if self.moving.contains(&at) {
+                return true;
+            }
+            let Some(known) = self.nodes.get(&at) else { break };
+            at = known.parent;
+        }
+        false
+    }
+
     fn path(&self, node: u64) -> Result<String> {
+        self.path_with(node, &HashMap::new())
+    }
+
+    /// The path on the server, if what is said of some entries is true.
+    fn path_with(&self, node: u64, said: &HashMap<u64, String>) -> Result<String> {
         let (mut parts, mut at) = (Vec::new(), node);
         while at != ROOT {
             let known = self.known(at)?;
-            if let Some(path) = self.lies.get(&at) {
+            if let Some(path) = said.get(&at).or_else(|| self.lies.get(&at)) {
                 parts.push(path.as_str());
                 break;
             }
@@ -298,9 +365,42 @@ impl State {
 }
 
 impl Inner {
+    /// The state when an entry, and all in which it is, has a path on the server.
+    fn when_still(&self, node: u64) -> Result<MutexGuard<'_, State>> {
+        let until = Instant::now() + self.patience;
+        let mut state = lock(&self.state);
+        while state.is_moving(node) {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Error::new(ErrorKind::TimedOut, "it is being renamed on the server"));
+            }
+            state = self.looked.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        Ok(state)
+    }
+
+    /// Asks for something at the path of an entry; once more, when it was renamed while it was asked for.
+    fn at_path<T>(&self, node: u64, path: String, ask: impl Fn(&str) -> Result<T>) -> Result<T> {
+        let mut path = path;
+        loop {
+            let asked = ask(&path);
+            if !asked.as_ref().is_err_and(|e| matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)) {
+                return asked;
+            }
+            let (now, perhaps) = {
+                let state = self.when_still(node)?;
+                (state.path(node)?, state.path_with(node, &state.unsure)?)
+            };
+            if now == path {
+                return if perhaps == now { asked } else { ask(&perhaps) };
+            }
+            path = now;
+        }
+    }
+
     fn listing(&self, dir: u64) -> Result<Listing> {
         let (path, old) = {
-            let state = lock(&self.state);
+            let state = self.when_still(dir)?;
             if !state.known(dir)?.item.is_dir() {
                 return Err(Error::new(ErrorKind::NotADirectory, format!("{}: no directory", state.path(dir)?)));
             }
@@ -310,7 +410,7 @@ impl Inner {
             return Ok(old.clone());
         }
         let begun = Instant::now();
-        let items = match (self.share.list(&path), old) {
+        let items = match (self.at_path(dir, path.clone(), |path| self.share.list(path)), old) {
             (Err(e), Some(old)) if matches!(e.kind(), ErrorKind::Unreachable | ErrorKind::TimedOut) => {
                 log::warn!("{path}: it is shown as it was: {e}");
                 return Ok(old);
@@ -342,7 +442,13 @@ impl Inner {
     /// mostly asks for all.
     fn exact(self: &Arc<Self>, node: u64) -> Result<Item> {
         let until = Instant::now() + self.patience;
+        let is_told =
+            |state: &State| state.known(node).map(|known| known.item.kind != Kind::File || known.item.len.is_some());
         let mut state = lock(&self.state);
+        if !is_told(&state)? {
+            drop(state);
+            state = self.when_still(node)?;
+        }
         loop {
             let known = state.known(node)?;
             if known.item.kind != Kind::File || known.item.len.is_some() {
@@ -380,7 +486,7 @@ impl Inner {
             state.looking.insert(node);
             let (inner, path) = (self.clone(), state.path(node)?);
             self.fleet.send(false, move || {
-                let looked = inner.share.look(&path);
+                let looked = inner.at_path(node, path.clone(), |path| inner.share.look(path));
                 let mut state = lock(&inner.state);
                 state.looking.remove(&node);
                 if let Some(known) = state.nodes.get_mut(&node) {
@@ -437,18 +543,18 @@ impl Tree for ShareTree {
 
     fn target(&self, link: Node) -> Result<Vec<u8>> {
         let path = {
-            let state = lock(&self.0.state);
+            let state = self.0.when_still(link.0)?;
             if state.known(link.0)?.item.kind != Kind::Symlink {
                 return Err(Error::new(ErrorKind::Invalid, format!("{}: it is no symbolic link", state.path(link.0)?)));
             }
             state.path(link.0)?
         };
-        self.0.share.target(&path)
+        self.0.at_path(link.0, path, |path| self.0.share.target(path))
     }
 
     fn open(&self, file: Node) -> Result<Arc<dyn ReadAt>> {
         let path = {
-            let mut state = lock(&self.0.state);
+            let mut state = self.0.when_still(file.0)?;
             if state.known(file.0)?.item.is_dir() {
                 return Err(Error::new(ErrorKind::IsADirectory, format!("{}: a directory", state.path(file.0)?)));
             }
@@ -460,9 +566,13 @@ impl Tree for ShareTree {
             }
             state.path(file.0)?
         };
-        let (address, object) = self.0.share.open(&path)?;
+        let (address, object) = self.0.at_path(file.0, path, |path| self.0.share.open(path))?;
         let (len, modified) = (object.len, object.modified);
         let bytes = (self.0.opener)(&address, object)?;
+        let bytes: Arc<dyn ReadAt> = match self.0.share.writes() {
+            Some(_) => Arc::new(Followed::new(self, file, bytes, len)?),
+            None => bytes,
+        };
         let mut state = lock(&self.0.state);
         if let Some(known) = state.nodes.get_mut(&file.0) {
             known.is_now(len, modified);
@@ -479,5 +589,64 @@ impl Tree for ShareTree {
 
     fn is_frozen(&self) -> bool {
         false
+    }
+}
+
+/// A file that is open, and is found again when somebody here has renamed it or a directory in which it is.
+struct Followed {
+    inner: Arc<Inner>,
+    node: u64,
+    len: u64,
+    /// Where it was found, and how it is read there.
+    found: Mutex<(String, Arc<dyn ReadAt>)>,
+}
+
+impl Followed {
+    fn new(tree: &ShareTree, node: Node, bytes: Arc<dyn ReadAt>, len: u64) -> Result<Self> {
+        let path = lock(&tree.0.state).path(node.0)?;
+        Ok(Self { inner: tree.0.clone(), node: node.0, len, found: Mutex::new((path, bytes)) })
+    }
+
+    fn bytes(&self) -> Arc<dyn ReadAt> {
+        lock(&self.found).1.clone()
+    }
+
+    /// The same file where it is now. Nothing when it was not renamed, or is another one.
+    fn elsewhere(&self) -> Result<Option<Arc<dyn ReadAt>>> {
+        let path = self.inner.when_still(self.node)?.path(self.node)?;
+        if lock(&self.found).0 == path {
+            return Ok(None);
+        }
+        let (address, object) = self.inner.at_path(self.node, path.clone(), |path| self.inner.share.open(path))?;
+        if object.len != self.len {
+            return Ok(None);
+        }
+        let bytes = (self.inner.opener)(&address, object)?;
+        *lock(&self.found) = (path, bytes.clone());
+        Ok(Some(bytes))
+    }
+}
+
+impl ReadAt for Followed {
+    fn len(&self) -> Result<u64> {
+        Ok(self.len)
+    }
+
+    fn read_at(&self, at: u64, into: &mut [u8]) -> Result<usize> {
+        match self.bytes().read_at(at, into) {
+            Err(e) if e.kind() == ErrorKind::NotFound => match self.elsewhere()? {
+                Some(bytes) => bytes.read_at(at, into),
+                None => Err(e),
+            },
+            read => read,
+        }
+    }
+
+    fn will_read(&self, range: std::ops::Range<u64>) {
+        self.bytes().will_read(range);
+    }
+
+    fn is_changed(&self) -> bool {
+        self.bytes().is_changed()
     }
 }

@@ -40,7 +40,8 @@ impl Desk {
         Some(desk)
     }
 
-    /// From now on nothing is found in the cache that others have put there.
+    /// From now on nothing is found in the cache and the state that others have put there. Where there is a directory `home`, it
+    /// is that of the user.
     pub fn has_own_cache(&self) {
         fs::create_dir(self.path(CACHE)).unwrap();
     }
@@ -53,7 +54,10 @@ impl Desk {
         let mut command = Command::new(STMOUNT);
         let args = super::dress::command(&mut command, args);
         if self.path(CACHE).exists() {
-            command.env("STMOUNT_CACHE_DIR", self.path(CACHE));
+            command.env("STMOUNT_CACHE_DIR", self.path(CACHE)).env("STMOUNT_STATE_DIR", self.path("state"));
+        }
+        if self.path("home").exists() {
+            command.env("HOME", self.path("home")).env_remove("SSH_AUTH_SOCK");
         }
         command.args(args).current_dir(self.dir.path()).stdin(Stdio::null()).env("NO_COLOR", "1").output().unwrap()
     }

@@ -179,3 +179,59 @@ pub fn assert_writes(share: &dyn Share, place: &Path, [keeps_times, sets_times]:
     assert_eq!(share.look("kept").unwrap().modified == Some(time), sets_times);
     assert_eq!(fs::read_dir(place).unwrap().count(), 1);
 }
+
+fn said(output: &std::process::Output) -> String {
+    String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
+}
+
+/// What somebody does in a folder: what is there and in a mount of it must be the same.
+const FIRST: &str = "mkdir -p a/b 'odd name &%ü'; cp \"$D/noise\" a/noise; printf text >a/b/t; mv a/noise a/b/n2; printf x >>a/b/t; \
+    rsync -r \"$D/\" c/; rm -r c/sub; mv a/b/t 'odd name &%ü/grüße'; mv a z; : >empty; cp z/b/n2 z/n3";
+const SECOND: &str = "printf patch | dd of=z/n3 bs=1 seek=5000000 conv=notrunc status=none; mv z/b y; truncate -s 100 c/noise; \
+    mv y/n2 c/noise; rm -rf 'odd name &%ü'; mkdir -p z/n; mv z/n3 z/n/n3; mv c z/n/c; rm empty; printf new >empty; rmdir y";
+
+/// Writes to a mounted folder with other programs, once more after a kill, and, where it takes signals, once while the server
+/// stands still.
+#[track_caller]
+pub fn assert_takes_changes(desk: &Desk, options: &str, address: &str, signal: Option<&dyn Fn(&str)>) {
+    let mirror = desk.path("mirror");
+    fs::create_dir_all(&mirror).unwrap();
+    let shell = |line: &str, place: &Path| {
+        let mut command = Command::new("bash");
+        command.args(["-ec", line]).current_dir(place).env("D", desk.path("d"));
+        let done = command.output().unwrap();
+        assert!(done.status.success(), "{line}: {}", String::from_utf8_lossy(&done.stderr));
+    };
+    let is_same = |what: &str| {
+        desk.ok(&["-o", &format!("{options},nocache"), address, "m"]);
+        let diff = Command::new("diff").arg("-r").args([&mirror, &desk.path("m")]).output().unwrap();
+        assert!(diff.status.success(), "{address}, {what}: {}", said(&diff));
+        desk.ok(&["umount", "m"]);
+    };
+    let writable = format!("{options},rw");
+    desk.ok(&["-o", &writable, address, "m"]);
+    [&mirror, &desk.path("m")].iter().for_each(|place| shell(FIRST, place));
+    desk.ok(&["umount", "m"]);
+    is_same("what was written");
+    desk.ok(&["-o", &writable, address, "m"]);
+    [&mirror, &desk.path("m")].iter().for_each(|place| shell(SECOND, place));
+    desk.ok(&["sync", "m"]);
+    desk.kill("-9");
+    let _ = Command::new("fusermount3").arg("-u").arg(desk.path("m")).status();
+    desk.ok(&["-o", &writable, address, "m"]);
+    let diff = Command::new("diff").arg("-r").args([&mirror, &desk.path("m")]).output().unwrap();
+    assert!(diff.status.success(), "{address}, after a kill: {}", said(&diff));
+    desk.ok(&["umount", "m"]);
+    is_same("after a kill");
+    let Some(signal) = signal else { return };
+    desk.ok(&["-o", &format!("{writable},deadline=1s"), address, "m"]);
+    signal("STOP");
+    [&mirror, &desk.path("m")].iter().for_each(|place| shell("printf late >late; sync late", place));
+    let told = desk.say(&["umount", "m"]);
+    assert_eq!(told.status.code(), Some(61), "{}", String::from_utf8_lossy(&told.stderr));
+    signal("CONT");
+    until("the mount is gone", || !desk.is_mounted());
+    desk.ok(&["-o", &writable, address, "m"]);
+    desk.ok(&["umount", "m"]);
+    is_same("after it stood still");
+}

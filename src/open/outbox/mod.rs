@@ -14,6 +14,7 @@
 //! ```text
 //!   STATE/outbox/KEY/     address          whose it is, for people
 //!                         lock             one mount at a time
+//!                         secret           by which the parts of files are called on the server
 //!                         1.journal ...    generations, the lower the older
 //!                         moves            what was renamed on the server in the middle of a generation
 //! ```
@@ -27,14 +28,15 @@ use super::{Claim, record};
 use crate::error::{Error, Kind, Result};
 use crate::formats::journal::{Journaled, Journals};
 use crate::formats::{Holds, Outgoing, Settled, Watch, Writer};
+use crate::key::random;
 use crate::pool::lock;
-use crate::remote::ShareTree;
+use crate::remote::{self, ShareTree};
 use crate::source::{FileSource, Held, Stamp, Store};
 use crate::tree::{Changes, Difference, Merged, Tree};
 use layer::Layer;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -127,6 +129,7 @@ impl Outbox {
         File::options().write(true).create(true).truncate(false).mode(0o600).open(&lock_file).map_err(failed)?;
         let held = Held::open(&lock_file).map_err(|e| e.within(address))?;
         record::claim(&held, claim).map_err(|e| e.within(address))?;
+        remote::call_parts_by(secret_in(&dir)?);
         let (frozen, live, left) = generations(&base, &dir, stamp)?;
         let (tree, first_new) = (live.1.journaled.tree(), live.1.journaled.first_new_node());
         let state = State {
@@ -148,6 +151,18 @@ impl Outbox {
         let thread = Some(thread.map_err(|e| Error::io(e, "no thread that sends"))?);
         Ok((Self { shared, thread, first_new, _held: held }, tree, left))
     }
+}
+
+/// The secret of a directory, which is made with it.
+fn secret_in(dir: &Path) -> Result<[u8; 32]> {
+    let path = dir.join("secret");
+    if let Some(known) = fs::read(&path).ok().and_then(|bytes| bytes.try_into().ok()) {
+        return Ok(known);
+    }
+    let fresh: [u8; 32] = random()?;
+    let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&path);
+    let written = file.and_then(|mut file| file.write_all(&fresh));
+    written.map(|()| fresh).map_err(|e| Error::io(e, format!("cannot write {}", path.display())))
 }
 
 /// The generations that are in a directory: at most one before the one that goes on.

@@ -287,26 +287,27 @@ pub fn on_the_way(moves: &[(String, String)]) -> impl Iterator<Item = NameBuf> +
 }
 
 /// Tells the tree of the server what has become of it: the same entries under the same numbers.
-pub fn take_note(base: &ShareTree, merged: &Merged, holds: remote::Holds) -> Result<()> {
+pub fn take_note(base: &ShareTree, merged: &Merged, moves: &[(String, String)], holds: remote::Holds) -> Result<()> {
     let changes = merged.changes();
-    let mut arrived = Vec::new();
+    let mut places: Vec<_> = on_the_way(moves).map(|name| (base.root(), name, None)).collect();
+    let mut arrived = HashSet::new();
+    let all = || changes.names.iter().flat_map(|(dir, names)| names.iter().map(move |(name, to)| (*dir, name, to)));
     // What leaves a place must not take away what has come to it meanwhile.
-    for (dir, names) in &changes.names {
-        for (name, to) in names {
-            match to {
-                Some((node, _)) => arrived.push((*dir, name, *node)),
-                None => base.is_now(*dir, name, None),
-            }
+    places.extend(all().filter(|(_, _, to)| to.is_none()).map(|(dir, name, _)| (dir, name.clone(), None)));
+    for (dir, name, to) in all() {
+        if let Some((node, _)) = *to {
+            places.push((dir, name.clone(), Some((node, item(merged, node, name, holds)?))));
+            arrived.insert(node);
         }
     }
-    for (dir, name, node) in arrived {
-        base.is_now(dir, name, Some((node, item(merged, node, name, holds)?)));
-    }
-    for node in changes.nodes.iter().filter_map(|(node, inode)| inode.as_ref().map(|_| *node)) {
+    let there = changes.nodes.iter().filter_map(|(node, inode)| inode.as_ref().map(|_| *node));
+    for node in there.filter(|node| !arrived.contains(node)) {
         if let Some((dir, name)) = base.place(node) {
-            base.is_now(dir, &name, Some((node, item(merged, node, &name, holds)?)));
+            let item = item(merged, node, &name, holds)?;
+            places.push((dir, name, Some((node, item))));
         }
     }
+    base.are_now(places);
     Ok(())
 }
 

@@ -123,9 +123,8 @@ impl Worker {
             let mut state = lock(&self.shared.state);
             (state.progress.error, state.progress.again) = (None, None);
         }
-        let base = &self.shared.base;
-        plan::on_the_way(attempt.generation.layer.moves()).for_each(|name| base.is_now(base.root(), &name, None));
-        plan::take_note(&self.shared.base, &attempt.merged, writes.holds())?;
+        let moves = attempt.generation.layer.moves();
+        plan::take_note(&self.shared.base, &attempt.merged, moves, writes.holds())?;
         self.shared.has_come(&attempt.generation)?;
         remove(&self.shared.dir.join(MOVES))
     }
@@ -141,19 +140,24 @@ impl Worker {
         match step {
             Step::MakeDir { path } => writes.make_dir(path),
             Step::Link { path, target } => writes.link(path, target),
-            Step::Set { path, set } => writes.set(path, set),
+            // What a server cannot hold keeps nothing else from it.
+            Step::Set { path, set } => match writes.set(path, set) {
+                Err(e) if !matches!(e.kind(), Kind::Unreachable | Kind::TimedOut | Kind::NotLetIn) => {
+                    log::warn!("{}: {e}", step.words());
+                    Ok(())
+                }
+                done => done,
+            },
             Step::Remove { path } => writes.remove(path),
             Step::RemoveDir { path } => writes.remove_dir(path),
             Step::Move { node, from, to } => {
                 let place = &self.shared.dir;
                 note(place, &mut attempt.moves, &[from, to])?;
-                match writes.rename(from, to) {
+                self.shared.base.moves(*node, to, || match writes.rename(from, to) {
                     // The answer of the time before may have been lost on its way.
-                    Err(e) if attempt.is_again && e.kind() == Kind::NotFound && share.look(to).is_ok() => {}
-                    renamed => renamed?,
-                }
-                // What is in it is read from there from now on.
-                self.shared.base.lies_at(*node, to);
+                    Err(e) if attempt.is_again && e.kind() == Kind::NotFound && share.look(to).is_ok() => Ok(()),
+                    renamed => renamed,
+                })?;
                 note(place, &mut attempt.moves, &[])
             }
             Step::Put { node, path, size, set } => {

@@ -6,12 +6,11 @@
 //!
 //! What goes wrong before the last step leaves what had the name as it was, and nothing beside it.
 
-use super::super::{Fetched, Holds, Set, Writes, never, soon};
+use super::super::{Fetched, Holds, Set, Writes, never, part_of, soon};
 use super::control::{Control, refused};
 use super::server::Held;
 use super::{FtpShare, PIECE, entries, facts, is_directory, list, wire};
 use crate::error::{Error, Kind, Result};
-use crate::key;
 use crate::source::{Again, Failure, ReadAt};
 use crate::tree::Time;
 use std::io::Write;
@@ -179,9 +178,8 @@ fn rename(control: &mut Control, from: &str, to: &str) -> Fetched<()> {
 
 /// A name in the same directory that nobody else has.
 fn beside(path: &str) -> Fetched<String> {
-    let random: [u8; 8] = key::random().map_err(|error| Failure { error, again: Again::Never })?;
     let (dir, _) = path.rsplit_once('/').unwrap_or_default();
-    Ok(format!("{dir}/.stmount-{:016x}", u64::from_le_bytes(random)))
+    Ok(format!("{dir}/.stmount-{:016x}", part_of(path).map_err(|error| Failure { error, again: Again::Never })?))
 }
 
 impl Writes for FtpShare {

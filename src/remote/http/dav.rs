@@ -7,11 +7,10 @@
 //! A file is sent under a name of its own: there are servers that write what comes over what was there, and a line that breaks
 //! would leave half of it. To give it its name is one step for the server.
 
-use super::super::{Fetched, Holds, Set, Share, Writes, late, never, soon, system, wait_for};
+use super::super::{Fetched, Holds, Set, Share, Writes, late, never, part_of, soon, system, wait_for};
 use super::client::builder;
 use super::{HttpShare, failed, refused};
 use crate::error::{Error, Kind, Result};
-use crate::key;
 use crate::pool::lock;
 use crate::source::{Again, Failure, ReadAt};
 use crate::tree::Time;
@@ -142,7 +141,8 @@ impl HttpShare {
             request = request.header("X-OC-Mtime", time.secs);
         }
         let request = request.body(body);
-        let answer = wait_for(async { tokio::spawn(request.send()) }).map_err(system)?;
+        // It is begun, and not waited for.
+        let (answer,) = wait_for(async { (tokio::spawn(request.send()),) }).map_err(system)?;
         let fed = feed(&sender, bytes, patience, told);
         drop(sender);
         if let Err(Some(failure)) = fed {
@@ -267,8 +267,7 @@ impl Writes for HttpShare {
     }
 
     fn put(&self, path: &str, bytes: &dyn ReadAt, what: &Set, told: &mut dyn FnMut(u64) -> Result<()>) -> Result<()> {
-        let random: [u8; 8] = key::random()?;
-        let name = format!("stmount-{:016x}.part", u64::from_le_bytes(random));
+        let name = format!("stmount-{:016x}.part", part_of(path)?);
         let own = path.rsplit_once('/').map_or_else(|| name.clone(), |(dir, _)| format!("{dir}/{name}"));
         let put = self.put_as(&own, path, bytes, what, told);
         if put.is_err() {
