@@ -367,6 +367,29 @@ fn a_file_that_is_open_and_has_no_name_goes_on_while_the_rest_goes_up() {
 }
 
 #[test]
+fn a_file_of_the_server_that_is_open_goes_on_without_a_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, states) = (Server::new(&dir.path().join("server")), dir.path().join("states"));
+    fs::write(server.at("a"), "of the server").unwrap();
+    fs::write(server.at("b"), "never read").unwrap();
+    let (mut ours, _outbox) = mounted(&server, &states);
+    let ops = [
+        Op::Hold(vec!["a"], 0),
+        Op::WriteHeld(0, 0, b"O".to_vec()),
+        Op::Hold(vec!["b"], 1),
+        Op::Sync,
+        Op::Unlink(vec!["a"]),
+        Op::Unlink(vec!["b"]),
+    ];
+    ops.iter().for_each(|op| ours.apply(op).unwrap());
+    // Somebody else takes it away before it can be had.
+    fs::remove_file(server.at("b")).unwrap();
+    flushed(&server, &ours, "");
+    assert_eq!(ours.held(0).unwrap(), b"Of the server");
+    assert!(!server.at("a").exists());
+}
+
+#[test]
 fn names_that_change_places_do_so_on_the_server() {
     let dir = tempfile::tempdir().unwrap();
     let (server, states) = (Server::new(&dir.path().join("server")), dir.path().join("states"));

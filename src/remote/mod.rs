@@ -20,6 +20,7 @@ mod ftp;
 mod http;
 mod known_hosts;
 mod listing;
+mod parts;
 mod runtime;
 mod s3;
 mod sftp;
@@ -35,8 +36,9 @@ pub use credentials::{Login, Netrc};
 pub use failures::{Fetched, late, never, soon, system};
 pub use http::client;
 pub use listing::{asks_for_list, http_date, of_dav, of_html, of_json};
+pub use parts::{call_parts_by, part_of};
 pub use runtime::wait_for;
-pub use share::{Holds, Item, Opener, Set, Share, ShareTree, Writes, call_parts_by, part_of};
+pub use share::{Holds, Item, Opener, Set, Share, ShareTree, Writes};
 
 use known_hosts::{KnownHost, Verdict, fingerprint, matches};
 use sftp::{SftpShare, checked, of_time};

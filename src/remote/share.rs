@@ -9,17 +9,19 @@
 //! A node is a place: the same name in the same directory has the same number as long as the tree is open. What an entry is
 //! may change under it, as in any folder.
 
+mod followed;
+
 use super::Object;
 use crate::error::{Error, Kind as ErrorKind, Result};
-use crate::key::random;
 use crate::pool::lock;
 use crate::source::{Fleet, ReadAt};
 use crate::tree::{Attr, Kind, Name, NameBuf, Node, Time, Totals, Tree, Visit};
+use followed::Followed;
 use lru::LruCache;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::num::NonZeroUsize;
 use std::ops::{Bound, ControlFlow};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long what was told is believed.
@@ -126,28 +128,6 @@ pub struct Holds {
     pub links: bool,
     /// Renaming does not mean to copy.
     pub rename: bool,
-}
-
-/// By which parts are called.
-static OWN: OnceLock<[u8; 32]> = OnceLock::new();
-
-/// From now on parts are called by this secret, for who has one that outlasts the process.
-pub fn call_parts_by(own: [u8; 32]) {
-    let _ = OWN.set(own);
-}
-
-/// A number for what is sent of a file before it has its name. The next attempt takes the same: what is left of one that was
-/// broken off, and could not be taken away, becomes the file then.
-pub fn part_of(path: &str) -> Result<u64> {
-    let own = match OWN.get() {
-        Some(own) => own,
-        None => {
-            let fresh = random()?;
-            OWN.get_or_init(|| fresh)
-        }
-    };
-    let hash = blake3::keyed_hash(own, path.as_bytes());
-    Ok(hash.as_bytes().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte)))
 }
 
 /// What is set of an entry.
@@ -589,64 +569,5 @@ impl Tree for ShareTree {
 
     fn is_frozen(&self) -> bool {
         false
-    }
-}
-
-/// A file that is open, and is found again when somebody here has renamed it or a directory in which it is.
-struct Followed {
-    inner: Arc<Inner>,
-    node: u64,
-    len: u64,
-    /// Where it was found, and how it is read there.
-    found: Mutex<(String, Arc<dyn ReadAt>)>,
-}
-
-impl Followed {
-    fn new(tree: &ShareTree, node: Node, bytes: Arc<dyn ReadAt>, len: u64) -> Result<Self> {
-        let path = lock(&tree.0.state).path(node.0)?;
-        Ok(Self { inner: tree.0.clone(), node: node.0, len, found: Mutex::new((path, bytes)) })
-    }
-
-    fn bytes(&self) -> Arc<dyn ReadAt> {
-        lock(&self.found).1.clone()
-    }
-
-    /// The same file where it is now. Nothing when it was not renamed, or is another one.
-    fn elsewhere(&self) -> Result<Option<Arc<dyn ReadAt>>> {
-        let path = self.inner.when_still(self.node)?.path(self.node)?;
-        if lock(&self.found).0 == path {
-            return Ok(None);
-        }
-        let (address, object) = self.inner.at_path(self.node, path.clone(), |path| self.inner.share.open(path))?;
-        if object.len != self.len {
-            return Ok(None);
-        }
-        let bytes = (self.inner.opener)(&address, object)?;
-        *lock(&self.found) = (path, bytes.clone());
-        Ok(Some(bytes))
-    }
-}
-
-impl ReadAt for Followed {
-    fn len(&self) -> Result<u64> {
-        Ok(self.len)
-    }
-
-    fn read_at(&self, at: u64, into: &mut [u8]) -> Result<usize> {
-        match self.bytes().read_at(at, into) {
-            Err(e) if e.kind() == ErrorKind::NotFound => match self.elsewhere()? {
-                Some(bytes) => bytes.read_at(at, into),
-                None => Err(e),
-            },
-            read => read,
-        }
-    }
-
-    fn will_read(&self, range: std::ops::Range<u64>) {
-        self.bytes().will_read(range);
-    }
-
-    fn is_changed(&self) -> bool {
-        self.bytes().is_changed()
     }
 }

@@ -327,13 +327,25 @@ impl Journaled {
         merged
     }
 
-    /// Ends it: all that is in the journal is where it belongs. What is left are files without a name, as they go on.
-    pub fn finish(&self) -> Result<Changes> {
-        let mut state = lock(&self.state);
-        let kept = nameless(&state.merged, &state.merged.changes())?;
+    /// Files without a name that somebody has open, as they go on when all else is where it belongs. To be asked for while
+    /// what they are made of is still there; one that cannot be had any more does not go on.
+    pub fn nameless(&self) -> Changes {
+        let merged = self.merged();
+        let mut kept = Changes::default();
+        for (node, inode) in &merged.changes().nodes {
+            let one = Changes { nodes: [(*node, inode.clone())].into(), ..Changes::default() };
+            match nameless(&merged, &one) {
+                Ok(of_it) => kept.nodes.extend(of_it.nodes),
+                Err(e) => log::warn!("a file that is open and has no name is lost: {e}"),
+            }
+        }
+        kept
+    }
+
+    /// Ends it: all that is in the journal is where it belongs.
+    pub fn finish(&self) {
         *lock(&self.unsettled) = Settled::default();
-        self.clear(&mut state);
-        Ok(kept)
+        self.clear(&mut lock(&self.state));
     }
 
     fn journal<'a>(&self, state: &'a mut State) -> Result<&'a mut Journal> {

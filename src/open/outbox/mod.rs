@@ -244,16 +244,15 @@ impl Shared {
     }
 
     /// The frozen generation is on the server.
-    fn has_come(&self, generation: &Generation) -> Result<()> {
+    fn has_come(&self, generation: &Generation, kept: Changes) {
         let mut state = lock(&self.state);
-        let kept = generation.journaled.finish()?;
+        generation.journaled.finish();
         state.frozen = None;
         state.live.1.layer.has_come();
         state.shown = Some(state.live.1.journaled.rebase(self.base.clone(), kept));
         state.progress = Outgoing::default();
         drop(state);
         self.wake.notify_all();
-        Ok(())
     }
 }
 

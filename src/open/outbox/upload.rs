@@ -15,7 +15,7 @@ use crate::error::{Error, Kind, Result};
 use crate::key::random;
 use crate::pool::lock;
 use crate::remote::{Share, ShareTree, Writes};
-use crate::tree::{Merged, Time, Tree, find_path};
+use crate::tree::{Changes, Merged, Time, Tree, find_path};
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
@@ -39,6 +39,8 @@ struct Attempt {
     merged: Arc<Merged>,
     steps: VecDeque<Step>,
     moves: Option<File>,
+    /// Files that are open and have no name.
+    nameless: Changes,
     /// The first step has been tried before.
     is_again: bool,
 }
@@ -110,7 +112,8 @@ impl Worker {
             let tag = format!("{:x}", u64::from_le_bytes(random()?));
             let steps = VecDeque::from(plan::plan(&self.shared.base, &merged, &tag)?);
             lock(&self.shared.state).progress.total = steps.iter().map(Step::bytes).sum();
-            *attempt = Some(Attempt { generation, merged, steps, moves: None, is_again: false });
+            let nameless = generation.journaled.nameless();
+            *attempt = Some(Attempt { generation, merged, steps, moves: None, nameless, is_again: false });
         }
         let Some(attempt) = attempt else { return Ok(()) };
         while let Some(step) = attempt.steps.front().cloned() {
@@ -125,7 +128,7 @@ impl Worker {
         }
         let moves = attempt.generation.layer.moves();
         plan::take_note(&self.shared.base, &attempt.merged, moves, writes.holds())?;
-        self.shared.has_come(&attempt.generation)?;
+        self.shared.has_come(&attempt.generation, attempt.nameless.clone());
         remove(&self.shared.dir.join(MOVES))
     }
 
