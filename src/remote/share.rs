@@ -378,6 +378,14 @@ impl Inner {
         }
     }
 
+    /// A file, and the path by which it was found.
+    fn open_at(&self, node: u64, path: String) -> Result<(String, String, Object)> {
+        self.at_path(node, path, |path| {
+            let (address, object) = self.share.open(path)?;
+            Ok((path.to_owned(), address, object))
+        })
+    }
+
     fn listing(&self, dir: u64) -> Result<Listing> {
         let (path, old) = {
             let state = self.when_still(dir)?;
@@ -546,11 +554,11 @@ impl Tree for ShareTree {
             }
             state.path(file.0)?
         };
-        let (address, object) = self.0.at_path(file.0, path, |path| self.0.share.open(path))?;
+        let (at, address, object) = self.0.open_at(file.0, path)?;
         let (len, modified) = (object.len, object.modified);
         let bytes = (self.0.opener)(&address, object)?;
         let bytes: Arc<dyn ReadAt> = match self.0.share.writes() {
-            Some(_) => Arc::new(Followed::new(self, file, bytes, len)?),
+            Some(_) => Arc::new(Followed::new(self, file, bytes, len, at)),
             None => bytes,
         };
         let mut state = lock(&self.0.state);

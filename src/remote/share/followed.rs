@@ -18,9 +18,9 @@ pub struct Followed {
 }
 
 impl Followed {
-    pub fn new(tree: &ShareTree, node: Node, bytes: Arc<dyn ReadAt>, len: u64) -> Result<Self> {
-        let path = lock(&tree.0.state).path(node.0)?;
-        Ok(Self { inner: tree.0.clone(), node: node.0, len, found: Mutex::new((path, bytes)) })
+    /// A file that was found at this path.
+    pub fn new(tree: &ShareTree, node: Node, bytes: Arc<dyn ReadAt>, len: u64, path: String) -> Self {
+        Self { inner: tree.0.clone(), node: node.0, len, found: Mutex::new((path, bytes)) }
     }
 
     fn bytes(&self) -> Arc<dyn ReadAt> {
@@ -30,11 +30,8 @@ impl Followed {
     /// The same file where it is now. Nothing when it was not renamed, or is another one.
     fn elsewhere(&self) -> Result<Option<Arc<dyn ReadAt>>> {
         let path = self.inner.when_still(self.node)?.path(self.node)?;
-        if lock(&self.found).0 == path {
-            return Ok(None);
-        }
-        let (address, object) = self.inner.at_path(self.node, path.clone(), |path| self.inner.share.open(path))?;
-        if object.len != self.len {
+        let (path, address, object) = self.inner.open_at(self.node, path)?;
+        if lock(&self.found).0 == path || object.len != self.len {
             return Ok(None);
         }
         let bytes = (self.inner.opener)(&address, object)?;
