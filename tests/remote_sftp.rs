@@ -16,7 +16,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 use stmount::error::Kind;
 use stmount::key::NoKeys;
@@ -31,16 +31,6 @@ const NOT_LET_IN: i32 = 41;
 const NETWORK: i32 = 42;
 
 const STMOUNT: &str = env!("CARGO_BIN_EXE_stmount");
-
-fn is_installed(program: &str) -> bool {
-    let find = format!("PATH=$PATH:/usr/sbin:/usr/local/sbin; command -v {program} >/dev/null");
-    let found = Command::new("sh").args(["-c", &find]).status().unwrap().success();
-    assert!(found || std::env::var_os("CI").is_none(), "{program} is not installed");
-    if !found {
-        println!("skipped: {program} is not installed");
-    }
-    found
-}
 
 /// A desk with a server of ssh, whose home directory `home` knows that server and has the key that lets it in.
 struct Office {
@@ -67,7 +57,7 @@ fn parent(pid: i32) -> Option<i32> {
 
 impl Office {
     fn new(options: &[&str]) -> Option<Self> {
-        if !is_installed("sshd") || !is_installed("ssh-agent") {
+        if !servers::is_installed("sshd") || !servers::is_installed("ssh-agent") {
             return None;
         }
         let desk = Desk::new()?;
@@ -114,28 +104,14 @@ impl Office {
             .replace("//root/", "/root/")
     }
 
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(STMOUNT);
-        command.args(args).current_dir(self.path("")).stdin(Stdio::null()).env("NO_COLOR", "1");
-        command.env("HOME", self.path("home")).env_remove("SSH_AUTH_SOCK");
-        command.env("STMOUNT_CACHE_DIR", self.path("own-cache"));
-        command
-    }
-
-    fn say(&self, args: &[&str]) -> Output {
-        self.command(args).output().unwrap()
-    }
-
     #[track_caller]
     fn ok(&self, args: &[&str]) -> String {
-        let said = self.say(args);
-        assert!(said.status.success(), "{args:?}: {}", String::from_utf8_lossy(&said.stderr));
-        String::from_utf8(said.stdout).unwrap()
+        self.desk.ok(args)
     }
 
     /// The exit code and what was said.
     fn fails(&self, args: &[&str]) -> (i32, String) {
-        let said = self.say(args);
+        let said = self.desk.say(args);
         (said.status.code().unwrap_or(-1), String::from_utf8_lossy(&said.stderr).into_owned())
     }
 
@@ -190,7 +166,7 @@ fn archives_are_listed_read_unpacked_and_mounted() {
     for kind in ["st", "zip"] {
         let address = office.address(&format!("x.{kind}"));
         assert_eq!(office.ok(&["ls", &address]), "noise\nsub\n", "{kind}");
-        let read = office.say(&["cat", &format!("{address}!sub/text")]).stdout;
+        let read = office.desk.say(&["cat", &format!("{address}!sub/text")]).stdout;
         assert!(read == fs::read(office.path("root/d/sub/text")).unwrap());
         let out = format!("out-{kind}");
         office.ok(&["unpack", "-q", &address, &out]);
@@ -256,7 +232,7 @@ fn folders_are_as_the_server_has_them() {
     fs::write(root.join("d").join(OsStr::from_bytes(b"\xff")), "").unwrap();
     assert!(Command::new("mkfifo").arg(root.join("d/fifo")).status().unwrap().success());
     assert_eq!(office.ok(&["ls", &office.address("d")]), "noise\nsub\n");
-    assert!(office.say(&["ls", &format!("sftp://{}@127.0.0.1:{}/~/", office.user, office.port)]).status.success());
+    assert!(office.desk.say(&["ls", &format!("sftp://{}@127.0.0.1:{}/~/", office.user, office.port)]).status.success());
 }
 
 #[test]
@@ -376,7 +352,7 @@ fn keys_of_an_agent_let_in() {
     let mut agent = Command::new("ssh-agent").args(["-D", "-a"]).arg(&socket).stdout(Stdio::null()).spawn().unwrap();
     until("the agent answers", || socket.exists());
     let by_agent = |program: &str, args: &[&str]| {
-        let mut command = if program == STMOUNT { office.command(args) } else { Command::new(program) };
+        let mut command = if program == STMOUNT { office.desk.command(args) } else { Command::new(program) };
         if program != STMOUNT {
             command.args(args).current_dir(office.path("ssh")).stderr(Stdio::null());
         }

@@ -102,6 +102,21 @@ pub struct Holds {
 }
 
 impl Holds {
+    /// Names in UTF-8, contents, modes, times to the second and symbolic links.
+    pub const BASIC: Self = Self {
+        format: "it",
+        hard_links: false,
+        symlinks: true,
+        xattrs: 0,
+        owners: false,
+        sparse: false,
+        specials: false,
+        sockets: false,
+        root: false,
+        any_names: false,
+        time: 1_000_000_000,
+    };
+
     /// All that there is.
     pub const EVERYTHING: Self = Self {
         format: "it",

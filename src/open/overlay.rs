@@ -8,12 +8,13 @@
 //!   an overlay that somebody else has open  …                       refused, and told who that is
 //! ```
 
+use super::sidecar::At;
 use super::{Claim, How, open_as, parts, record, with_state};
 use crate::error::{Error, Kind, Result, Within};
 use crate::formats::journal::{self, Journaled, Journals, Replayed};
 use crate::formats::overlay::{self, Before, Belongs, Dir, JOURNAL, LOCK, Overlay, State};
 use crate::formats::{Unwatched, Volume, Writer};
-use crate::source::{FileSource, Held, Memory, ReadAt, Stamp, Store};
+use crate::source::{FileSource, Held, Memory, ReadAt, Stamp};
 use crate::tree::{Kind as NodeKind, Tree};
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -126,7 +127,7 @@ pub fn attach_watched(source: &Path, place: HeldDir, how: &How, before: Option<A
     overlay::fits(&dir, &state, &belongs)?;
     let overlay =
         Arc::new(Overlay::open(dir.clone().watched(before), Some(held), (state, belongs), volume.tree.clone())?);
-    let journals = Inside { dir };
+    let journals = At(dir.of(JOURNAL));
     let bytes = overlay.dir().read_changes()?.unwrap_or_default();
     let changes: Arc<dyn ReadAt> = Arc::new(Memory::new(bytes));
     match journal::standing(&journals, &changes)? {
@@ -182,7 +183,7 @@ pub fn has_journal(dir: &Dir) -> bool {
 
 /// Throws the journal away, and all that is only there.
 pub fn drop_journal(dir: &Dir) -> Result<()> {
-    Inside { dir: dir.clone() }.remove()
+    At(dir.of(JOURNAL)).remove()
 }
 
 /// Which base a source is, for its overlays.
@@ -247,39 +248,6 @@ fn walk(tree: &dyn Tree, hasher: &mut blake3::Hasher) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The journal in the directory of an overlay.
-struct Inside {
-    dir: Dir,
-}
-
-impl Journals for Inside {
-    fn open(&self) -> Result<Option<Arc<dyn Store>>> {
-        match FileSource::open_to_write(&self.path()) {
-            Ok(file) => Ok(Some(Arc::new(file))),
-            Err(e) if e.kind() == Kind::NotFound => Ok(None),
-            Err(e) => Err(e),
-        }
-    }
-
-    fn create(&self) -> Result<Arc<dyn Store>> {
-        Ok(Arc::new(FileSource::new(
-            super::sidecar::create_at(&self.path())
-                .map_err(|e| Error::io(e, format!("cannot make the journal {}", self.path().display())))?,
-        )))
-    }
-
-    fn remove(&self) -> Result<()> {
-        match fs::remove_file(self.path()) {
-            Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io(e, "cannot remove the journal")),
-            _ => Ok(()),
-        }
-    }
-
-    fn path(&self) -> PathBuf {
-        self.dir.of(JOURNAL)
-    }
 }
 
 /// A directory for the changes of one mount, which nobody else may enter.

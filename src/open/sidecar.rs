@@ -1,7 +1,7 @@
 //! Where the journal of an archive lies: beside it, `NAME.stjournal`, or among the caches of the user where nobody may write
 //! to its directory.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::formats::journal::Journals;
 use crate::source::{FileSource, Store};
 use std::fs::File;
@@ -34,8 +34,38 @@ impl Sidecar {
     }
 }
 
+/// A journal with a place of its own.
+pub(super) struct At(pub PathBuf);
+
+impl Journals for At {
+    fn open(&self) -> Result<Option<Arc<dyn Store>>> {
+        match FileSource::open_to_write(&self.0) {
+            Ok(file) => Ok(Some(Arc::new(file))),
+            Err(e) if e.kind() == Kind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn create(&self) -> Result<Arc<dyn Store>> {
+        let made = create_at(&self.0);
+        let made = made.map_err(|e| Error::io(e, format!("cannot make the journal {}", self.0.display())))?;
+        Ok(Arc::new(FileSource::new(made)))
+    }
+
+    fn remove(&self) -> Result<()> {
+        match std::fs::remove_file(&self.0) {
+            Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io(e, "cannot remove the journal")),
+            _ => Ok(()),
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.clone()
+    }
+}
+
 /// A new empty file for a journal, in place of what is there.
-pub(super) fn create_at(place: &Path) -> std::io::Result<File> {
+fn create_at(place: &Path) -> std::io::Result<File> {
     let dir = place.parent().unwrap_or(Path::new("/"));
     if let Err(e) = std::fs::remove_file(place)
         && e.kind() != ErrorKind::NotFound

@@ -1,7 +1,7 @@
 //! Who somebody is to a server: what the address says, then what stands in `.netrc`, then what a person answers.
 
 use crate::key::Secret;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use url::Url;
 use zeroize::Zeroizing;
 
@@ -31,6 +31,12 @@ impl Login {
     }
 }
 
+/// A file of this user, of settings or secrets, where it is there and has at most so many bytes.
+pub fn small_file(path: &Path, most: u64) -> Option<Zeroizing<Vec<u8>>> {
+    let is_small = path.metadata().is_ok_and(|meta| meta.is_file() && meta.len() <= most);
+    if is_small { std::fs::read(path).ok().map(Zeroizing::new) } else { None }
+}
+
 /// The file of logins that curl, ftp and git read.
 pub struct Netrc(Zeroizing<String>);
 
@@ -42,9 +48,8 @@ impl Netrc {
     pub fn of_user() -> Option<Self> {
         let named = std::env::var_os("NETRC").map(PathBuf::from);
         let path = named.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".netrc")))?;
-        let is_small = path.metadata().is_ok_and(|meta| meta.is_file() && meta.len() <= MOST);
-        let text = if is_small { std::fs::read_to_string(&path).ok() } else { None };
-        text.map(|text| Self(text.into()))
+        let text = String::from_utf8(small_file(&path, MOST)?.to_vec()).ok()?;
+        Some(Self(text.into()))
     }
 
     /// The login for a host, or that for all others.

@@ -20,6 +20,11 @@ pub fn never(kind: Kind, what: impl Into<String>) -> Failure {
     Failure { error: Error::new(kind, what), again: Again::Never }
 }
 
+/// What is behind an error that wraps others.
+pub fn deepest(e: &dyn std::error::Error) -> Option<String> {
+    std::iter::successors(e.source(), |e| e.source()).last().map(ToString::to_string)
+}
+
 pub fn system(e: std::io::Error) -> Failure {
     Failure { error: Error::io(e, "no request can be made"), again: Again::Never }
 }

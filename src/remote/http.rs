@@ -12,8 +12,8 @@ mod client;
 mod dav;
 
 use super::{
-    Fetched, Item, Link, Login, Object, Share, Writes, asks_for_list, http_date, late, never, of_dav, of_html, of_json,
-    shown, soon, system, wait_for,
+    Fetched, Item, Link, Login, Object, Share, Writes, asks_for_list, deepest, http_date, late, never, of_dav, of_html,
+    of_json, shown, soon, system, wait_for,
 };
 use crate::error::{Error, Kind, Result};
 use crate::key::{Keys, NoKeys};
@@ -497,7 +497,7 @@ fn waits(text: &str) -> Option<Duration> {
 }
 
 fn failed(e: &reqwest::Error) -> Failure {
-    let why = deepest(e);
+    let why = reason(e);
     if e.is_timeout() {
         return late();
     }
@@ -516,15 +516,9 @@ fn failed(e: &reqwest::Error) -> Failure {
     }
 }
 
-/// What is behind an error. The error itself names the address, with all its query.
-fn deepest(e: &reqwest::Error) -> String {
-    let mut why = "the request failed".to_owned();
-    let mut below = std::error::Error::source(e);
-    while let Some(e) = below {
-        why = e.to_string();
-        below = e.source();
-    }
-    why
+/// Why a request failed. The error itself names the address, with all its query.
+fn reason(e: &reqwest::Error) -> String {
+    deepest(e).unwrap_or_else(|| "the request failed".to_owned())
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //!   @revoked * ssh-ed25519 AAAA…                  a key that is never taken
 //! ```
 
-use super::HostKey;
+use super::{HostKey, small_file};
 use crate::error::{Error, Kind, Result};
 use base64ct::{Base64, Encoding};
 use hmac::{Hmac, KeyInit, Mac};
@@ -55,9 +55,7 @@ impl KnownHost {
         let name = if port == 22 { host.to_owned() } else { format!("[{host}]:{port}") };
         let mut known = Self { name: name.to_ascii_lowercase(), keys: Vec::new(), revoked: Vec::new() };
         for path in [user_file(), Some("/etc/ssh/ssh_known_hosts".into())].into_iter().flatten() {
-            if path.metadata().is_ok_and(|meta| meta.is_file() && meta.len() <= MOST)
-                && let Ok(bytes) = std::fs::read(&path)
-            {
+            if let Some(bytes) = small_file(&path, MOST) {
                 known.read(&String::from_utf8_lossy(&bytes));
             }
         }

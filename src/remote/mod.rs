@@ -32,8 +32,8 @@ mod ssh_config;
 mod ssh_login;
 
 pub use address::{beside, has_password, is_address, is_folder, is_same_server, name_of, scheme, shown};
-pub use credentials::{Login, Netrc};
-pub use failures::{Fetched, late, never, soon, system};
+pub use credentials::{Login, Netrc, small_file};
+pub use failures::{Fetched, deepest, late, never, soon, system};
 pub use http::client;
 pub use listing::{asks_for_list, http_date, of_dav, of_html, of_json};
 pub use parts::{call_parts_by, part_of};

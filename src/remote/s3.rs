@@ -10,7 +10,8 @@
 //! says anything: then requests are not signed, as public buckets want it. The times of objects are those of their upload.
 
 use super::{
-    Fetched, Holds, Item, Link, Login, Object, Set, Share, Writes, client, late, never, shown, soon, system, wait_for,
+    Fetched, Holds, Item, Link, Login, Object, Set, Share, Writes, client, deepest, late, never, shown, small_file,
+    soon, system, wait_for,
 };
 use crate::error::{Error, Kind, Result};
 use crate::key::Keys;
@@ -28,6 +29,9 @@ use url::Url;
 
 /// Bytes of a part of what is written. Ten thousand parts are the most: a file of 160 GB.
 const PART: usize = 16 << 20;
+
+/// A file of settings that is longer is none.
+const SMALL: u64 = 1 << 20;
 
 /// Entries of a listing; more are an error.
 const ENTRIES: usize = 2_000_000;
@@ -134,11 +138,9 @@ fn aws_file(named: &str, usual: &str) -> Option<PathBuf> {
 
 /// What the profile of this user says in ~/.aws/config.
 fn of_profile(wanted: &str) -> Option<String> {
-    let path = aws_file("AWS_CONFIG_FILE", "config")?;
-    let is_small = path.metadata().is_ok_and(|meta| meta.is_file() && meta.len() <= 1 << 20);
-    let text = if is_small { std::fs::read_to_string(path).ok()? } else { return None };
+    let text = small_file(&aws_file("AWS_CONFIG_FILE", "config")?, SMALL)?;
     let profile = std::env::var("AWS_PROFILE").unwrap_or_else(|_| "default".to_owned());
-    in_profile(&text, &profile, wanted)
+    in_profile(&String::from_utf8_lossy(&text), &profile, wanted)
 }
 
 fn in_profile(text: &str, profile: &str, wanted: &str) -> Option<String> {
@@ -146,8 +148,7 @@ fn in_profile(text: &str, profile: &str, wanted: &str) -> Option<String> {
     for line in text.lines().map(str::trim) {
         if let Some(section) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
             applies = section.trim().trim_start_matches("profile ").trim() == profile;
-        } else if let Some((name, value)) = line.split_once('=').filter(|(name, _)| applies && name.trim() == wanted) {
-            let _ = name;
+        } else if let Some((_, value)) = line.split_once('=').filter(|(name, _)| applies && name.trim() == wanted) {
             return Some(value.trim().to_owned());
         }
     }
@@ -382,10 +383,9 @@ fn failure(e: &opendal_core::Error, is_unsigned: bool) -> Failure {
         ErrorKind::RateLimited => soon(Kind::Unreachable, what()),
         ErrorKind::ConfigInvalid => never(Kind::Usage, e.message().to_owned()),
         ErrorKind::Unsupported => never(Kind::Unsupported, what()),
-        _ if e.is_temporary() && std::error::Error::source(e).is_some() => {
-            soon(Kind::Unreachable, format!("the server cannot be reached: {}", deepest(e)))
+        _ if e.is_temporary() => {
+            soon(Kind::Unreachable, deepest(e).map_or_else(what, |why| format!("the server cannot be reached: {why}")))
         }
-        _ if e.is_temporary() => soon(Kind::Unreachable, what()),
         _ => soon(Kind::Io, what()),
     }
 }
@@ -398,17 +398,6 @@ fn said(text: &str) -> String {
     };
     let words: Vec<_> = ["code", "message"].into_iter().filter_map(field).collect();
     if words.is_empty() { text.to_owned() } else { words.join(", ") }
-}
-
-/// What is behind an error.
-fn deepest(e: &opendal_core::Error) -> String {
-    let mut why = e.message().to_owned();
-    let mut below = std::error::Error::source(e);
-    while let Some(e) = below {
-        why = e.to_string();
-        below = e.source();
-    }
-    why
 }
 
 #[cfg(test)]

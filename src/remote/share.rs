@@ -227,6 +227,14 @@ impl ShareTree {
         &*self.0.share
     }
 
+    /// Where an entry is on the server.
+    ///
+    /// # Errors
+    /// `NotFound` for what is not there.
+    pub fn path(&self, node: Node) -> Result<String> {
+        lock(&self.0.state).path(node.0)
+    }
+
     /// Directory and name of an entry; nothing for the root, and for what is not there.
     pub fn place(&self, node: Node) -> Option<(Node, NameBuf)> {
         let state = lock(&self.0.state);

@@ -1,7 +1,7 @@
 //! What `~/.ssh/config` says of a host: where it is and who somebody is to it. Of the rest nothing is done, and nothing in it
 //! is run.
 
-use super::matches;
+use super::{matches, small_file};
 use std::path::{Path, PathBuf};
 
 /// A file that is longer is none.
@@ -24,10 +24,8 @@ impl HostConfig {
         let mut config = Self::default();
         let of_user = home().map(|home| home.join(".ssh/config"));
         for path in [of_user, Some("/etc/ssh/ssh_config".into())].into_iter().flatten() {
-            if path.metadata().is_ok_and(|meta| meta.is_file() && meta.len() <= MOST)
-                && let Ok(text) = std::fs::read_to_string(&path)
-            {
-                config.read(&text, alias);
+            if let Some(text) = small_file(&path, MOST) {
+                config.read(&String::from_utf8_lossy(&text), alias);
             }
         }
         config

@@ -1,6 +1,6 @@
 //! Who somebody is to a server of ssh: the keys of an agent, then those in files, then a password.
 
-use super::{Client, Fetched, Place, late, soon, system, wait_for};
+use super::{Client, Fetched, Place, late, small_file, soon, system, wait_for};
 use crate::error::{Error, Kind};
 use crate::key::{Keys, Secret};
 use crate::source::{Again, Failure};
@@ -353,9 +353,7 @@ fn wait<T>(patience: Duration, work: impl Future<Output = std::result::Result<T,
 }
 
 fn read(path: &Path) -> Option<zeroize::Zeroizing<String>> {
-    let is_small = path.metadata().is_ok_and(|meta| meta.is_file() && meta.len() <= LARGEST_KEY);
-    let text = if is_small { std::fs::read_to_string(path).ok() } else { None };
-    text.map(zeroize::Zeroizing::new)
+    String::from_utf8(small_file(path, LARGEST_KEY)?.to_vec()).ok().map(zeroize::Zeroizing::new)
 }
 
 /// The public key of a file: that beside it, or what it says itself in clear.

@@ -207,8 +207,7 @@ impl Store for FileSource {
     }
 
     fn free(&self) -> Result<u64> {
-        let fs = rustix::fs::fstatvfs(&self.file).map_err(|e| Error::io(e.into(), "cannot see what is free"))?;
-        Ok(fs.f_bavail.saturating_mul(fs.f_frsize))
+        free_of(rustix::fs::fstatvfs(&self.file))
     }
 
     fn exclude_readers(&self) -> Result<bool> {
@@ -227,6 +226,16 @@ impl Store for FileSource {
             log::warn!("cannot give the lock of the readers back: {e}");
         }
     }
+}
+
+/// Bytes that this user may still write in a directory.
+pub fn free_in(dir: &Path) -> Result<u64> {
+    free_of(rustix::fs::statvfs(dir))
+}
+
+fn free_of(told: rustix::io::Result<rustix::fs::StatVfs>) -> Result<u64> {
+    let fs = told.map_err(|e| Error::io(e.into(), "cannot see what is free"))?;
+    Ok(fs.f_bavail.saturating_mul(fs.f_frsize))
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ mod volumes;
 
 pub use blocks::{Again, BLOCK, Blocks, Failure, Far, Go, Kept, Traffic, Ways};
 pub use depot::{Depot, DepotObject, Version};
-pub use file::FileSource;
+pub use file::{FileSource, free_in};
 pub use fleet::Fleet;
 pub use forward::{Forward, PAGE, POINTS_BUDGET};
 pub use held::{Held, Sign, Standing};

@@ -378,9 +378,8 @@ impl Live {
 
     /// Waits for what goes over a link. Whoever writes goes on meanwhile.
     pub(super) fn flush(&self, watch: &dyn Watch) -> Result<()> {
-        self.writer.flush(watch)?;
-        // What is on the server is read from there.
-        self.settle(watch).map(drop)
+        self.sync()?;
+        self.writer.flush(watch)
     }
 
     /// Has the writer bring up to date what protects the container.

@@ -525,8 +525,9 @@ impl Vfs {
     /// Brings into the archive what is in its journal.
     pub fn settle(&self) -> Result<()> {
         let Some(live) = &self.live else { return Ok(()) };
-        live.settle(&Unwatched)?;
+        // What has gone over a link is read from there by the settled tree.
         live.flush(&Unwatched)?;
+        live.settle(&Unwatched)?;
         live.protect(&Unwatched);
         Ok(())
     }

@@ -50,7 +50,7 @@ impl Desk {
         self.dir.path().canonicalize().unwrap().join(name)
     }
 
-    pub fn say(&self, args: &[&str]) -> Output {
+    pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(STMOUNT);
         let args = super::dress::command(&mut command, args);
         if self.path(CACHE).exists() {
@@ -59,7 +59,12 @@ impl Desk {
         if self.path("home").exists() {
             command.env("HOME", self.path("home")).env_remove("SSH_AUTH_SOCK");
         }
-        command.args(args).current_dir(self.dir.path()).stdin(Stdio::null()).env("NO_COLOR", "1").output().unwrap()
+        command.args(args).current_dir(self.dir.path()).stdin(Stdio::null()).env("NO_COLOR", "1");
+        command
+    }
+
+    pub fn say(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
     }
 
     #[track_caller]

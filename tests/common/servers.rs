@@ -51,8 +51,8 @@ pub fn start(command: &mut Command, port: u16) -> Server {
 }
 
 pub fn is_installed(program: &str) -> bool {
-    let found =
-        Command::new("sh").args(["-c", &format!("command -v {program} >/dev/null")]).status().unwrap().success();
+    let find = format!("PATH=$PATH:/usr/sbin:/usr/local/sbin; command -v {program} >/dev/null");
+    let found = Command::new("sh").args(["-c", &find]).status().unwrap().success();
     assert!(found || std::env::var_os("CI").is_none(), "{program} is not installed");
     if !found {
         println!("skipped: {program} is not installed");

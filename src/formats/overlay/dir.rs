@@ -4,6 +4,7 @@
 use super::state::{CHANGES_MAX, Move};
 use crate::error::{Error, Kind, Result, Within};
 use crate::source::FileSource;
+use crate::source::free_in;
 use rustix::fs::{Mode, OFlags};
 use std::collections::BTreeSet;
 use std::fs::{self, File, FileTimes};
@@ -291,8 +292,7 @@ impl Dir {
 
     /// Bytes that are free.
     pub fn free(&self) -> Result<u64> {
-        let fs = rustix::fs::statvfs(&self.path).map_err(|e| Error::io(e.into(), "cannot see what is free"))?;
-        Ok(fs.f_bavail.saturating_mul(fs.f_frsize))
+        free_in(&self.path)
     }
 
     /// All files below a directory in `files`, by their paths in that, with their sizes.

@@ -19,19 +19,7 @@ use std::io::{self, Read, Write};
 use std::sync::{Arc, Mutex};
 
 /// What 7z holds.
-pub const HOLDS: Holds = Holds {
-    format: "7z",
-    hard_links: false,
-    symlinks: true,
-    xattrs: 0,
-    owners: false,
-    sparse: false,
-    specials: false,
-    sockets: false,
-    root: false,
-    any_names: false,
-    time: 100,
-};
+pub const HOLDS: Holds = Holds { format: "7z", time: 100, ..Holds::BASIC };
 
 /// Raw bytes of a solid block.
 pub const BLOCK: u64 = 8 << 20;

@@ -24,19 +24,7 @@ use zip::write::{FileOptions, FullFileOptions, PreparedZipFile, StreamWriter, Zi
 use zip::{AesMode, CompressionMethod, DateTime, ZipWriter};
 
 /// What zip holds.
-pub const HOLDS: Holds = Holds {
-    format: "zip",
-    hard_links: false,
-    symlinks: true,
-    xattrs: 0,
-    owners: true,
-    sparse: false,
-    specials: false,
-    sockets: false,
-    root: false,
-    any_names: false,
-    time: 1_000_000_000,
-};
+pub const HOLDS: Holds = Holds { format: "zip", owners: true, ..Holds::BASIC };
 
 /// Files up to this size are compressed in memory, by workers.
 const SMALL: u64 = 8 << 20;

@@ -4,7 +4,7 @@ use crate::error::{Error, Kind, Result};
 use crate::formats::{Holds, Lasting, Notes, Settle, Task};
 use crate::pool::lock;
 use crate::remote::ShareTree;
-use crate::source::Stamp;
+use crate::source::{Stamp, free_in};
 use crate::tree::{Merged, NameBuf, Node, Tree, find_path};
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -83,10 +83,8 @@ impl Layer {
 impl Before {
     fn new(merged: Arc<Merged>) -> Self {
         let changes = merged.changes();
-        let named = changes.names.iter().flat_map(|(dir, names)| {
-            names.iter().filter_map(move |(name, to)| to.map(|(node, _)| (node, (*dir, name.clone()))))
-        });
-        let named = named.collect();
+        let named = super::plan::named(&changes).into_iter();
+        let named = named.map(|(node, (dir, name))| (node, (dir, name.clone()))).collect();
         Self { merged, named }
     }
 }
@@ -131,24 +129,11 @@ impl Settle for Layer {
     }
 
     fn free(&self) -> Result<u64> {
-        let fs = rustix::fs::statvfs(&self.dir).map_err(|e| Error::io(e.into(), "cannot see what is free"))?;
-        Ok(fs.f_bavail.saturating_mul(fs.f_frsize))
+        free_in(&self.dir)
     }
 }
 
-const WITH_LINKS: Holds = Holds {
-    format: "the server",
-    hard_links: false,
-    symlinks: true,
-    xattrs: 0,
-    owners: false,
-    sparse: false,
-    specials: false,
-    sockets: false,
-    root: false,
-    any_names: false,
-    time: 1_000_000_000,
-};
+const WITH_LINKS: Holds = Holds { format: "the server", ..Holds::BASIC };
 const WITHOUT_LINKS: Holds = Holds { symlinks: false, ..WITH_LINKS };
 
 fn holds_of(base: &ShareTree) -> &'static Holds {

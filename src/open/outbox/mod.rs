@@ -23,20 +23,20 @@ mod layer;
 mod plan;
 mod upload;
 
-use super::sidecar::create_at;
+use super::sidecar::At;
 use super::{Claim, record};
 use crate::error::{Error, Kind, Result};
-use crate::formats::journal::{Journaled, Journals};
+use crate::formats::journal::Journaled;
 use crate::formats::{Holds, Outgoing, Settled, Watch, Writer};
 use crate::key::random;
 use crate::pool::lock;
 use crate::remote::{self, ShareTree};
-use crate::source::{FileSource, Held, Stamp, Store};
+use crate::source::{Held, Stamp};
 use crate::tree::{Changes, Difference, Merged, Tree};
 use layer::Layer;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -75,9 +75,9 @@ struct Shared {
 }
 
 struct State {
-    /// What is on its way, with its number.
-    frozen: Option<(u64, Arc<Generation>)>,
-    live: (u64, Arc<Generation>),
+    /// What is on its way.
+    frozen: Option<Arc<Generation>>,
+    live: Arc<Generation>,
     /// When the first change came that is not frozen, and the last.
     since: Option<Instant>,
     last: Instant,
@@ -94,6 +94,8 @@ struct State {
 
 /// Changes with their journal.
 struct Generation {
+    /// Of its journal.
+    number: u64,
     journaled: Journaled,
     layer: Arc<Layer>,
 }
@@ -131,9 +133,9 @@ impl Outbox {
         record::claim(&held, claim).map_err(|e| e.within(address))?;
         remote::call_parts_by(secret_in(&dir)?);
         let (frozen, live, left) = generations(&base, &dir, stamp)?;
-        let (tree, first_new) = (live.1.journaled.tree(), live.1.journaled.first_new_node());
+        let (tree, first_new) = (live.journaled.tree(), live.journaled.first_new_node());
         let state = State {
-            since: (!live.1.journaled.is_empty()).then(Instant::now),
+            since: (!live.journaled.is_empty()).then(Instant::now),
             last: Instant::now(),
             frozen,
             live,
@@ -166,7 +168,7 @@ fn secret_in(dir: &Path) -> Result<[u8; 32]> {
 }
 
 /// The generations that are in a directory: at most one before the one that goes on.
-type Found = (Option<(u64, Arc<Generation>)>, (u64, Arc<Generation>), Left);
+type Found = (Option<Arc<Generation>>, Arc<Generation>, Left);
 
 fn generations(base: &Arc<ShareTree>, dir: &Path, stamp: Stamp) -> Result<Found> {
     let mut numbers: Vec<u64> = Vec::new();
@@ -180,7 +182,7 @@ fn generations(base: &Arc<ShareTree>, dir: &Path, stamp: Stamp) -> Result<Found>
     let oldest = Generation::open(base, None, dir, (first, stamp), FIRST_NEW, moves)?;
     let Some(second) = numbers.get(1).copied() else {
         let left = oldest.left();
-        return Ok((None, (first, oldest), left));
+        return Ok((None, oldest, left));
     };
     let before = (oldest.journaled.merged(), oldest.journaled.first_new_node());
     let next = Generation::open(base, Some(before.0), dir, (second, stamp), before.1, Vec::new())?;
@@ -189,7 +191,7 @@ fn generations(base: &Arc<ShareTree>, dir: &Path, stamp: Stamp) -> Result<Found>
     }
     let (one, two) = (oldest.left(), next.left());
     let left = Left { entries: one.entries + two.entries, bytes: one.bytes + two.bytes };
-    Ok((Some((first, oldest)), (second, next), left))
+    Ok((Some(oldest), next, left))
 }
 
 /// A folder without what an attempt before has left on its way: it is where the journal says.
@@ -216,7 +218,7 @@ impl Generation {
         let place = Box::new(At(dir.join(format!("{number}{JOURNAL}"))));
         let (journaled, _) =
             Journaled::new(tree, first_new, layer.clone(), place, None).map_err(|e| e.within(dir.display()))?;
-        Ok(Arc::new(Self { journaled, layer }))
+        Ok(Arc::new(Self { number, journaled, layer }))
     }
 
     fn left(&self) -> Left {
@@ -227,18 +229,17 @@ impl Generation {
 
 impl Shared {
     /// What there is to be done next: freezes the live generation where it is time.
-    fn frozen(&self, state: &mut State) -> Result<Option<(u64, Arc<Generation>)>> {
+    fn frozen(&self, state: &mut State) -> Result<Option<Arc<Generation>>> {
         let is_time = |since: Instant| since.elapsed() > LONGEST || state.last.elapsed() > QUIET;
         if state.frozen.is_none() && (state.is_urgent || state.since.is_some_and(is_time)) {
-            if state.live.1.journaled.is_empty() {
+            if state.live.journaled.is_empty() {
                 (state.is_urgent, state.since) = (false, None);
                 return Ok(None);
             }
-            let (number, live) = state.live.clone();
-            let before = Some(live.journaled.merged());
-            let next =
-                Generation::open(&self.base, before, &self.dir, (number + 1, self.stamp), FIRST_NEW, Vec::new())?;
-            (state.frozen, state.live, state.since) = (Some((number, live)), (number + 1, next), None);
+            let live = state.live.clone();
+            let (before, number) = (Some(live.journaled.merged()), (live.number + 1, self.stamp));
+            let next = Generation::open(&self.base, before, &self.dir, number, FIRST_NEW, Vec::new())?;
+            (state.frozen, state.live, state.since) = (Some(live), next, None);
         }
         Ok(state.frozen.clone())
     }
@@ -248,8 +249,8 @@ impl Shared {
         let mut state = lock(&self.state);
         generation.journaled.finish();
         state.frozen = None;
-        state.live.1.layer.has_come();
-        state.shown = Some(state.live.1.journaled.rebase(self.base.clone(), kept));
+        state.live.layer.has_come();
+        state.shown = Some(state.live.journaled.rebase(self.base.clone(), kept));
         state.progress = Outgoing::default();
         drop(state);
         self.wake.notify_all();
@@ -258,8 +259,8 @@ impl Shared {
 
 impl State {
     fn waiting(&self) -> Settled {
-        let frozen = self.frozen.as_ref().map(|(_, frozen)| frozen.journaled.unsettled()).unwrap_or_default();
-        let live = self.live.1.journaled.unsettled();
+        let frozen = self.frozen.as_ref().map(|frozen| frozen.journaled.unsettled()).unwrap_or_default();
+        let live = self.live.journaled.unsettled();
         Settled { entries: frozen.entries + live.entries, bytes: frozen.bytes + live.bytes }
     }
 }
@@ -270,13 +271,13 @@ impl Writer for Outbox {
     }
 
     fn reserve(&self, bytes: u64, entries: u64) -> Result<()> {
-        let live = lock(&self.shared.state).live.1.clone();
+        let live = lock(&self.shared.state).live.clone();
         live.journaled.reserve(bytes, entries)
     }
 
     fn commit(&self, changes: &Changes) -> Result<Arc<dyn Tree>> {
         let mut state = lock(&self.shared.state);
-        let tree = state.live.1.journaled.commit(changes)?;
+        let tree = state.live.journaled.commit(changes)?;
         state.last = Instant::now();
         state.since.get_or_insert(Instant::now());
         state.commits += 1;
@@ -288,7 +289,7 @@ impl Writer for Outbox {
     /// Has all that is there go up, and does not wait for it.
     fn settle(&self, _: &dyn Watch, show: &mut dyn FnMut(Arc<dyn Tree>)) -> Result<Settled> {
         let mut state = lock(&self.shared.state);
-        state.is_urgent = !state.live.1.journaled.is_empty();
+        state.is_urgent = !state.live.journaled.is_empty();
         if let Some(tree) = state.shown.take() {
             show(tree);
         }
@@ -303,7 +304,7 @@ impl Writer for Outbox {
         let failures = state.progress.failures;
         state.kicks += 1;
         loop {
-            if state.frozen.is_none() && state.live.1.journaled.is_empty() {
+            if state.frozen.is_none() && state.live.journaled.is_empty() {
                 return Ok(());
             }
             state.is_urgent = true;
@@ -332,15 +333,15 @@ impl Writer for Outbox {
     fn differences(&self) -> Result<BTreeMap<Vec<u8>, Difference>> {
         let state = lock(&self.shared.state);
         let mut all = match &state.frozen {
-            Some((_, frozen)) => frozen.journaled.differences()?,
+            Some(frozen) => frozen.journaled.differences()?,
             None => BTreeMap::new(),
         };
-        all.append(&mut state.live.1.journaled.differences()?);
+        all.append(&mut state.live.journaled.differences()?);
         Ok(all)
     }
 
     fn holds(&self) -> &'static Holds {
-        lock(&self.shared.state).live.1.journaled.holds()
+        lock(&self.shared.state).live.journaled.holds()
     }
 
     fn sequence(&self) -> u64 {
@@ -348,7 +349,7 @@ impl Writer for Outbox {
     }
 
     fn free(&self) -> Result<u64> {
-        let live = lock(&self.shared.state).live.1.clone();
+        let live = lock(&self.shared.state).live.clone();
         live.journaled.free()
     }
 }
@@ -373,35 +374,5 @@ impl Drop for Outbox {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-    }
-}
-
-/// A journal in the directory of an outbox.
-struct At(PathBuf);
-
-impl Journals for At {
-    fn open(&self) -> Result<Option<Arc<dyn Store>>> {
-        match FileSource::open_to_write(&self.0) {
-            Ok(file) => Ok(Some(Arc::new(file))),
-            Err(e) if e.kind() == Kind::NotFound => Ok(None),
-            Err(e) => Err(e),
-        }
-    }
-
-    fn create(&self) -> Result<Arc<dyn Store>> {
-        let made = create_at(&self.0);
-        let made = made.map_err(|e| Error::io(e, format!("cannot make the journal {}", self.0.display())))?;
-        Ok(Arc::new(FileSource::new(made)))
-    }
-
-    fn remove(&self) -> Result<()> {
-        match fs::remove_file(&self.0) {
-            Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io(e, "cannot remove the journal")),
-            _ => Ok(()),
-        }
-    }
-
-    fn path(&self) -> PathBuf {
-        self.0.clone()
     }
 }

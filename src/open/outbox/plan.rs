@@ -13,7 +13,7 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::remote::{self, ShareTree};
-use crate::tree::{Changes, Inode, Kind as NodeKind, Merged, Name, NameBuf, Node, Time, Tree};
+use crate::tree::{Changes, Kind as NodeKind, Merged, Name, NameBuf, Node, Time, Tree};
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 
@@ -55,6 +55,15 @@ const ON_THE_WAY: &str = ".stmount-moving-";
 /// Of so many moves it is not looked which are in the way of which.
 const MANY: usize = 64;
 
+/// Entries that have a name because of changes, with their directory.
+pub fn named(changes: &Changes) -> HashMap<Node, (Node, &NameBuf)> {
+    let named = changes
+        .names
+        .iter()
+        .flat_map(|(dir, names)| names.iter().filter_map(move |(name, to)| to.map(|(node, _)| (node, (*dir, name)))));
+    named.collect()
+}
+
 /// Where everything is to be.
 struct Planner<'a> {
     base: &'a ShareTree,
@@ -83,11 +92,7 @@ struct Stages {
 /// The steps that bring these changes to the server, in their order.
 pub fn plan(base: &ShareTree, merged: &Merged, tag: &str) -> Result<Vec<Step>> {
     let changes = merged.changes();
-    let named = changes
-        .names
-        .iter()
-        .flat_map(|(dir, names)| names.iter().filter_map(move |(name, to)| to.map(|(node, _)| (node, (*dir, name)))));
-    let mut planner = Planner { base, merged, changes: &changes, named: named.collect(), moved: HashSet::new(), tag };
+    let mut planner = Planner { base, merged, changes: &changes, named: named(&changes), moved: HashSet::new(), tag };
     let is_moved = |(node, (dir, name)): (&Node, &(Node, &NameBuf))| {
         let is_elsewhere = base.place(*node).is_some_and(|place| (place.0, &place.1) != (*dir, *name));
         is_elsewhere.then_some(*node)
@@ -149,16 +154,6 @@ impl Planner<'_> {
         names.iter().rev().try_fold(String::new(), |path, name| joined(&path, name)).map(Some)
     }
 
-    /// Where an entry of the server is there, at first.
-    fn path_there(&self, node: Node) -> Result<String> {
-        let (mut names, mut at) = (Vec::new(), node);
-        while let Some((dir, name)) = self.base.place(at) {
-            names.push(name);
-            at = dir;
-        }
-        names.iter().rev().try_fold(String::new(), |path, name| joined(&path, name))
-    }
-
     fn names(&self, stages: &mut Stages) -> Result<()> {
         for (dir, names) in &self.changes.names {
             // A directory that is gone takes what is in it along.
@@ -192,7 +187,7 @@ impl Planner<'_> {
             self.take_away(&mut stages.clear, old, &path)?;
         }
         if self.moved.contains(&node) {
-            let from = self.path_there(node)?;
+            let from = self.base.path(node)?;
             // What an attempt before has brought half of the way goes on from there.
             if from.starts_with(ON_THE_WAY) || self.is_simple(node, &path)? {
                 stages.moves.push((depth(&path), Step::Move { node, from, to: path }));
@@ -221,13 +216,13 @@ impl Planner<'_> {
         let Some((dir, name)) = self.base.place(node) else { return Ok(false) };
         // Nobody comes to where it was, and what it was in stays.
         let is_left_free = self.changes.name(dir, name.as_name().bytes()) == Some(None);
-        if !is_left_free || self.path(dir)?.as_ref() != Some(&self.path_there(dir)?) || self.moved.len() > MANY {
+        if !is_left_free || self.path(dir)?.as_ref() != Some(&self.base.path(dir)?) || self.moved.len() > MANY {
             return Ok(false);
         }
-        let from = self.path_there(node)?;
+        let from = self.base.path(node)?;
         let touches = |other: &str, path: &str| path == other || path.starts_with(&format!("{other}/"));
         for other in self.moved.iter().filter(|other| **other != node) {
-            let (there, here) = (self.path_there(*other)?, self.path(*other)?.unwrap_or_default());
+            let (there, here) = (self.base.path(*other)?, self.path(*other)?.unwrap_or_default());
             if touches(&there, &from) || touches(&there, to) || touches(&here, &from) || touches(to, &there) {
                 return Ok(false);
             }
@@ -265,7 +260,7 @@ impl Planner<'_> {
             let set = remote::Set { modified: Some(inode.attr.mtime), mode: Some(inode.attr.mode) };
             match inode.attr.kind {
                 NodeKind::Directory => stages.last.push((depth(&path), Step::Set { path, set })),
-                NodeKind::File if !inode.is_new => stages.contents.push(match has_other_contents(inode) {
+                NodeKind::File if !inode.is_new => stages.contents.push(match inode.draft.is_some() {
                     true => Step::Put { node: *node, path, size: inode.attr.size, set },
                     false => Step::Set { path, set },
                 }),
@@ -274,10 +269,6 @@ impl Planner<'_> {
         }
         Ok(())
     }
-}
-
-fn has_other_contents(inode: &Inode) -> bool {
-    inode.draft.is_some()
 }
 
 /// What an attempt before has left on its way: the names that it has in the root.

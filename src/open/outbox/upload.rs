@@ -80,7 +80,7 @@ impl Worker {
                 return None;
             }
             match self.shared.frozen(&mut state) {
-                Ok(Some((_, generation))) => return Some((generation, state.kicks)),
+                Ok(Some(generation)) => return Some((generation, state.kicks)),
                 Ok(None) => {}
                 Err(e) => log::error!("{e}"),
             }

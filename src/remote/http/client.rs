@@ -1,7 +1,7 @@
 //! What makes requests: whom it trusts, where it is led, and what it shows.
 
 use super::super::Link;
-use super::deepest;
+use super::reason;
 use crate::error::{Error, Kind, Result};
 use reqwest::redirect::Policy;
 use reqwest::{Client, ClientBuilder};
@@ -17,7 +17,7 @@ const CONNECTING: Duration = Duration::from_secs(10);
 /// What makes requests, and waits no longer than the patience for each piece of an answer.
 pub fn client(link: &Link) -> Result<Client> {
     let built = builder(link)?.read_timeout(link.patience).build();
-    built.map_err(|e| Error::new(Kind::System, format!("no request can be made: {}", deepest(&e))))
+    built.map_err(|e| Error::new(Kind::System, format!("no request can be made: {}", reason(&e))))
 }
 
 /// All but how long one waits for an answer.
