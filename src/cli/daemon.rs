@@ -354,6 +354,7 @@ fn bring_up(plan: &Mounting, how: &How) -> Result<(Mounted, Entry, Ready, Option
         notes.push(format!("changes are in {} until it is unmounted, and are gone then", dir.display()));
     }
     notes.iter().for_each(|note| log::info!("{}: {note}", plan.source.display()));
+    volume.meter = Some(how.far.meter.clone()).filter(|meter| meter.is_used());
     let Totals { nodes, bytes, .. } = volume.tree.totals()?;
     volume.tree.list(volume.tree.root(), None, &mut |_, _, _| ControlFlow::Break(()))?;
     let mode = if volume.writer.is_some() { "rw" } else { "ro" }.to_owned();

@@ -13,7 +13,7 @@
 //!  create    create                  recover recover           parity  parity, check --repair
 //!  volumes   split, join, and lost volumes made anew
 //!  ask       passwords, identities, keyfiles           sealing  for whom a new container is sealed
-//!  keys      key, rekey
+//!  keys      key, rekey                keep    prefetch, pin, unpin
 //!  trust     keygen, trust           sign    sign, verify
 //!  generate  manual, completions                         logging  stderr, syslog, a file
 //! ```
@@ -32,6 +32,7 @@ mod heap;
 mod helper;
 mod history;
 mod inspect;
+mod keep;
 mod keys;
 mod logging;
 mod output;
@@ -115,6 +116,9 @@ fn perform(cli: &Cli) -> Result<u8> {
         Verb::Convert(given) => writing::convert(given, common),
         Verb::Find(given) => find::find(given),
         Verb::Index(given) => writing::index(given, common),
+        Verb::Prefetch(given) => keep::prefetch(given, common),
+        Verb::Pin(given) => keep::pin(given, common),
+        Verb::Unpin(given) => keep::unpin(given),
         Verb::Unpack(given) => pack::unpack(given, common),
         Verb::Ls(given) => inspect::ls(given),
         Verb::Cat(given) => inspect::cat(given),

@@ -86,7 +86,12 @@ pub fn mount_options(given: &args::MountOptions) -> Result<Options> {
 
 /// How a verb opens an archive that mounts nothing.
 pub fn how(given: &args::Opening, watch: Arc<dyn Watch>) -> Result<How> {
-    let mut options = given.reading.options();
+    how_kept(given, Vec::new(), watch)
+}
+
+/// The same with more options, as `-o` has them.
+pub fn how_kept(given: &args::Opening, options: Vec<String>, watch: Arc<dyn Watch>) -> Result<How> {
+    let mut options = [options, given.reading.options()].concat();
     options.extend(given.force.then(|| "force".to_owned()));
     options.extend(given.allow_damaged.then(|| "allow-damaged".to_owned()));
     let options = Options::parse(&options.iter().map(String::as_str).collect::<Vec<_>>())?;

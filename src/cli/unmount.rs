@@ -10,6 +10,8 @@ use crate::mount::busy::{self, Holder};
 use crate::mount::place;
 use crate::mount::session::{self, Live, Register, absolute};
 use crate::pool::lock;
+use crate::remote;
+use crate::source::{State, Traffic};
 use crate::vfs::{SETTLE, STATUS, Scrubbing, Status};
 use serde_json::json;
 use std::io::{IsTerminal, Write};
@@ -157,6 +159,25 @@ fn scrub_words(scrubbing: &Scrubbing) -> String {
     [last, going].into_iter().flatten().collect()
 }
 
+fn link_words(link: &Traffic) -> String {
+    let since = link.answered.map_or(String::new(), |at| format!(", it answered last at {}", say::date(at)));
+    let mut told = match (link.state, &link.error) {
+        (State::Offline, _) => "offline: nobody is asked\n".to_owned(),
+        (State::Online, _) => "the server answers\n".to_owned(),
+        (State::Unreachable, error) => {
+            let why = error.as_deref().unwrap_or("no answer");
+            let again = link.again.map_or(String::new(), |at| format!("; the next try is at {}", say::date(at)));
+            format!("the server does not answer: {why}{since}{again}\n")
+        }
+    };
+    let (requests, came) = (say::counted(link.requests, "request", "requests"), say::size(link.bytes));
+    told.push_str(&format!("{requests}, {came} came, {} made again, {} reads failed\n", link.retries, link.failed));
+    if let Some(percent) = (link.kept * 100).checked_div(link.total) {
+        told.push_str(&format!("{percent} % of {} are kept here\n", say::size(link.total)));
+    }
+    told
+}
+
 fn in_words(status: &Status) -> String {
     let mut told = match (status.sequence, status.pending) {
         (None, _) => "read-only: there is nothing to store\n".to_owned(),
@@ -200,6 +221,9 @@ fn in_words(status: &Status) -> String {
     if let Some(scrubbing) = status.scrubbing {
         told.push_str(&scrub_words(&scrubbing));
     }
+    if let Some(link) = &status.link {
+        told.push_str(&link_words(link));
+    }
     let cache = &status.cache;
     if cache.budget > 0 {
         let (used, budget) = (say::size(cache.bytes), say::size(cache.budget));
@@ -225,13 +249,28 @@ fn asked(place: &Path) -> Result<Vec<u8>> {
     Ok(text)
 }
 
-/// Where the changes of a mount go, when that is not its source any more.
-fn refuge(mount: &Live) -> Option<String> {
-    if !mount.served || mount.session.mode != "rw" {
-        return None;
+/// How a mount is doing, if it can be asked without waiting for anybody but its daemon, and there is something to be told.
+fn status_of(mount: &Live) -> Option<Status> {
+    let is_worth_it = mount.session.mode == "rw" || remote::is_address(&mount.source()).is_some();
+    let text = if mount.served && is_worth_it { asked(&mount.mountpoint()).ok()? } else { return None };
+    serde_json::from_slice(&text).ok()
+}
+
+/// The same in the words of a list.
+fn state_words(status: &Status) -> String {
+    let mut told = String::new();
+    if let Some(refuge) = &status.refuge {
+        told.push_str(&format!(", changes go to {refuge}"));
     }
-    let status: Status = serde_json::from_slice(&asked(&mount.mountpoint()).ok()?).ok()?;
-    status.refuge
+    match status.link.as_ref().map(|link| link.state) {
+        Some(State::Unreachable) => told.push_str(", the server does not answer"),
+        Some(State::Offline) => told.push_str(", offline"),
+        _ => {}
+    }
+    if status.outgoing.is_some() && status.unsettled > 0 {
+        told.push_str(&format!(", {} to go to the server", say::counted(status.unsettled, "change", "changes")));
+    }
+    told
 }
 
 /// Unmounts what the person named, by mount point or by source, and waits until its daemon is gone.
@@ -328,10 +367,10 @@ pub fn list(given: &args::List) -> Result<u8> {
     let mut out = std::io::stdout().lock();
     for mount in &live {
         let s = &mount.session;
-        let mut state = if mount.served { "" } else { ", its daemon is gone: stmount umount takes it away" }.to_owned();
-        if let Some(refuge) = refuge(mount) {
-            state = format!(", changes go to {refuge}");
-        }
+        let state = match (mount.served, status_of(mount)) {
+            (false, _) => ", its daemon is gone: stmount umount takes it away".to_owned(),
+            (true, status) => status.as_ref().map(state_words).unwrap_or_default(),
+        };
         let (source, place) = (mount.source(), mount.mountpoint());
         let line =
             format!("{} → {} ({}, {}, pid {}{state})", source.display(), place.display(), s.mode, s.format, s.pid);
@@ -343,6 +382,9 @@ pub fn list(given: &args::List) -> Result<u8> {
 fn as_json(mount: &Live) -> serde_json::Value {
     let mut value = serde_json::to_value(&mount.session).expect("a session is plain data");
     value["served"] = mount.served.into();
-    value["refuge"] = refuge(mount).into();
+    let status = status_of(mount);
+    value["refuge"] = status.as_ref().and_then(|status| status.refuge.clone()).into();
+    value["link"] = json!(status.as_ref().and_then(|status| status.link.as_ref()));
+    value["queue"] = json!(status.as_ref().filter(|s| s.outgoing.is_some()).map(|status| status.unsettled));
     value
 }

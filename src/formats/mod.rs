@@ -48,7 +48,7 @@ use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
 use crate::key::sign::Signing;
 use crate::key::{Keys, NoKeys, Secret, Vault};
-use crate::source::{Held, ReadAt, Stamp, Store};
+use crate::source::{Held, Meter, ReadAt, Stamp, Store};
 use crate::tree::{Changes, Difference, Merged, Node, Owner, Renumbered, Time, Tree};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -201,6 +201,8 @@ pub struct Volume {
     pub heals: Option<Arc<dyn Heals>>,
     /// What it is read through.
     pub cache: Option<Arc<Cache>>,
+    /// What goes over links, where it is read over one.
+    pub meter: Option<Arc<Meter>>,
     /// What it stands on, where the format knows.
     pub root: Option<Root>,
     /// The name of the format.
@@ -220,6 +222,7 @@ impl Volume {
             heals: None,
             root: None,
             cache: None,
+            meter: None,
             format,
             notes: Vec::new(),
             facts: Vec::new(),

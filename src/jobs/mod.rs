@@ -3,3 +3,4 @@
 pub mod overlay;
 pub mod unpack;
 pub mod update;
+pub mod warm;

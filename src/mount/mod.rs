@@ -62,6 +62,10 @@ pub fn mount(volume: Volume, mountpoint: &Path, options: &Options) -> Result<Mou
         }
         None => vfs,
     };
+    let vfs = match volume.meter {
+        Some(meter) => vfs.with_meter(meter),
+        None => vfs,
+    };
     let vfs = Arc::new(match volume.cache {
         Some(cache) => vfs.with_cache(cache),
         None => vfs,

@@ -56,6 +56,8 @@ pub struct Options {
     pub dev: bool,
     pub exec: bool,
     pub atime: bool,
+    /// fsync waits until what goes to a server is there.
+    pub fsync_remote: bool,
     pub sync: bool,
     pub dirsync: bool,
     /// What `df` and `/proc/self/mountinfo` show as the source. Any bytes but NUL.
@@ -104,6 +106,7 @@ impl Default for Options {
             dev: false,
             exec: true,
             atime: false,
+            fsync_remote: false,
             sync: false,
             dirsync: false,
             fsname: None,
@@ -197,6 +200,7 @@ const VALUES: &[(&str, SetValue)] = &[
     ("keyfile", |o, v| text(v).map(|v| o.keyfiles.push(v.into()))),
     ("sign", |o, v| text(v).map(|v| o.sign = Some(v.into()))),
     ("overlay", |o, v| text(v).map(|v| o.overlay = Some(overlaying(v)))),
+    ("fsync", |o, v| where_to(v).map(|is_remote| o.fsync_remote = is_remote)),
     ("commit", |o, v| seconds(v).map(|t| o.commit = Some(t))),
     ("scrub", |o, v| seconds(v).map(|t| o.scrub = Some(t))),
     ("scrub-rate", |o, v| size(v).map(|n| o.scrub_rate = n)),
@@ -297,6 +301,7 @@ impl Options {
             dmask: self.dmask,
             ignore_case: self.ignores_case(),
             read_ahead: self.readahead.unwrap_or(Policy::default().read_ahead),
+            fsync_remote: self.fsync_remote,
         }
     }
 
@@ -371,6 +376,15 @@ fn indexing(text: &str) -> Indexing {
         "auto" => Indexing::Auto,
         "none" => Indexing::Nowhere,
         dir => Indexing::Dir(dir.into()),
+    }
+}
+
+/// Whether it is the other end.
+fn where_to(text: &str) -> Result<bool> {
+    match text {
+        "local" => Ok(false),
+        "remote" => Ok(true),
+        _ => Err(usage("fsync is local or remote")),
     }
 }
 

@@ -13,8 +13,8 @@ use super::trust::{homeless, state_dir};
 use super::{Claim, How};
 use crate::error::{Error, Kind, Result, Within};
 use crate::formats::{self, Access, Remembered, Volume, Volumes, Writer};
-use crate::remote::{self, Link, Object, ShareTree};
-use crate::source::{Blocks, Depot, Fleet, Kept, ReadAt, Ways};
+use crate::remote::{self, Asking, KeptShare, Link, Object, Offline, ShareTree, UNREACHED};
+use crate::source::{Blocks, Depot, Fleet, Kept, Meter, ReadAt, Ways};
 use crate::tree::find_path;
 use std::path::Path;
 use std::sync::Arc;
@@ -25,6 +25,7 @@ pub struct Far {
     pub link: Link,
     pub depot: Option<Arc<Depot>>,
     pub fleet: Arc<Fleet>,
+    pub meter: Arc<Meter>,
 }
 
 impl Far {
@@ -32,7 +33,7 @@ impl Far {
     pub fn new(link: Link, caches: Option<&Path>, most: u64) -> Self {
         let fleet = Arc::new(Fleet::new(link.connections));
         let caches = caches.filter(|_| most > 0);
-        Self { link, depot: caches.map(|dir| Depot::new(&dir.join("remote"), most)), fleet }
+        Self { link, depot: caches.map(|dir| Depot::new(&dir.join("remote"), most)), fleet, meter: Arc::default() }
     }
 }
 
@@ -71,8 +72,13 @@ pub fn access(address: &str, how: &How) -> Result<Access> {
     access_to(address, object(address, how)?, how).map(|(access, _)| access)
 }
 
+fn asking(how: &How) -> Asking {
+    let Far { link, depot, meter, .. } = how.far.clone();
+    Asking { link, keys: how.reading.keys.clone(), depot, meter }
+}
+
 fn object(address: &str, how: &How) -> Result<Object> {
-    remote::open(address, &how.far.link, &*how.reading.keys, how.far.depot.as_ref())
+    remote::open(address, &asking(how))
 }
 
 /// Opens a folder of a server, to write to it.
@@ -92,7 +98,7 @@ pub fn open_to_write(address: &str, how: &How, claim: &Claim) -> Result<Volume> 
         .hint("-o overlay=DIR takes changes and keeps them here"));
     }
     let states = state_dir().ok_or_else(homeless)?;
-    let tree = Arc::new(share_tree(address, how)?);
+    let tree = Arc::new(share_tree(KeptShare::open(address, &asking(how))?, how)?);
     let (outbox, tree, left) = Outbox::open(&shown, tree, &states, claim)?;
     let mut notes = Vec::new();
     if left.entries > 0 {
@@ -105,16 +111,18 @@ pub fn open_to_write(address: &str, how: &How, claim: &Claim) -> Result<Volume> 
 
 /// A folder of a server, as a volume.
 fn folder(address: &str, how: &How) -> Result<Volume> {
-    let tree = Arc::new(share_tree(address, how)?);
-    Ok(Volume { cache: Some(how.cache.clone()), ..Volume::read_only(tree, "remote folder") })
+    let share = KeptShare::open(address, &asking(how))?;
+    let notes =
+        if share.is_reached() || how.far.link.offline == Offline::Only { Vec::new() } else { vec![UNREACHED.into()] };
+    let tree = Arc::new(share_tree(share, how)?);
+    Ok(Volume { cache: Some(how.cache.clone()), notes, ..Volume::read_only(tree, "remote folder") })
 }
 
 /// A folder of a server, as a tree.
-fn share_tree(address: &str, how: &How) -> Result<ShareTree> {
-    let share = remote::share(address, &how.far.link, &*how.reading.keys)?;
+fn share_tree(share: KeptShare, how: &How) -> Result<ShareTree> {
     let (reading, far) = (how.clone(), &how.far);
     let opener = move |address: &str, object| Ok(Arc::new(blocks(address, object, &reading)?) as Arc<dyn ReadAt>);
-    ShareTree::new(share, Box::new(opener), far.fleet.clone(), far.link.patience)
+    ShareTree::new(Box::new(share), Box::new(opener), far.fleet.clone(), far.link.patience)
 }
 
 fn access_to(address: &str, object: Object, how: &How) -> Result<(Access, Vec<String>)> {
@@ -139,7 +147,7 @@ pub fn bytes(address: &str, how: &How) -> Result<Arc<dyn ReadAt>> {
 }
 
 fn blocks(address: &str, object: Object, how: &How) -> Result<Blocks> {
-    let Far { link, depot, fleet } = &how.far;
+    let Far { link, depot, fleet, meter } = &how.far;
     let shelf = depot.as_ref().zip(object.stamp.as_ref()).and_then(|(depot, stamp)| {
         let shelf = depot.object(&remote::shown(address), object.len, stamp);
         shelf.inspect_err(|e| log::info!("nothing of {} is kept: {e}", remote::shown(address))).ok()
@@ -149,7 +157,8 @@ fn blocks(address: &str, object: Object, how: &How) -> Result<Blocks> {
         let what = "the server knows no parts of it, and there is nowhere to keep it while it comes";
         return Err(Error::new(Kind::Unsupported, what).hint("download it first; or leave nocache away"));
     }
-    let ways = Ways { cache: how.cache.clone(), fleet: fleet.clone(), kept, patience: link.patience };
+    let (cache, fleet, meter) = (how.cache.clone(), fleet.clone(), meter.clone());
+    let ways = Ways { cache, fleet, kept, patience: link.patience, meter };
     let blocks = Blocks::new(object.far, object.len, ways);
     if let Some((at, bytes)) = object.seed {
         blocks.seed(at, &bytes);

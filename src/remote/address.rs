@@ -1,5 +1,6 @@
 //! Addresses: what is one, what it is called, and what of it may be shown.
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use std::borrow::Cow;
 use std::path::Path;
 use url::Url;
@@ -67,6 +68,33 @@ pub fn beside(text: &str, name: &str) -> Option<String> {
     }
     let mut url = Url::parse(text).ok()?;
     url.path_segments_mut().ok()?.pop_if_empty().pop().push(name);
+    Some(url.into())
+}
+
+/// What stands for itself in the path of an address of sftp.
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// The address of a path below a folder of sftp.
+pub fn below_by_sftp(folder: &Url, path: &str) -> Url {
+    let mut url = folder.clone();
+    let mut text = url.path().trim_end_matches('/').to_owned();
+    for part in path.split('/').filter(|part| !part.is_empty()) {
+        text.push('/');
+        text.extend(utf8_percent_encode(part, PLAIN));
+    }
+    url.set_path(&text);
+    url
+}
+
+/// The address by which a share of this folder opens a file.
+pub fn below(folder: &str, path: &str) -> Option<String> {
+    let mut url = Url::parse(&over_http(folder).0).ok()?;
+    if scheme(folder) == Some("sftp") {
+        return Some(below_by_sftp(&url, path).into());
+    }
+    let _ = (url.set_username(""), url.set_password(None));
+    url.set_query(None);
+    url.path_segments_mut().ok()?.pop_if_empty().extend(path.split('/').filter(|part| !part.is_empty()));
     Some(url.into())
 }
 

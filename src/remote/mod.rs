@@ -18,6 +18,7 @@ mod credentials;
 mod failures;
 mod ftp;
 mod http;
+mod kept;
 mod known_hosts;
 mod listing;
 mod parts;
@@ -31,10 +32,12 @@ mod ssh;
 mod ssh_config;
 mod ssh_login;
 
+use address::{below, below_by_sftp};
 pub use address::{beside, has_password, is_address, is_folder, is_same_server, name_of, scheme, shown};
 pub use credentials::{Login, Netrc, small_file};
 pub use failures::{Fetched, deepest, late, never, soon, system};
 pub use http::client;
+pub use kept::{Asking, KeptShare, UNREACHED, open};
 pub use listing::{asks_for_list, http_date, of_dav, of_html, of_json};
 pub use parts::{call_parts_by, part_of};
 pub use runtime::wait_for;
@@ -49,9 +52,8 @@ use ssh_login::{Way, let_in};
 
 use crate::error::{Error, Kind, Result};
 use crate::key::Keys;
-use crate::source::{Again, Depot, Failure, Far, Go};
+use crate::source::Far;
 use crate::tree::Time;
-use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -141,36 +143,11 @@ impl Object {
     }
 }
 
-/// Asks for an object. `depot` knows what was kept of it.
-///
-/// # Errors
-/// `NotFound`, `Denied`, `Unreachable`, `TimedOut`, `Unsupported` for a scheme this build does not know.
-pub fn open(address: &str, link: &Link, keys: &dyn Keys, depot: Option<&Arc<Depot>>) -> Result<Object> {
-    if link.offline == Offline::Only {
-        return kept(address, depot).ok_or_else(|| {
-            Error::new(Kind::Unreachable, format!("{}: nothing of it is kept", address::shown(address)))
-                .hint("open it once without -o offline=only")
-        });
-    }
-    match open_now(address, link, keys) {
-        Err(e) if matches!(e.kind(), Kind::Unreachable | Kind::TimedOut) => {
-            let mut object = kept(address, depot).ok_or(e)?;
-            object.notes.push("the server cannot be reached: what is kept of it is shown as it was".to_owned());
-            Ok(object)
-        }
-        opened => opened,
-    }
-}
-
-/// Opens a folder.
+/// Opens a folder of a server that can be reached.
 ///
 /// # Errors
 /// As [`open`].
 pub fn share(address: &str, link: &Link, keys: &dyn Keys) -> Result<Box<dyn Share>> {
-    if link.offline == Offline::Only {
-        let what = format!("{}: a folder is not kept, and nobody is to be asked", address::shown(address));
-        return Err(Error::new(Kind::Unreachable, what));
-    }
     let (over_http, is_dav) = address::over_http(address);
     match address::scheme(address) {
         Some("http" | "https" | "webdav" | "webdavs") => http::share(&over_http, is_dav, link, keys),
@@ -193,20 +170,4 @@ fn open_now(address: &str, link: &Link, keys: &dyn Keys) -> Result<Object> {
 
 fn unknown(address: &str) -> Error {
     Error::new(Kind::Unsupported, format!("{}: addresses of this kind are not known", address::shown(address)))
-}
-
-/// What was kept of an object, without asking for any of it.
-fn kept(address: &str, depot: Option<&Arc<Depot>>) -> Option<Object> {
-    let version = depot?.version(&address::shown(address))?;
-    Some(Object { stamp: Some(version.stamp), ..Object::new(Arc::new(Nobody), version.len) })
-}
-
-/// The other end when nobody is there.
-struct Nobody;
-
-impl Far for Nobody {
-    fn fetch(&self, _: Range<u64>, _: &mut dyn FnMut(&[u8]) -> Go) -> std::result::Result<(), Failure> {
-        let error = Error::new(Kind::Unreachable, "this part of it is not kept, and the server is not asked");
-        Err(Failure { error, again: Again::Never })
-    }
 }

@@ -16,14 +16,14 @@
 //! never mixed with what was fetched of it before: each later flight fails with `Changed`.
 
 use super::pace::Pace;
-use super::{Fleet, ReadAt};
+use super::{Fleet, Meter, Portion, ReadAt};
 use crate::cache::{Cache, Key};
 use crate::error::{Error, Kind, Result};
 use crate::pool::lock;
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 /// Bytes of a block: what is fetched and kept at least.
@@ -84,18 +84,8 @@ pub trait Kept: Send + Sync {
     fn get(&self, block: u64) -> Option<Vec<u8>>;
     fn contains(&self, block: u64) -> bool;
     fn put(&self, block: u64, bytes: &[u8]);
-}
-
-/// What there is to be told of an object that is read so.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Traffic {
-    /// Requests, and bytes that came.
-    pub requests: u64,
-    pub bytes: u64,
-    /// Requests that had to be made again.
-    pub retries: u64,
-    /// Reads that failed.
-    pub failed: u64,
+    /// Blocks that are kept, about.
+    fn count(&self) -> u64;
 }
 
 /// A [`ReadAt`] over an object at the other end of a link.
@@ -113,10 +103,7 @@ struct Inner {
     /// Nobody reads it any more.
     is_closed: AtomicBool,
     is_changed: AtomicBool,
-    requests: AtomicU64,
-    bytes: AtomicU64,
-    retries: AtomicU64,
-    failed: AtomicU64,
+    meter: Arc<Meter>,
 }
 
 #[derive(Default)]
@@ -154,12 +141,14 @@ pub struct Ways {
     pub kept: Option<Arc<dyn Kept>>,
     /// The longest that a read waits.
     pub patience: Duration,
+    /// Counts what comes.
+    pub meter: Arc<Meter>,
 }
 
 impl Blocks {
     /// An object of so many bytes.
     pub fn new(far: Arc<dyn Far>, len: u64, ways: Ways) -> Self {
-        let Ways { cache, fleet, kept, patience } = ways;
+        let Ways { cache, fleet, kept, patience, meter } = ways;
         let owner = cache.new_owner();
         let inner = Inner {
             far,
@@ -172,12 +161,14 @@ impl Blocks {
             state: Mutex::default(),
             is_closed: AtomicBool::new(false),
             is_changed: AtomicBool::new(false),
-            requests: AtomicU64::new(0),
-            bytes: AtomicU64::new(0),
-            retries: AtomicU64::new(0),
-            failed: AtomicU64::new(0),
+            meter,
         };
-        Self(Arc::new(inner))
+        let inner = Arc::new(inner);
+        if inner.kept.is_some() {
+            let open: Weak<Inner> = Arc::downgrade(&inner);
+            inner.meter.enter(open);
+        }
+        Self(inner)
     }
 
     /// Takes bytes that came otherwise, as with the answer that told the length. Only whole blocks count.
@@ -188,17 +179,6 @@ impl Blocks {
             if range.end <= end {
                 self.0.keep(block, Arc::new(bytes[(range.start - at) as usize..(range.end - at) as usize].to_vec()));
             }
-        }
-    }
-
-    pub fn traffic(&self) -> Traffic {
-        let of = |number: &AtomicU64| number.load(Relaxed);
-        let inner = &self.0;
-        Traffic {
-            requests: of(&inner.requests),
-            bytes: of(&inner.bytes),
-            retries: of(&inner.retries),
-            failed: of(&inner.failed),
         }
     }
 
@@ -237,9 +217,7 @@ impl ReadAt for Blocks {
         for (block, found) in found {
             let bytes = match found {
                 Found::Here(bytes) => bytes,
-                Found::Flying(slot) => slot.wait(until).inspect_err(|_| {
-                    inner.failed.fetch_add(1, Relaxed);
-                })?,
+                Found::Flying(slot) => slot.wait(until).inspect_err(|_| inner.meter.read_failed())?,
             };
             let begin = block * BLOCK;
             let part = at.max(begin)..end.min(begin + bytes.len() as u64);
@@ -257,6 +235,13 @@ impl ReadAt for Blocks {
 
     fn is_changed(&self) -> bool {
         self.0.is_changed.load(Relaxed)
+    }
+}
+
+impl Portion for Inner {
+    fn portion(&self) -> (u64, u64) {
+        let kept = self.kept.as_ref().map_or(0, |kept| kept.count());
+        (kept.saturating_mul(BLOCK).min(self.len), self.len)
     }
 }
 
@@ -403,7 +388,7 @@ impl Flight {
             let start = (self.first + self.landed as u64) * BLOCK + self.partial.len() as u64;
             let end = of.range(self.first + self.slots.len() as u64 - 1).end;
             let before = self.landed;
-            of.requests.fetch_add(1, Relaxed);
+            of.meter.asked();
             let (from, mut skip) = if of.far.is_forward() { (0, start as usize) } else { (start, 0) };
             let fetched = of.far.fetch(from..end, &mut |piece| {
                 let skipped = skip.min(piece.len());
@@ -412,6 +397,7 @@ impl Flight {
             });
             if self.landed > before {
                 tries = 0;
+                of.meter.answered();
             }
             let failure = match fetched {
                 Ok(()) if self.landed == self.slots.len() => return,
@@ -419,6 +405,7 @@ impl Flight {
                 Ok(()) => Failure { error: Error::new(Kind::Io, "the connection was cut"), again: Again::Soon },
                 Err(failure) => failure,
             };
+            of.meter.note(Some(&failure.error));
             let wait = match failure.again {
                 Again::Never => return self.fail(&failure.error),
                 Again::Soon => (FIRST_WAIT * 2u32.pow(tries)).min(LAST_WAIT),
@@ -428,7 +415,7 @@ impl Flight {
                 return self.fail(&failure.error);
             }
             log::debug!("{}, another try in {} ms", failure.error, wait.as_millis());
-            of.retries.fetch_add(1, Relaxed);
+            of.meter.again(&failure.error, wait);
             tries = (tries + 1).min(8);
             of.fleet.rest(wait);
         }
@@ -441,7 +428,7 @@ impl Flight {
 
     /// Takes what came; each block that is whole lands.
     fn take(&mut self, mut piece: &[u8]) -> Go {
-        self.of.bytes.fetch_add(piece.len() as u64, Relaxed);
+        self.of.meter.came(piece.len());
         while !piece.is_empty() && self.landed < self.slots.len() {
             let block = self.first + self.landed as u64;
             let range = self.of.range(block);
@@ -548,7 +535,7 @@ mod tests {
     fn blocks_of(far: &Arc<Script>, patience: Duration) -> Blocks {
         let (cache, fleet) = (Cache::new(256 << 20), Arc::new(Fleet::new(4)));
         let len = far.bytes.len() as u64;
-        Blocks::new(far.clone(), len, Ways { cache, fleet, kept: None, patience })
+        Blocks::new(far.clone(), len, Ways { cache, fleet, kept: None, patience, meter: Arc::default() })
     }
 
     fn read(blocks: &Blocks, at: usize, len: usize) -> Result<Vec<u8>> {
@@ -590,7 +577,7 @@ mod tests {
         assert!(read(&blocks, 0, 1_000_000).unwrap() == far.bytes);
         let starts: Vec<_> = lock(&far.asked).iter().map(|range| range.start).collect();
         assert_eq!(starts, [0, 100_000, 100_000, 100_000, 100_001]);
-        assert_eq!(blocks.traffic().retries, 4);
+        assert_eq!(blocks.0.meter.traffic().retries, 4);
     }
 
     #[test]
@@ -598,7 +585,7 @@ mod tests {
         let far = script(100_000, &[Act::Hang(Duration::from_secs(2))]);
         let blocks = blocks_of(&far, Duration::from_millis(100));
         assert_eq!(read(&blocks, 0, 10).unwrap_err().kind(), Kind::TimedOut);
-        assert_eq!(blocks.traffic().failed, 1);
+        assert_eq!(blocks.0.meter.traffic().failed, 1);
         // Who asks again gets it as soon as the other end is there again.
         while read(&blocks, 0, 10).is_err() {}
     }

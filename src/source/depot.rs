@@ -6,6 +6,10 @@
 //!   objects/71…           one object, called by the BLAKE3 of its address:
 //!                         {"v":1,"name":…,"len":…,"stamp":…}\n    what it was called, how long it was, which version
 //!                         │ block 8 │ BLAKE3 32 │ block 8 │ ...   which bytes are where
+//!   pages/c0…             what a server said of a directory, called by the BLAKE3 of its name:
+//!                         {"v":1,"name":…,"hash":…}\n page
+//!   pins/5e…              what stays, called by the BLAKE3 of its name:
+//!                         {"v":1,"name":…,"bytes":…,"time":…}\n, and the paths of all of the above that it needs
 //! ```
 //!
 //! Nothing is synced and nothing locked. A block counts only if it has the hash by which it is called, a line of an object only
@@ -13,15 +17,16 @@
 //! bytes. An object of which the stamp has changed is begun anew, and what blocks it shares with the version before are there
 //! already.
 //!
-//! Objects that nobody has opened for three months are forgotten. Blocks that were not read for longest go when all together are too many, or when the disk gets full.
+//! Objects that nobody has opened for three months are forgotten. Blocks that were not read for longest go when all together
+//! are too many, or when the disk gets full. What is pinned stays, and does not count.
 
 use super::blocks::Kept;
 use crate::pool::lock;
 use rustix::fs::statvfs;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -54,6 +59,19 @@ pub struct Depot {
     written: AtomicU64,
     is_tidying: AtomicBool,
     drafts: AtomicU64,
+    /// Paths of what is used just now, when somebody wants to know.
+    noted: Mutex<Option<HashSet<String>>>,
+}
+
+/// What stays until it is said that it need not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pin {
+    v: u32,
+    pub name: String,
+    /// Bytes of its blocks.
+    pub bytes: u64,
+    /// When it was pinned, in seconds since 1970.
+    pub time: i64,
 }
 
 /// What is known of an object from an earlier time.
@@ -70,7 +88,75 @@ impl Depot {
     /// At most about so many bytes in a directory, which is made when the first block comes.
     pub fn new(dir: &Path, most: u64) -> Arc<Self> {
         let (written, is_tidying, drafts) = (AtomicU64::new(most), AtomicBool::new(false), AtomicU64::new(0));
-        Arc::new(Self { dir: dir.to_owned(), most, left_free: LEFT_FREE, written, is_tidying, drafts })
+        let (dir, left_free, noted) = (dir.to_owned(), LEFT_FREE, Mutex::default());
+        Arc::new(Self { dir, most, left_free, written, is_tidying, drafts, noted })
+    }
+
+    /// From now on it is noted what is used: that is what [`Depot::pin`] pins.
+    pub fn note(&self) {
+        *lock(&self.noted) = Some(HashSet::new());
+    }
+
+    fn uses(&self, path: &Path) {
+        if let Some(noted) = lock(&self.noted).as_mut()
+            && let Some(below) = path.strip_prefix(&self.dir).ok().and_then(Path::to_str)
+        {
+            noted.insert(below.to_owned());
+        }
+    }
+
+    /// Pins under a name what was used since [`Depot::note`], in place of what had the name. How much of it is not there.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn pin(&self, name: &str) -> io::Result<(Pin, u64)> {
+        let noted = lock(&self.noted).clone().unwrap_or_default();
+        let mut paths: Vec<&String> = noted.iter().collect();
+        paths.sort_unstable();
+        let lens = paths.iter().map(|path| self.dir.join(path).metadata().map(|meta| meta.len()));
+        let (mut bytes, mut missing) = (0, 0);
+        lens.for_each(|len| len.map_or_else(|_| missing += 1, |len| bytes += len));
+        let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs() as i64;
+        let pin = Pin { v: 1, name: name.to_owned(), bytes, time };
+        let mut text = serde_json::to_string(&pin)?;
+        for path in paths {
+            text.push('\n');
+            text.push_str(path);
+        }
+        text.push('\n');
+        self.make_dir("pins")?;
+        self.write(&self.pin_path(name), text.as_bytes())?;
+        Ok((pin, missing))
+    }
+
+    /// What is pinned, sorted by name.
+    pub fn pins(&self) -> Vec<Pin> {
+        let texts = entries(&self.dir.join("pins")).filter_map(|path| fs::read_to_string(path).ok());
+        let mut pins: Vec<Pin> = texts.filter_map(|text| serde_json::from_str(text.lines().next()?).ok()).collect();
+        pins.sort_by(|a, b| a.name.cmp(&b.name));
+        pins
+    }
+
+    /// Lets go of what is pinned under a name. Whether there was any.
+    pub fn unpin(&self, name: &str) -> io::Result<bool> {
+        match fs::remove_file(self.pin_path(name)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            removed => removed.map(|()| true),
+        }
+    }
+
+    fn pin_path(&self, name: &str) -> PathBuf {
+        self.dir.join("pins").join(blake3::hash(name.as_bytes()).to_hex().as_str())
+    }
+
+    /// Paths of all that is pinned, or is going to be.
+    fn pinned(&self) -> HashSet<PathBuf> {
+        let mut pinned: HashSet<PathBuf> = HashSet::new();
+        for text in entries(&self.dir.join("pins")).filter_map(|path| fs::read_to_string(path).ok()) {
+            pinned.extend(text.lines().skip(1).map(|path| self.dir.join(path)));
+        }
+        pinned.extend(lock(&self.noted).iter().flatten().map(|path| self.dir.join(path)));
+        pinned
     }
 
     /// What was kept of an object last.
@@ -102,6 +188,7 @@ impl Depot {
                 self.write(&path, &head)?;
             }
         }
+        self.uses(&path);
         let lines = File::options().append(true).read(true).open(&path)?;
         let _ = lines.set_modified(SystemTime::now());
         // A line that was cut off would put all behind it out of step.
@@ -111,6 +198,42 @@ impl Depot {
             lines.set_len(whole)?;
         }
         Ok(DepotObject { depot: self.clone(), lines, blocks: Mutex::new(blocks) })
+    }
+
+    /// Keeps a page: what a server said of something, in the words of whoever keeps it.
+    pub fn keep_page(&self, name: &str, bytes: &[u8]) {
+        let path = self.page_path(name);
+        self.uses(&path);
+        let head = PageHead { v: 1, name: name.to_owned(), hash: blake3::hash(bytes).to_hex().to_string() };
+        let is_known = head_of(&path).is_some_and(|(known, _)| known == head);
+        if is_known {
+            return touch(&path);
+        }
+        let kept = serde_json::to_vec(&head).map_err(io::Error::from).and_then(|mut page| {
+            page.push(b'\n');
+            page.extend_from_slice(bytes);
+            self.make_dir("pages")?;
+            self.write(&path, &page)
+        });
+        if let Err(e) = kept {
+            log::debug!("a page is not kept: {e}");
+        }
+    }
+
+    /// A page of at most so many bytes, as it was kept.
+    pub fn page(&self, name: &str, most: usize) -> Option<Vec<u8>> {
+        let path = self.page_path(name);
+        let (head, at) = head_of(&path)?;
+        let mut bytes = Vec::new();
+        let mut file = File::open(&path).ok()?;
+        file.seek(SeekFrom::Start(at)).ok()?;
+        file.take(most as u64 + 1).read_to_end(&mut bytes).ok()?;
+        let is_it = head.v == 1 && head.name == name && bytes.len() <= most;
+        (is_it && blake3::hash(&bytes).to_hex().as_str() == head.hash).then_some(bytes)
+    }
+
+    fn page_path(&self, name: &str) -> PathBuf {
+        self.dir.join("pages").join(blake3::hash(name.as_bytes()).to_hex().as_str())
     }
 
     fn object_path(&self, name: &str) -> PathBuf {
@@ -138,6 +261,7 @@ impl Depot {
 
     fn put(self: &Arc<Self>, id: &[u8; 32], bytes: &[u8]) -> io::Result<()> {
         let path = self.block_path(id);
+        self.uses(&path);
         if path.exists() {
             return Ok(());
         }
@@ -172,16 +296,18 @@ impl Depot {
         let mut all: Vec<(SystemTime, u64, PathBuf)> = Vec::new();
         let age =
             |path: &Path| path.metadata().and_then(|meta| meta.modified()).ok().and_then(|time| time.elapsed().ok());
+        let pinned = self.pinned();
         for dir in entries(&self.dir.join("blocks")) {
-            all.extend(entries(&dir).filter_map(|path| {
+            all.extend(entries(&dir).filter(|path| !pinned.contains(path)).filter_map(|path| {
                 let meta = path.metadata().ok()?;
                 Some((meta.modified().ok()?, meta.len(), path))
             }));
         }
         // What a process that was killed left behind, and what nobody opens any more.
         let drafts = entries(&self.dir).filter(|path| path.is_file() && age(path).is_some_and(|age| age > TOUCH));
-        let objects = entries(&self.dir.join("objects")).filter(|path| age(path).is_some_and(|age| age > FORGET));
-        drafts.chain(objects).for_each(|path| drop(fs::remove_file(path)));
+        let all_of = |below: &str| entries(&self.dir.join(below));
+        let objects = all_of("objects").chain(all_of("pages")).filter(|path| age(path).is_some_and(|age| age > FORGET));
+        drafts.chain(objects).filter(|path| !pinned.contains(path)).for_each(|path| drop(fs::remove_file(path)));
         let mut used: u64 = all.iter().map(|(_, len, _)| len).sum();
         let room = self.room(used);
         if used <= room {
@@ -201,6 +327,31 @@ impl Depot {
 
 fn entries(dir: &Path) -> impl Iterator<Item = PathBuf> + use<> {
     fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path())
+}
+
+/// The first line of a page.
+#[derive(PartialEq, Eq, Serialize, Deserialize)]
+struct PageHead {
+    v: u32,
+    name: String,
+    hash: String,
+}
+
+/// The first line of a page, and where the rest begins.
+fn head_of(path: &Path) -> Option<(PageHead, u64)> {
+    let mut head = Vec::new();
+    File::open(path).ok()?.take(HEAD as u64).read_to_end(&mut head).ok()?;
+    let at = head.iter().position(|b| *b == b'\n')?;
+    Some((serde_json::from_slice(&head[..at]).ok()?, at as u64 + 1))
+}
+
+/// Says that something was used, once in a while.
+fn touch(path: &Path) {
+    let now = SystemTime::now();
+    let modified = path.metadata().and_then(|meta| meta.modified());
+    if modified.is_ok_and(|at| now.duration_since(at).is_ok_and(|age| age > TOUCH)) {
+        let _ = File::options().append(true).open(path).and_then(|file| file.set_modified(now));
+    }
 }
 
 /// The first line of an object, and where the others begin.
@@ -229,11 +380,6 @@ impl DepotObject {
     fn id(&self, block: u64) -> Option<[u8; 32]> {
         lock(&self.blocks).get(&block).copied()
     }
-
-    /// How many blocks are known.
-    pub fn count(&self) -> usize {
-        lock(&self.blocks).len()
-    }
 }
 
 impl Kept for DepotObject {
@@ -250,16 +396,24 @@ impl Kept for DepotObject {
             }
             return None;
         }
-        let now = SystemTime::now();
-        let modified = file.ok()?.metadata().and_then(|meta| meta.modified());
-        if modified.is_ok_and(|at| now.duration_since(at).is_ok_and(|age| age > TOUCH)) {
-            let _ = File::options().append(true).open(&path).and_then(|file| file.set_modified(now));
-        }
+        touch(&path);
+        self.depot.uses(&path);
         Some(bytes)
     }
 
+    fn count(&self) -> u64 {
+        lock(&self.blocks).len() as u64
+    }
+
     fn contains(&self, block: u64) -> bool {
-        self.id(block).is_some_and(|id| self.depot.block_path(&id).exists())
+        self.id(block).is_some_and(|id| {
+            let path = self.depot.block_path(&id);
+            let is_there = path.exists();
+            if is_there {
+                self.depot.uses(&path);
+            }
+            is_there
+        })
     }
 
     fn put(&self, block: u64, bytes: &[u8]) {
@@ -350,6 +504,19 @@ mod tests {
         depot.tidy();
         let left: Vec<u64> = (0..6).filter(|n| object.get(*n).is_some()).collect();
         assert_eq!(left, [0, 4, 5]);
+        // What is pinned stays, whatever else comes.
+        depot.note();
+        assert!(object.get(4).is_some());
+        let (pin, missing) = depot.pin("x, and four of it").unwrap();
+        assert_eq!((pin.bytes, missing, depot.pins()), (1000, 0, vec![pin.clone()]));
+        *lock(&depot.noted) = None;
+        for n in 10..20 {
+            object.put(n, &block(n));
+        }
+        depot.tidy();
+        assert!(object.get(4).is_some() && object.get(0).is_none());
+        assert!(depot.unpin(&pin.name).unwrap() && !depot.unpin(&pin.name).unwrap());
+        depot.tidy();
         depot.object("y", 1, "v").unwrap();
         let old = SystemTime::now() - FORGET - TOUCH;
         File::options().append(true).open(depot.object_path("y")).unwrap().set_modified(old).unwrap();

@@ -45,6 +45,7 @@ use crate::cache::Cache;
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::formats::{Heals, States, Writer};
 use crate::pool::lock;
+use crate::source::Meter;
 use crate::tree::{Attr, Kind, Name, Node, Tree, path_display};
 use commit::Committer;
 use earlier::Earlier;
@@ -119,6 +120,7 @@ pub struct Vfs {
     folded: Recent<Node, FoldedNames>,
     paths: Recent<Node, String>,
     cache: Option<Arc<Cache>>,
+    meter: Option<Arc<Meter>>,
     heals: Option<Arc<dyn Heals>>,
     scrubber: Option<Scrubber>,
     failures: Arc<Failures>,
@@ -141,6 +143,7 @@ impl Vfs {
             folded: Recent::new(FOLDED),
             paths: Recent::new(PATHS),
             cache: None,
+            meter: None,
             heals: None,
             scrubber: None,
             failures: Arc::default(),
@@ -170,6 +173,12 @@ impl Vfs {
     #[must_use]
     pub fn with_cache(self, cache: Arc<Cache>) -> Self {
         Self { cache: Some(cache), ..self }
+    }
+
+    /// The same with what counts what goes over its links.
+    #[must_use]
+    pub fn with_meter(self, meter: Arc<Meter>) -> Self {
+        Self { meter: Some(meter), ..self }
     }
 
     /// The same of what finds damage in itself; looked for in the background, if there is a schedule.
@@ -416,6 +425,7 @@ impl Vfs {
             unsettled_bytes: 0,
             outgoing: None,
             settling: None,
+            link: self.meter.as_ref().map(|meter| meter.traffic()),
             states_open: self.earlier.as_ref().map_or(0, |earlier| earlier.open_states()),
             cache: self.cache.as_deref().map(CacheUse::of).unwrap_or_default(),
             health: self.heals.as_ref().map(|heals| heals.health()),

@@ -19,11 +19,14 @@ pub struct Policy {
     pub ignore_case: bool,
     /// The furthest that a sequential reader is announced ahead, in bytes. 0 announces nothing.
     pub read_ahead: u64,
+    /// fsync waits until what goes to a server is there.
+    pub fsync_remote: bool,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { uid: None, gid: None, umask: 0, fmask: 0, dmask: 0, ignore_case: false, read_ahead: pace::LAST_WINDOW }
+        let read_ahead = pace::LAST_WINDOW;
+        Self { uid: None, gid: None, umask: 0, fmask: 0, dmask: 0, ignore_case: false, read_ahead, fsync_remote: false }
     }
 }
 

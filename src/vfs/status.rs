@@ -5,6 +5,7 @@ use crate::cache::Cache;
 use crate::error::Error;
 use crate::formats::{Health, Outgoing};
 use crate::pool::lock;
+use crate::source::Traffic;
 use crate::tree::Time;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -42,6 +43,9 @@ pub struct Status {
     /// What is on its way to a server, where the changes go to one.
     #[serde(default)]
     pub outgoing: Option<Outgoing>,
+    /// What goes over links, where it is read over one.
+    #[serde(default)]
+    pub link: Option<Traffic>,
     /// Earlier states that are open just now.
     pub states_open: usize,
     pub cache: CacheUse,

@@ -514,9 +514,13 @@ impl Vfs {
         set_xattrs(live, node, xattrs, None)
     }
 
-    /// Makes everything durable that was done before.
+    /// Makes everything durable that was done before: here, or where it goes in the end, as the policy says.
+    ///
+    /// # Errors
+    /// `NotUploaded` when it is durable here and not there yet.
     pub fn sync(&self) -> Result<()> {
         match &self.live {
+            Some(live) if self.policy.fsync_remote => live.flush(&Unwatched),
             Some(live) => live.sync(),
             None => Ok(()),
         }

@@ -1,5 +1,6 @@
 //! The command line as clap sees it. Nothing is done here; `plan` makes plain options of it.
 
+mod keep;
 mod keys;
 mod looking;
 mod mount;
@@ -14,6 +15,7 @@ mod trust;
 mod volumes;
 mod writing;
 
+pub use keep::{Pin, Prefetch, Unpin};
 pub use keys::{Key, KeyVerb, NewWays, Rekey};
 pub use looking::{Cat, Check, Info, Ls, Recover};
 pub use mount::{Commit, List, Mount, MountOptions, Run, Status, Sync, Umount};
@@ -144,6 +146,12 @@ pub enum Verb {
     Find(Find),
     /// Make the index of an archive that is slow to open
     Index(Index),
+    /// Fetch what is at an address before it is needed
+    Prefetch(Prefetch),
+    /// Keep what is at an address here, or list what is kept so
+    Pin(Pin),
+    /// Need it here no longer
+    Unpin(Unpin),
     /// Read everything and verify it
     Check(Check),
     /// Make a damaged container open again
