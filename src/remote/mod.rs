@@ -20,6 +20,7 @@ mod ftp;
 mod http;
 mod known_hosts;
 mod listing;
+mod mirrors;
 mod parts;
 mod runtime;
 mod s3;
@@ -31,11 +32,12 @@ mod ssh;
 mod ssh_config;
 mod ssh_login;
 
-pub use address::{beside, has_password, is_address, is_folder, is_same_server, name_of, scheme, shown};
+pub use address::{beside, has_password, is_address, is_folder, is_same_server, name_of, scheme, shown, with_state};
 pub use credentials::{Login, Netrc, small_file};
 pub use failures::{Fetched, deepest, late, never, soon, system};
 pub use http::client;
 pub use listing::{asks_for_list, http_date, of_dav, of_html, of_json};
+pub use mirrors::{open_mirrored, share_mirrored};
 pub use parts::{call_parts_by, part_of};
 pub use runtime::wait_for;
 pub use share::{Holds, Item, Opener, Set, Share, ShareTree, Writes};
@@ -76,6 +78,10 @@ pub struct Link {
     pub proxy: Option<String>,
     /// Of a server of S3, where it is not that of AWS.
     pub endpoint: Option<String>,
+    /// Bytes in a second, of all requests together.
+    pub rate: Option<u64>,
+    /// Where else the source is.
+    pub mirrors: Vec<String>,
     /// Which servers of ssh are taken for those that they say they are.
     pub hostkey: HostKey,
     pub offline: Offline,
@@ -113,6 +119,8 @@ impl Default for Link {
             bearer: None,
             proxy: None,
             endpoint: None,
+            rate: None,
+            mirrors: Vec::new(),
             hostkey: HostKey::default(),
             offline: Offline::Auto,
         }
@@ -132,12 +140,15 @@ pub struct Object {
     pub notes: Vec<String>,
     /// It is the page of a directory, and no file.
     pub leads_to_directory: bool,
+    /// Its address, where that is not the one that was asked.
+    pub found_at: Option<String>,
 }
 
 impl Object {
     /// One of which nothing else is known.
     pub fn new(far: Arc<dyn Far>, len: u64) -> Self {
-        Self { far, len, stamp: None, modified: None, seed: None, notes: Vec::new(), leads_to_directory: false }
+        let (stamp, modified, seed, notes, found_at) = (None, None, None, Vec::new(), None);
+        Self { far, len, stamp, modified, seed, notes, leads_to_directory: false, found_at }
     }
 }
 
@@ -146,13 +157,22 @@ impl Object {
 /// # Errors
 /// `NotFound`, `Denied`, `Unreachable`, `TimedOut`, `Unsupported` for a scheme this build does not know.
 pub fn open(address: &str, link: &Link, keys: &dyn Keys, depot: Option<&Arc<Depot>>) -> Result<Object> {
+    open_or_kept(address, link, depot, || open_now(address, link, keys))
+}
+
+fn open_or_kept(
+    address: &str,
+    link: &Link,
+    depot: Option<&Arc<Depot>>,
+    ask: impl FnOnce() -> Result<Object>,
+) -> Result<Object> {
     if link.offline == Offline::Only {
         return kept(address, depot).ok_or_else(|| {
             Error::new(Kind::Unreachable, format!("{}: nothing of it is kept", address::shown(address)))
                 .hint("open it once without -o offline=only")
         });
     }
-    match open_now(address, link, keys) {
+    match ask() {
         Err(e) if matches!(e.kind(), Kind::Unreachable | Kind::TimedOut) => {
             let mut object = kept(address, depot).ok_or(e)?;
             object.notes.push("the server cannot be reached: what is kept of it is shown as it was".to_owned());

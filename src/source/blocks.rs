@@ -16,7 +16,7 @@
 //! never mixed with what was fetched of it before: each later flight fails with `Changed`.
 
 use super::pace::Pace;
-use super::{Fleet, ReadAt};
+use super::{Fleet, ReadAt, Until};
 use crate::cache::{Cache, Key};
 use crate::error::{Error, Kind, Result};
 use crate::pool::lock;
@@ -131,6 +131,8 @@ struct State {
 struct Slot {
     landing: Mutex<Landing>,
     changed: Condvar,
+    /// Somebody waits for it.
+    is_awaited: AtomicBool,
 }
 
 #[derive(Clone, Default)]
@@ -228,7 +230,7 @@ impl ReadAt for Blocks {
         if at >= end {
             return Ok(0);
         }
-        let until = Instant::now() + inner.patience;
+        let until = inner.fleet.until(inner.patience);
         let found = inner.find(at / BLOCK..end.div_ceil(BLOCK), false);
         let ahead = lock(&inner.state).pace.note(at..end, inner.len, AHEAD);
         if let Some(ahead) = ahead.filter(|_| !inner.far.is_forward()) {
@@ -237,7 +239,7 @@ impl ReadAt for Blocks {
         for (block, found) in found {
             let bytes = match found {
                 Found::Here(bytes) => bytes,
-                Found::Flying(slot) => slot.wait(until).inspect_err(|_| {
+                Found::Flying(slot) => slot.wait(&until).inspect_err(|_| {
                     inner.failed.fetch_add(1, Relaxed);
                 })?,
             };
@@ -261,7 +263,8 @@ impl ReadAt for Blocks {
 }
 
 impl Slot {
-    fn wait(&self, until: Instant) -> Result<Arc<Vec<u8>>> {
+    fn wait(&self, until: &Until<'_>) -> Result<Arc<Vec<u8>>> {
+        self.is_awaited.store(true, Relaxed);
         let mut landing = lock(&self.landing);
         loop {
             match &*landing {
@@ -272,7 +275,7 @@ impl Slot {
                 }
                 Landing::Flying => {}
             }
-            let left = until.saturating_duration_since(Instant::now());
+            let left = until.left();
             if left.is_zero() {
                 return Err(Error::new(Kind::TimedOut, "the other end did not answer in time"));
             }
@@ -442,6 +445,10 @@ impl Flight {
     /// Takes what came; each block that is whole lands.
     fn take(&mut self, mut piece: &[u8]) -> Go {
         self.of.bytes.fetch_add(piece.len() as u64, Relaxed);
+        if let Some(limit) = self.of.fleet.limit() {
+            let is_awaited = self.slots.iter().skip(self.landed).any(|slot| slot.is_awaited.load(Relaxed));
+            self.progress += limit.pass(piece.len(), is_awaited, &|| !self.of.is_closed.load(Relaxed));
+        }
         while !piece.is_empty() && self.landed < self.slots.len() {
             let block = self.first + self.landed as u64;
             let range = self.of.range(block);
