@@ -335,7 +335,7 @@ mod tests {
         assert_eq!(source_and_path(OsStr::new("/no/x.st:y")), ("/no/x.st".into(), b"y".to_vec()));
         assert_eq!(source_and_path(OsStr::new("/no/x.st")), ("/no/x.st".into(), vec![]));
         let mixed = format!("{}+https://host/y.st", odd.display());
-        assert_eq!(source_and_path(&format!("{mixed}!c/d:e").into()), (mixed.into(), b"c/d:e".to_vec()));
+        assert_eq!(source_and_path(OsStr::new(&format!("{mixed}!c/d:e"))), (mixed.into(), b"c/d:e".to_vec()));
     }
 
     #[test]
