@@ -15,7 +15,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub fn log(given: &args::Log) -> Result<u8> {
-    let how = plan::how_with(&given.passwords)?;
+    let reading =
+        args::Reading { link: given.link.clone(), passwords: given.passwords.clone(), ..args::Reading::default() };
+    let how = plan::how(&args::Opening { reading, ..args::Opening::default() }, quiet())?;
     let all = formats::generations(&open::access(&given.source, &how)?)?;
     if given.json {
         let states: Vec<_> = all

@@ -44,12 +44,15 @@ impl Mounting {
 /// Plans a mount. `made` says that the mount point was made by the parent of this process.
 pub fn mounting(source: &Path, mountpoint: Option<&Path>, given: &args::MountOptions, made: bool) -> Result<Mounting> {
     let mut options = mount_options(given)?;
+    options.archive.link.mirrors.iter().try_for_each(|mirror| refuse_secret(mirror))?;
     let source = existing(source)?;
     // The uppermost name in `mount`, `df` and `findmnt`.
-    options.fsname.get_or_insert_with(|| match remote::is_address(&source) {
-        Some(address) => remote::shown(address).into(),
-        None => source.clone().into_os_string(),
-    });
+    options.fsname.get_or_insert_with(|| shown(&source));
+    let sources = crate::open::parts(&source).unwrap_or_else(|| vec![source.clone()]);
+    if !options.archive.link.mirrors.is_empty() && sources.iter().all(|source| remote::is_address(source).is_none()) {
+        let what = format!("{}: mirrors are of an address", source.display());
+        return Err(Error::new(Kind::Usage, what).hint("leave mirror= away"));
+    }
     if let Some(Overlaying::Dir(dir)) = &mut options.overlay {
         *dir = absolute(dir);
     }
@@ -66,6 +69,16 @@ pub fn mounting(source: &Path, mountpoint: Option<&Path>, given: &args::MountOpt
             Err(e)
         }
     }
+}
+
+/// A source without what is secret in it.
+fn shown(source: &Path) -> OsString {
+    let parts = crate::open::parts(source).unwrap_or_else(|| vec![source.to_owned()]);
+    let shown = parts.iter().map(|part| match remote::is_address(part) {
+        Some(address) => remote::shown(address).into(),
+        None => part.clone().into_os_string(),
+    });
+    shown.collect::<Vec<_>>().join(OsStr::new("+"))
 }
 
 /// The options of `-o` and `-r`.
@@ -133,6 +146,10 @@ fn has_option(given: &args::MountOptions, name: &str) -> bool {
 
 /// The source with its full path: the daemon works in `/`.
 pub fn existing(source: &Path) -> Result<PathBuf> {
+    if let Some(parts) = crate::open::parts(source) {
+        let parts = parts.iter().map(|part| existing(part).map(PathBuf::into_os_string)).collect::<Result<Vec<_>>>()?;
+        return Ok(parts.join(OsStr::new("+")).into());
+    }
     if let Some(address) = remote::is_address(source) {
         refuse_secret(address)?;
         return Ok(source.to_owned());
@@ -141,10 +158,6 @@ pub fn existing(source: &Path) -> Result<PathBuf> {
         let mut whole = existing(&file)?.into_os_string();
         whole.push(format!("@{state}"));
         return Ok(whole.into());
-    }
-    if let Some(parts) = crate::open::parts(source) {
-        let parts = parts.iter().map(|part| existing(part).map(PathBuf::into_os_string)).collect::<Result<Vec<_>>>()?;
-        return Ok(parts.join(OsStr::new("+")).into());
     }
     source.canonicalize().map_err(|e| {
         let missing = e.kind() == io::ErrorKind::NotFound;
@@ -245,9 +258,11 @@ pub fn source_and_path(operand: &OsStr) -> (PathBuf, Vec<u8>) {
     let bytes = operand.as_bytes();
     let whole = (PathBuf::from(operand), Vec::new());
     // The colons of an address are its own: what is inside of it stands behind a !.
-    if let Some(address) = remote::is_address(&whole.0) {
-        let (source, path) = address.rsplit_once('!').unwrap_or((address, ""));
-        return (source.into(), path.as_bytes().to_vec());
+    let parts = crate::open::parts(&whole.0).unwrap_or_else(|| vec![whole.0.clone()]);
+    if parts.iter().any(|part| remote::is_address(part).is_some()) {
+        let at = bytes.iter().rposition(|b| *b == b'!').unwrap_or(bytes.len());
+        let path = bytes.get(at + 1..).unwrap_or_default();
+        return (OsStr::from_bytes(&bytes[..at]).into(), path.to_vec());
     }
     if whole.0.exists() {
         return whole;
@@ -324,6 +339,8 @@ mod tests {
         assert_eq!(source_and_path(&operand(":c/d:e")), (odd.clone(), b"c/d:e".to_vec()));
         assert_eq!(source_and_path(OsStr::new("/no/x.st:y")), ("/no/x.st".into(), b"y".to_vec()));
         assert_eq!(source_and_path(OsStr::new("/no/x.st")), ("/no/x.st".into(), vec![]));
+        let mixed = format!("{}+https://host/y.st", odd.display());
+        assert_eq!(source_and_path(OsStr::new(&format!("{mixed}!c/d:e"))), (mixed.into(), b"c/d:e".to_vec()));
     }
 
     #[test]

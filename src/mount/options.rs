@@ -7,7 +7,7 @@ use crate::error::{Error, Kind, Result};
 use crate::formats::Upkeep;
 use crate::open::overlay::Overlaying;
 use crate::open::{Indexing, Wishes};
-use crate::remote::{HostKey, Offline};
+use crate::remote::{self, HostKey, Offline};
 use crate::vfs::{Commit, Policy};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -189,6 +189,8 @@ const VALUES: &[(&str, SetValue)] = &[
     ("bearer", |o, v| text(v).map(|v| o.archive.link.bearer = Some(v.into()))),
     ("proxy", |o, v| text(v).map(|v| o.archive.link.proxy = Some(v))),
     ("endpoint", |o, v| text(v).map(|v| o.archive.link.endpoint = Some(v))),
+    ("limit-rate", |o, v| rate(v).map(|n| o.archive.link.rate = Some(n))),
+    ("mirror", |o, v| mirror(v).map(|v| o.archive.link.mirrors.push(v))),
     ("hostkey", |o, v| hostkey(v).map(|v| o.archive.link.hostkey = v)),
     ("offline", |o, v| offline(v).map(|v| o.archive.link.offline = v)),
     ("cache-max", |o, v| size(v).map(|n| o.archive.cache_max = Some(n))),
@@ -396,6 +398,20 @@ fn offline(text: &str) -> Result<Offline> {
     }
 }
 
+fn rate(text: &str) -> Result<u64> {
+    match size(text)? {
+        0 => Err(usage("nothing would ever come")),
+        rate => Ok(rate),
+    }
+}
+
+fn mirror(text: &str) -> Result<String> {
+    match remote::scheme(text) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err(usage(format!("{text:?} is no address")).hint("mirror=https://host/dir/game.st")),
+    }
+}
+
 fn hostkey(text: &str) -> Result<HostKey> {
     match text {
         "known" => Ok(HostKey::Known),
@@ -558,6 +574,16 @@ mod tests {
         }
         for bad in ["", "k", "1.5G", "1X", "-1", "99999999999T", "1ib"] {
             assert!(size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn mirrors_are_addresses_and_rates_are_sizes() {
+        let options = parse(r"mirror=https://a/x\,y,mirror=s3://b/x,limit-rate=500k").unwrap();
+        assert_eq!(options.archive.link.mirrors, ["https://a/x,y", "s3://b/x"]);
+        assert_eq!(options.archive.link.rate, Some(500 << 10));
+        for bad in ["mirror=a.st", "mirror=", "limit-rate=0", "limit-rate=fast", "limit-rate"] {
+            assert_eq!(parse(bad).unwrap_err().kind(), Kind::Usage, "{bad}");
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   https://host/dir/game.st            the object                         source/blocks over remote/http
+//!   https://host/dir/game.st@monday     an earlier state of it, when nothing is called so as a whole
 //!   https://host/dir/                   the folder, as its server lists it
 //!   https://host/dir/all.zip!disk.7z    a file inside of what is there, opened as an archive, and so on
 //! ```
@@ -13,8 +14,8 @@ use super::trust::{homeless, state_dir};
 use super::{Claim, How};
 use crate::error::{Error, Kind, Result, Within};
 use crate::formats::{self, Access, Remembered, Volume, Volumes, Writer};
-use crate::remote::{self, Asking, KeptShare, Link, Object, Offline, ShareTree, UNREACHED};
-use crate::source::{Blocks, Depot, Fleet, Kept, Meter, ReadAt, Ways};
+use crate::remote::{self, Asking, KeptShare, Link, Object, Offline, ShareTree};
+use crate::source::{Blocks, Depot, Fleet, Kept, Limit, Meter, ReadAt, Ways};
 use crate::tree::find_path;
 use std::path::Path;
 use std::sync::Arc;
@@ -31,7 +32,8 @@ pub struct Far {
 impl Far {
     /// With what is kept below a directory, at most so many bytes of it, or nothing.
     pub fn new(link: Link, caches: Option<&Path>, most: u64) -> Self {
-        let fleet = Arc::new(Fleet::new(link.connections));
+        let limit = link.rate.map(|rate| Arc::new(Limit::new(rate)));
+        let fleet = Arc::new(Fleet::limited(link.connections, limit));
         let caches = caches.filter(|_| most > 0);
         Self { link, depot: caches.map(|dir| Depot::new(&dir.join("remote"), most)), fleet, meter: Arc::default() }
     }
@@ -49,14 +51,14 @@ pub fn open(address: &str, how: &How) -> Result<Volume> {
         return folder(address, how);
     }
     let mut parts = address.split('!');
-    let outer = parts.next().unwrap_or_default();
-    let object = object(outer, how)?;
+    let named = parts.next().unwrap_or_default();
+    let (outer, object, state) = object_of(named, how)?;
     if object.leads_to_directory && outer == address {
         return folder(address, how);
     }
-    let (access, mut notes) = access_to(outer, object, how)?;
-    let shown = access.name.clone();
-    let mut volume = formats::open(access)?;
+    let (access, mut notes) = access_to(&outer, object, how)?;
+    let (file, shown) = (access.name.clone(), remote::shown(named));
+    let mut volume = formats::open(Access { state, name: shown.clone(), ..access })?;
     for inner in parts {
         let file = find_path(&*volume.tree, inner.as_bytes()).within(|| &shown)?;
         let bytes = volume.tree.open(file).within(|| &shown)?;
@@ -64,7 +66,25 @@ pub fn open(address: &str, how: &How) -> Result<Volume> {
         volume = formats::open(Access { reading: how.reading.clone(), watch: how.watch.clone(), ..access })?;
     }
     volume.notes.append(&mut notes);
-    how.trust.judge(&shown, volume)
+    how.trust.judge(&file, volume)
+}
+
+/// The object at an address; or, when nothing is called so as a whole, that of `ADDRESS@STATE` and the state. The mirrors of such
+/// an address are those of the file.
+fn object_of(address: &str, how: &How) -> Result<(String, Object, Option<String>)> {
+    let Some((file, state)) = remote::with_state(address) else {
+        return Ok((address.to_owned(), object(address, how)?, None));
+    };
+    let missing = match other_object(address, how) {
+        // What is kept, and the mirrors, may tell of the file when its server is gone.
+        Err(e) if matches!(e.kind(), Kind::NotFound | Kind::Unreachable) => e,
+        Err(e) if e.kind() == Kind::TimedOut && !how.far.link.mirrors.is_empty() => e,
+        opened => return Ok((address.to_owned(), opened?, None)),
+    };
+    match object(&file, how) {
+        Err(e) if e.kind() == Kind::NotFound => Err(missing),
+        opened => Ok((file, opened?, Some(state))),
+    }
 }
 
 /// Access to the bytes of an object, and what is to be told of it.
@@ -77,8 +97,16 @@ fn asking(how: &How) -> Asking {
     Asking { link, keys: how.reading.keys.clone(), depot, meter }
 }
 
+/// The source itself, which may have mirrors.
 fn object(address: &str, how: &How) -> Result<Object> {
     remote::open(address, &asking(how))
+}
+
+/// Anything else: the mirrors are not of it.
+fn other_object(address: &str, how: &How) -> Result<Object> {
+    let asking = asking(how);
+    let link = Link { mirrors: Vec::new(), ..asking.link };
+    remote::open(address, &Asking { link, ..asking })
 }
 
 /// Opens a folder of a server, to write to it.
@@ -97,9 +125,14 @@ pub fn open_to_write(address: &str, how: &How, claim: &Claim) -> Result<Volume> 
         )
         .hint("-o overlay=DIR takes changes and keeps them here"));
     }
+    if !how.far.link.mirrors.is_empty() {
+        return Err(
+            Error::new(Kind::Usage, format!("{shown}: what has mirrors is only read")).hint("leave mirror= away")
+        );
+    }
     let states = state_dir().ok_or_else(homeless)?;
     let tree = Arc::new(share_tree(KeptShare::open(address, &asking(how))?, how)?);
-    let (outbox, tree, left) = Outbox::open(&shown, tree, &states, claim)?;
+    let (outbox, tree, left) = Outbox::open(&shown, tree, how.far.fleet.limit().cloned(), &states, claim)?;
     let mut notes = Vec::new();
     if left.entries > 0 {
         let Left { entries, bytes } = left;
@@ -112,8 +145,7 @@ pub fn open_to_write(address: &str, how: &How, claim: &Claim) -> Result<Volume> 
 /// A folder of a server, as a volume.
 fn folder(address: &str, how: &How) -> Result<Volume> {
     let share = KeptShare::open(address, &asking(how))?;
-    let notes =
-        if share.is_reached() || how.far.link.offline == Offline::Only { Vec::new() } else { vec![UNREACHED.into()] };
+    let notes = share.notes();
     let tree = Arc::new(share_tree(share, how)?);
     Ok(Volume { cache: Some(how.cache.clone()), notes, ..Volume::read_only(tree, "remote folder") })
 }
@@ -143,11 +175,12 @@ fn access_to(address: &str, object: Object, how: &How) -> Result<(Access, Vec<St
 
 /// The bytes of an object.
 pub fn bytes(address: &str, how: &How) -> Result<Arc<dyn ReadAt>> {
-    Ok(Arc::new(blocks(address, object(address, how)?, how)?))
+    Ok(Arc::new(blocks(address, other_object(address, how)?, how)?))
 }
 
 fn blocks(address: &str, object: Object, how: &How) -> Result<Blocks> {
     let Far { link, depot, fleet, meter } = &how.far;
+    let address = object.found_at.as_deref().unwrap_or(address);
     let shelf = depot.as_ref().zip(object.stamp.as_ref()).and_then(|(depot, stamp)| {
         let shelf = depot.object(&remote::shown(address), object.len, stamp);
         shelf.inspect_err(|e| log::info!("nothing of {} is kept: {e}", remote::shown(address))).ok()
@@ -162,6 +195,7 @@ fn blocks(address: &str, object: Object, how: &How) -> Result<Blocks> {
     let blocks = Blocks::new(object.far, object.len, ways);
     if let Some((at, bytes)) = object.seed {
         blocks.seed(at, &bytes);
+        fleet.limit().inspect(|limit| limit.spend(bytes.len()));
     }
     Ok(blocks)
 }
@@ -180,7 +214,9 @@ impl Volumes for Beside {
 
     fn open(&self, name: &str) -> Result<Option<Arc<dyn ReadAt>>> {
         let Some(address) = remote::beside(&self.address, name) else { return Ok(None) };
-        match object(&address, &self.how) {
+        let mirrors = self.how.far.link.mirrors.iter().filter_map(|mirror| remote::beside(mirror, name)).collect();
+        let link = Link { mirrors, ..self.how.far.link.clone() };
+        match object(&address, &How { far: Far { link, ..self.how.far.clone() }, ..self.how.clone() }) {
             Ok(object) => Ok(Some(Arc::new(blocks(&address, object, &self.how)?))),
             Err(e) if e.kind() == Kind::NotFound => Ok(None),
             Err(e) => Err(e),

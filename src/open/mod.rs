@@ -3,7 +3,7 @@
 //! ```text
 //!   FILE            the format that recognises it            DIR       the folder
 //!   FILE@STATE      an earlier state of a container          A+B+C     all of them over each other, the rightmost wins
-//!   https://…       an object at the other end of a link
+//!   https://…       an object at the other end of a link, and each of these as well
 //!   any of these, with a depth      archives inside are folders too
 //!   any of these, with an overlay    takes changes in a directory: see `overlay`
 //! ```
@@ -40,6 +40,8 @@ use crate::tree::{Owner, Time, Union};
 use beside::{Beside, Indexes};
 use remembering::Remembering;
 use sidecar::Sidecar;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use trust::Trust;
@@ -202,12 +204,17 @@ pub fn open_as(path: &Path, how: &How) -> Result<Volume> {
 }
 
 fn union(paths: &[PathBuf], how: &How) -> Result<Volume> {
+    let addresses = paths.iter().filter(|path| remote::is_address(path).is_some()).count();
+    if addresses > 1 && !how.far.link.mirrors.is_empty() {
+        return Err(Error::new(Kind::Usage, "mirrors are of one address, and here are several").hint("leave them away"));
+    }
     let mut volumes = paths.iter().map(|path| open_one(path, how)).collect::<Result<Vec<_>>>()?;
     let (mut notes, mut facts) = (Vec::new(), Vec::new());
     for (path, volume) in paths.iter().zip(&mut volumes) {
-        let named = |note: String| format!("{}: {note}", path.display());
+        let shown = remote::is_address(path).map_or_else(|| path.display().to_string(), remote::shown);
+        let named = |note: String| format!("{shown}: {note}");
         notes.extend(std::mem::take(&mut volume.notes).into_iter().map(named));
-        facts.push(("part", format!("{} ({})", path.display(), volume.format)));
+        facts.push(("part", format!("{shown} ({})", volume.format)));
     }
     let cache = Some(how.cache.clone());
     let layers = volumes.into_iter().map(|volume| volume.tree).collect();
@@ -254,26 +261,46 @@ pub fn access(path: &Path, how: &How) -> Result<Access> {
 }
 
 /// Parts `A+B+C`, when there is no file that is called so as a whole, and each part is there.
+///
+/// Nobody is asked for what is at an address: a plus in it parts only before another address, or before what is there on this
+/// machine. `%2B` never does.
 pub fn parts(path: &Path) -> Option<Vec<PathBuf>> {
-    use std::os::unix::ffi::OsStrExt;
     let whole = path.as_os_str().as_bytes();
-    if remote::is_address(path).is_some() {
-        return None;
-    }
     if !whole.contains(&b'+') || path.symlink_metadata().is_ok() || with_state(path).is_some() {
         return None;
     }
-    let is_there = |path: &Path| path.exists() || with_state(path).is_some();
     let (mut parts, mut begin) = (Vec::new(), 0);
     // A plus may be part of a name: each part is the shortest that is there.
-    for (at, _) in whole.iter().enumerate().filter(|(_, b)| **b == b'+').chain([(whole.len(), &b'+')]) {
-        let part = PathBuf::from(std::ffi::OsStr::from_bytes(&whole[begin..at]));
-        if at > begin && is_there(&part) {
-            parts.push(part);
+    for at in ends(whole) {
+        let part = &whole[begin.min(at)..at];
+        let is_part = match remote::is_address(as_path(part)) {
+            Some(_) => at == whole.len() || begins_part(&whole[at + 1..]),
+            None => is_there(part),
+        };
+        if at > begin && is_part {
+            parts.push(as_path(part).to_owned());
             begin = at + 1;
         }
     }
     (parts.len() > 1 && begin > whole.len()).then_some(parts)
+}
+
+/// Where a part may end.
+fn ends(whole: &[u8]) -> impl Iterator<Item = usize> {
+    whole.iter().enumerate().filter(|(_, b)| **b == b'+').map(|(at, _)| at).chain([whole.len()])
+}
+
+fn as_path(bytes: &[u8]) -> &Path {
+    Path::new(OsStr::from_bytes(bytes))
+}
+
+fn is_there(part: &[u8]) -> bool {
+    !part.is_empty() && (as_path(part).exists() || with_state(as_path(part)).is_some())
+}
+
+/// Whether an address, or what is there on this machine, begins here.
+fn begins_part(rest: &[u8]) -> bool {
+    remote::is_address(as_path(rest)).is_some() || ends(rest).any(|at| is_there(&rest[..at]))
 }
 
 /// Access to the bytes of a file, to change them, with its lock.
@@ -338,7 +365,7 @@ pub fn journal_of(path: &Path, how: &How) -> Result<Option<(PathBuf, journal::St
 /// The same, for a mount. Of all formats only the container of this project is changed in place; others are opened to be
 /// read, unless it is `wanted` that they take changes.
 pub fn open_claimed(path: &Path, how: &How, claim: &Claim, upkeep: Upkeep, wanted: bool) -> Result<Volume> {
-    if let Some(address) = remote::is_address(path).filter(|_| wanted) {
+    if let Some(address) = remote::is_address(path).filter(|_| wanted && parts(path).is_none()) {
         return far::open_to_write(address, how, claim);
     }
     if how.depth > 0 || !is_container(path) {
@@ -534,5 +561,23 @@ mod tests {
         assert_eq!(parts(&at("x+y")), None);
         assert_eq!(parts(&joined(&["a.st", "gone.st"])), None);
         assert_eq!(parts(&at("a.st")), None);
+    }
+
+    #[test]
+    fn a_plus_in_an_address_parts_before_another_one_and_before_what_is_here() {
+        let dir = tempfile::tempdir().unwrap();
+        let (here, odd) = (dir.path().join("a.st"), dir.path().join("b+c.st"));
+        let (here, odd) = (here.to_str().unwrap(), odd.to_str().unwrap());
+        [here, odd].map(|path| std::fs::write(path, b"").unwrap());
+        let far = ["https://me@host/c++.st", "s3://b/x+y@3", "http://host/z"];
+        for expected in
+            [vec![far[0], far[1]], vec![far[0], here, far[1], odd, far[2]], vec![here, far[0]], vec![odd, far[2], here]]
+        {
+            let found = parts(Path::new(&expected.join("+"))).unwrap();
+            assert_eq!(found, expected.iter().map(PathBuf::from).collect::<Vec<_>>());
+        }
+        for whole in [far[0].to_owned(), far[1].to_owned(), format!("{}+gone", far[2]), format!("gone+{}", far[2])] {
+            assert_eq!(parts(Path::new(&whole)), None, "{whole}");
+        }
     }
 }

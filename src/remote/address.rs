@@ -98,6 +98,18 @@ pub fn below(folder: &str, path: &str) -> Option<String> {
     Some(url.into())
 }
 
+/// Parts `ADDRESS@STATE`. The `@` of who asks is none of these, and `%40` is part of a name.
+pub fn with_state(text: &str) -> Option<(String, String)> {
+    let (place, query) = text.split_at(text.find('?').unwrap_or(text.len()));
+    let (dir, name) = place.rsplit_once('/')?;
+    // Before the path there is only who asks, and whom.
+    let is_path = place.split_once("://")?.1.contains('/');
+    let (name, state) = name.rsplit_once('@').filter(|_| is_path)?;
+    let state = percent_encoding::percent_decode_str(state).decode_utf8().ok()?;
+    let is_one = !name.is_empty() && !state.is_empty();
+    is_one.then(|| (format!("{dir}/{name}{query}"), state.into_owned()))
+}
+
 /// Whether two addresses are of one server: scheme, host and port.
 pub fn is_same_server(a: &str, b: &str) -> bool {
     let origin = |text: &str| Url::parse(text).ok().map(|url| url.origin()).filter(|origin| origin.is_tuple());
@@ -134,6 +146,25 @@ mod tests {
         assert_eq!(of("a b.002").as_deref(), Some("https://me@host/dir/a%20b.002?sig=x"));
         for bad in ["", "..", ".", "x/y"] {
             assert_eq!(of(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_state_stands_behind_the_name_of_a_file() {
+        for (text, parted) in [
+            ("https://me@host/dir/x.st@17", Some(("https://me@host/dir/x.st", "17"))),
+            ("https://host/a@b/x@y.st@before%20it", Some(("https://host/a@b/x@y.st", "before it"))),
+            ("https://host/x.st@monday?sig=a@b", Some(("https://host/x.st?sig=a@b", "monday"))),
+            ("https://me@host", None),
+            ("https://me@host/", None),
+            ("https://host/a@b/x.st", None),
+            ("https://host/x.st%40y", None),
+            ("https://host/@y", None),
+            ("https://host/x.st@", None),
+            ("https://host/x.st?a@b", None),
+        ] {
+            let expected = parted.map(|(file, state)| (file.to_owned(), state.to_owned()));
+            assert_eq!(with_state(text), expected, "{text}");
         }
     }
 

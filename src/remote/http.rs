@@ -269,7 +269,7 @@ fn object(server: Arc<Server>, asked: Url, answer: Answer) -> Object {
     let leads_to_directory = url.path().ends_with('/');
     let far = HttpObject { server, url: asked, found: Mutex::new(url), len, version, is_forward };
     let seed = (!bytes.is_empty() && (is_part || is_whole)).then_some((at, bytes));
-    Object { far: Arc::new(far), len, stamp, modified, seed, notes, leads_to_directory }
+    Object { stamp, modified, seed, notes, leads_to_directory, ..Object::new(Arc::new(far), len) }
 }
 
 impl HttpObject {

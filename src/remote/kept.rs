@@ -11,7 +11,9 @@
 //! A server that did not answer is left alone for a while where something is kept: who lists a hundred directories of one
 //! that is gone does not wait a hundred times.
 
-use super::{Item, Link, Object, Offline, Share, Writes, below, never, open_now, share, shown, soon};
+use super::{
+    Item, Link, Object, Offline, Share, Writes, below, never, open_mirrored, open_now, share_mirrored, shown, soon,
+};
 use crate::error::{Error, Kind, Result};
 use crate::key::Keys;
 use crate::pool::lock;
@@ -94,7 +96,7 @@ pub fn open(address: &str, asking: &Asking) -> Result<Object> {
     let away = Away::default();
     let opened = asking.ask(&away, || {
         asking.meter.asked();
-        open_now(address, &asking.link, &*asking.keys)
+        open_mirrored(address, &asking.link, &asking.keys)
     });
     match opened {
         Err(e) if is_of_link(&e) => {
@@ -114,7 +116,7 @@ pub fn open(address: &str, asking: &Asking) -> Result<Object> {
 }
 
 /// What is told of a server that cannot be reached.
-pub const UNREACHED: &str = "the server cannot be reached: what is kept of it is shown as it was";
+const UNREACHED: &str = "the server cannot be reached: what is kept of it is shown as it was";
 
 /// An object as it was kept, until its server is there again.
 struct Returning {
@@ -170,7 +172,7 @@ pub struct KeptShare {
     name: String,
     address: String,
     asking: Asking,
-    share: OnceLock<Box<dyn Share>>,
+    share: OnceLock<(Box<dyn Share>, Vec<String>)>,
     away: Away,
 }
 
@@ -194,18 +196,22 @@ impl KeptShare {
         }
     }
 
-    /// Whether the server has ever answered.
-    pub fn is_reached(&self) -> bool {
-        self.share.get().is_some()
+    /// What is to be told of how it was opened.
+    pub fn notes(&self) -> Vec<String> {
+        match self.share.get() {
+            None if self.asking.link.offline == Offline::Auto => vec![UNREACHED.to_owned()],
+            None => Vec::new(),
+            Some((_, notes)) => notes.clone(),
+        }
     }
 
     fn share(&self) -> Result<&dyn Share> {
-        if let Some(share) = self.share.get() {
+        if let Some((share, _)) = self.share.get() {
             return Ok(&**share);
         }
         let Asking { link, keys, .. } = &self.asking;
-        let share = self.asking.ask(&self.away, || share(&self.address, link, &**keys))?;
-        Ok(&**self.share.get_or_init(|| share))
+        let opened = self.asking.ask(&self.away, || share_mirrored(&self.address, link, keys))?;
+        Ok(&*self.share.get_or_init(|| opened).0)
     }
 
     fn ask<T>(&self, ask: impl FnOnce(&dyn Share) -> Result<T>) -> Result<T> {
@@ -278,7 +284,7 @@ impl Share for KeptShare {
     }
 
     fn writes(&self) -> Option<&dyn Writes> {
-        self.share.get()?.writes()
+        self.share.get()?.0.writes()
     }
 }
 

@@ -21,6 +21,7 @@ mod http;
 mod kept;
 mod known_hosts;
 mod listing;
+mod mirrors;
 mod parts;
 mod runtime;
 mod s3;
@@ -33,12 +34,13 @@ mod ssh_config;
 mod ssh_login;
 
 use address::{below, below_by_sftp};
-pub use address::{beside, has_password, is_address, is_folder, is_same_server, name_of, scheme, shown};
+pub use address::{beside, has_password, is_address, is_folder, is_same_server, name_of, scheme, shown, with_state};
 pub use credentials::{Login, Netrc, small_file};
 pub use failures::{Fetched, deepest, late, never, soon, system};
 pub use http::client;
-pub use kept::{Asking, KeptShare, UNREACHED, open};
+pub use kept::{Asking, KeptShare, open};
 pub use listing::{asks_for_list, http_date, of_dav, of_html, of_json};
+use mirrors::{open_mirrored, share_mirrored};
 pub use parts::{call_parts_by, part_of};
 pub use runtime::wait_for;
 pub use share::{Holds, Item, Opener, Set, Share, ShareTree, Writes};
@@ -78,6 +80,10 @@ pub struct Link {
     pub proxy: Option<String>,
     /// Of a server of S3, where it is not that of AWS.
     pub endpoint: Option<String>,
+    /// Bytes in a second, of all requests together.
+    pub rate: Option<u64>,
+    /// Where else the source is.
+    pub mirrors: Vec<String>,
     /// Which servers of ssh are taken for those that they say they are.
     pub hostkey: HostKey,
     pub offline: Offline,
@@ -115,6 +121,8 @@ impl Default for Link {
             bearer: None,
             proxy: None,
             endpoint: None,
+            rate: None,
+            mirrors: Vec::new(),
             hostkey: HostKey::default(),
             offline: Offline::Auto,
         }
@@ -134,12 +142,15 @@ pub struct Object {
     pub notes: Vec<String>,
     /// It is the page of a directory, and no file.
     pub leads_to_directory: bool,
+    /// Its address, where that is not the one that was asked.
+    pub found_at: Option<String>,
 }
 
 impl Object {
     /// One of which nothing else is known.
     pub fn new(far: Arc<dyn Far>, len: u64) -> Self {
-        Self { far, len, stamp: None, modified: None, seed: None, notes: Vec::new(), leads_to_directory: false }
+        let (stamp, modified, seed, notes, found_at) = (None, None, None, Vec::new(), None);
+        Self { far, len, stamp, modified, seed, notes, leads_to_directory: false, found_at }
     }
 }
 

@@ -16,7 +16,7 @@
 //! never mixed with what was fetched of it before: each later flight fails with `Changed`.
 
 use super::pace::Pace;
-use super::{Fleet, Meter, Portion, ReadAt};
+use super::{Fleet, Meter, Portion, ReadAt, Until};
 use crate::cache::{Cache, Key};
 use crate::error::{Error, Kind, Result};
 use crate::pool::lock;
@@ -118,6 +118,8 @@ struct State {
 struct Slot {
     landing: Mutex<Landing>,
     changed: Condvar,
+    /// Somebody waits for it.
+    is_awaited: AtomicBool,
 }
 
 #[derive(Clone, Default)]
@@ -208,7 +210,7 @@ impl ReadAt for Blocks {
         if at >= end {
             return Ok(0);
         }
-        let until = Instant::now() + inner.patience;
+        let until = inner.fleet.until(inner.patience);
         let found = inner.find(at / BLOCK..end.div_ceil(BLOCK), false);
         let ahead = lock(&inner.state).pace.note(at..end, inner.len, AHEAD);
         if let Some(ahead) = ahead.filter(|_| !inner.far.is_forward()) {
@@ -217,7 +219,7 @@ impl ReadAt for Blocks {
         for (block, found) in found {
             let bytes = match found {
                 Found::Here(bytes) => bytes,
-                Found::Flying(slot) => slot.wait(until).inspect_err(|_| inner.meter.read_failed())?,
+                Found::Flying(slot) => slot.wait(&until).inspect_err(|_| inner.meter.read_failed())?,
             };
             let begin = block * BLOCK;
             let part = at.max(begin)..end.min(begin + bytes.len() as u64);
@@ -246,7 +248,8 @@ impl Portion for Inner {
 }
 
 impl Slot {
-    fn wait(&self, until: Instant) -> Result<Arc<Vec<u8>>> {
+    fn wait(&self, until: &Until<'_>) -> Result<Arc<Vec<u8>>> {
+        self.is_awaited.store(true, Relaxed);
         let mut landing = lock(&self.landing);
         loop {
             match &*landing {
@@ -257,7 +260,7 @@ impl Slot {
                 }
                 Landing::Flying => {}
             }
-            let left = until.saturating_duration_since(Instant::now());
+            let left = until.left();
             if left.is_zero() {
                 return Err(Error::new(Kind::TimedOut, "the other end did not answer in time"));
             }
@@ -429,6 +432,10 @@ impl Flight {
     /// Takes what came; each block that is whole lands.
     fn take(&mut self, mut piece: &[u8]) -> Go {
         self.of.meter.came(piece.len());
+        if let Some(limit) = self.of.fleet.limit() {
+            let is_awaited = self.slots.iter().skip(self.landed).any(|slot| slot.is_awaited.load(Relaxed));
+            self.progress += limit.pass(piece.len(), is_awaited, &|| !self.of.is_closed.load(Relaxed));
+        }
         while !piece.is_empty() && self.landed < self.slots.len() {
             let block = self.first + self.landed as u64;
             let range = self.of.range(block);

@@ -3,6 +3,7 @@
 //! What somebody waits for goes before what is fetched ahead, and one thread is always left for it. Threads come when there is
 //! work and go when there is none for a while.
 
+use super::{Limit, Until};
 use crate::pool::lock;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,6 +20,7 @@ type Job = Box<dyn FnOnce() + Send>;
 pub struct Fleet {
     most: usize,
     shared: Arc<Shared>,
+    limit: Option<Arc<Limit>>,
 }
 
 #[derive(Default)]
@@ -41,7 +43,24 @@ struct State {
 impl Fleet {
     /// At most so many requests at a time; at least two, of which one is for what somebody waits for.
     pub fn new(most: usize) -> Self {
-        Self { most: most.max(2), shared: Arc::default() }
+        Self { most: most.max(2), shared: Arc::default(), limit: None }
+    }
+
+    /// The same, with a limit of what all bring together.
+    pub fn limited(most: usize, limit: Option<Arc<Limit>>) -> Self {
+        let mut fleet = Self::new(most);
+        fleet.limit = limit;
+        fleet
+    }
+
+    /// The limit, for who else uses the link.
+    pub fn limit(&self) -> Option<&Arc<Limit>> {
+        self.limit.as_ref()
+    }
+
+    /// Until when somebody waits for what they bring.
+    pub fn until(&self, patience: Duration) -> Until<'_> {
+        Until::new(patience, self.limit.as_deref())
     }
 
     /// Has a job done: at once if it may be, and else when its turn comes.

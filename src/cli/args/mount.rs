@@ -11,6 +11,8 @@ use std::path::PathBuf;
     stmount game.st                       on ./game, made now and removed after the unmount\n  \
     stmount -o cachesize=1G,allow_other game.st /mnt/game\n  \
     stmount https://host/game.st          read over the net, nothing is downloaded first\n  \
+    stmount https://host/a.st@monday /mnt an earlier state of it\n  \
+    stmount -o mirror=https://b/game.st https://a/game.st /mnt/game\n  \
     stmount webdavs://me@host/files /mnt/files\n  \
     stmount -r Downloads /mnt/all         a folder, with the archives in it as folders\n  \
     stmount base.zip+patch.7z /mnt/game   both as one, the rightmost wins\n  \
@@ -68,8 +70,8 @@ keyfile=FILE: as the options of these names
 force: mount an archive though a password is missing or wrong, or its list is damaged; what cannot be read is an error of
 the one file
 
-deadline=TIME, connections=N, offline=auto|only, bearer=FILE, ca=FILE, cert=FILE, proxy=URL, endpoint=URL, hostkey=WHICH: as the
-options of these names
+deadline=TIME, connections=N, offline=auto|only, bearer=FILE, ca=FILE, cert=FILE, proxy=URL, endpoint=URL, hostkey=WHICH,
+mirror=URL, limit-rate=RATE: as the options of these names
 
 ro, rw: nothing can be written; a zip, a 7z or a tar takes changes, too, which a .st does anyway: they are durable in a journal
 beside it, and go into it at the unmount, when nothing is written for a minute, and by stmount commit

@@ -69,6 +69,13 @@ pub struct Link {
     /// The server of s3://, where it is not that of AWS; AWS_ENDPOINT_URL without it
     #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
     pub endpoint: Option<String>,
+    /// At most so many bytes a second over the net, down and up together: 500K, 2M
+    #[arg(long, value_name = "RATE")]
+    pub limit_rate: Option<String>,
+    /// Where the source is as well, at another server: it is read from the one that brings it sooner, and goes on at another
+    /// when one fails (repeatable)
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
+    pub mirror: Vec<String>,
     /// Which servers of ssh are good: known, those in known_hosts; accept-new, also new ones, which are added to it; or the one
     /// whose key has this fingerprint: SHA256:...
     #[arg(long, value_name = "WHICH")]
@@ -89,10 +96,13 @@ impl Link {
             ("bearer", file(&self.bearer)),
             ("proxy", self.proxy.clone()),
             ("endpoint", self.endpoint.clone()),
+            ("limit-rate", self.limit_rate.clone()),
             ("hostkey", self.hostkey.clone()),
             ("offline", self.offline.clone()),
         ];
-        words.into_iter().filter_map(move |(name, value)| Some(format!("{name}={}", escaped(&value?))))
+        let words = words.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        let mirrors = self.mirror.iter().map(|mirror| ("mirror", mirror.clone()));
+        words.chain(mirrors).map(|(name, value)| format!("{name}={}", escaped(&value)))
     }
 }
 

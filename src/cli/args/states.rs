@@ -1,6 +1,6 @@
 //! The words of the states of a container.
 
-use super::{Level, Passwords, Signing};
+use super::{Level, Link, Passwords, Signing};
 use clap::{Args, ValueHint};
 use std::path::PathBuf;
 
@@ -18,6 +18,8 @@ pub struct Log {
     /// JSON: {"v":1,"states":[...]}
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub link: Link,
     #[command(flatten)]
     pub passwords: Passwords,
 }

@@ -132,6 +132,13 @@ impl Worker {
         remove(&self.shared.dir.join(MOVES))
     }
 
+    /// Waits until the limit lets so many bytes go.
+    fn pace(&self, bytes: u64) {
+        if let Some(limit) = &self.shared.limit {
+            limit.pass(usize::try_from(bytes).unwrap_or(usize::MAX), true, &|| self.go_on().is_ok());
+        }
+    }
+
     fn go_on(&self) -> Result<()> {
         match lock(&self.shared.state).is_closing {
             true => Err(Error::new(Kind::Interrupted, "the mount is closed")),
@@ -166,7 +173,10 @@ impl Worker {
             Step::Put { node, path, size, set } => {
                 let bytes = attempt.merged.open(*node)?;
                 let before = lock(&self.shared.state).progress.done;
+                let mut gone = 0;
                 let mut told = |sent: u64| {
+                    self.pace(sent.saturating_sub(gone));
+                    gone = gone.max(sent);
                     lock(&self.shared.state).progress.done = before + sent.min(*size);
                     self.go_on()
                 };
