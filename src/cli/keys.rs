@@ -16,6 +16,7 @@ use crate::formats::st::{self, Container, KeySet, Label, NewSlot, Resealing, Sea
 use crate::formats::{Access, Unwatched, Upkeep};
 use crate::key::{Keyfile, Secret};
 use crate::open::{self, How};
+use crate::remote;
 use serde_json::{Value, json};
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
@@ -165,8 +166,8 @@ fn change_keys(file: &Path, given: Given<'_>, mut change: impl FnMut(&Seal, &How
 
 /// The container with its full path.
 fn existing(file: &Path) -> Result<PathBuf> {
-    let whole = file.canonicalize().map_err(|e| Error::io(e, format!("cannot open {}", file.display())))?;
-    if open::is_container(&whole) {
+    let whole = super::amend::existing(file)?;
+    if remote::is_address(&whole).is_some() || open::is_container(&whole) {
         return Ok(whole);
     }
     Err(Error::new(Kind::Usage, format!("{} is no .st container, and has no keys of its own", file.display()))

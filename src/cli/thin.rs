@@ -67,9 +67,10 @@ fn hints(place: &Path, out: &Path) -> Vec<String> {
     if let Some(address) = remote::is_address(place) {
         return vec![remote::shown(address)];
     }
+    let is_far = remote::is_address(out).is_some();
     let (place, out) = (absolute(place), absolute(out));
     let name = place.file_name().and_then(|name| name.to_str()).map(str::to_owned);
-    let way = out.parent().and_then(|dir| way(dir, &place));
+    let way = out.parent().filter(|_| !is_far).and_then(|dir| way(dir, &place));
     let mut hints: Vec<String> = name.into_iter().chain(way).collect();
     hints.dedup();
     hints
@@ -98,7 +99,7 @@ pub fn fat(given: &args::Fat, common: &Common) -> Result<u8> {
         None => open::access(&given.source, &how)?,
     };
     if in_place.is_none() {
-        say::notes(&given.source, &open::admit(&given.source, &how, &access)?);
+        say::notes(&given.source, &open::admit(&how, &access)?);
     }
     let bases = st::Container::open(access.clone())?.bases()?;
     if let Some(lost) = bases.iter().find(|base| base.place.is_none() && base.segments > 0) {

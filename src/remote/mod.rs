@@ -21,6 +21,7 @@ mod http;
 mod known_hosts;
 mod listing;
 mod parts;
+mod put;
 mod runtime;
 mod s3;
 mod sftp;
@@ -31,12 +32,15 @@ mod ssh;
 mod ssh_config;
 mod ssh_login;
 
-pub use address::{beside, has_password, is_address, is_folder, is_same_server, name_of, scheme, shown};
+pub use address::{
+    beside, has_password, is_address, is_folder, is_same_server, name_of, parted, scheme, shown, to_write,
+};
 pub use credentials::{Login, Netrc, small_file};
 pub use failures::{Fetched, deepest, late, never, soon, system};
 pub use http::client;
 pub use listing::{asks_for_list, http_date, of_dav, of_html, of_json};
 pub use parts::{call_parts_by, part_of};
+pub use put::{Amend, Amended, Rest, Seen, changed, taken};
 pub use runtime::wait_for;
 pub use share::{Holds, Item, Opener, Set, Share, ShareTree, Writes};
 

@@ -11,7 +11,7 @@
 
 mod followed;
 
-use super::Object;
+use super::{Amend, Amended, Object};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::pool::lock;
 use crate::source::{Fleet, ReadAt};
@@ -96,6 +96,24 @@ pub trait Writes: Send + Sync {
     /// A whole file, in place of what has the name; whoever reads sees the old one or the new one, where the server knows a
     /// way. `told` is called with how many bytes have gone, and ends it with an error.
     fn put(&self, path: &str, bytes: &dyn ReadAt, what: &Set, told: &mut dyn FnMut(u64) -> Result<()>) -> Result<()>;
+
+    /// The same, only where nothing has the name: what somebody else puts there in the same moment is not replaced, where
+    /// the server can tell.
+    ///
+    /// # Errors
+    /// `Exists` when something has it.
+    fn create(&self, path: &str, _: &dyn ReadAt, _: &mut dyn FnMut(u64) -> Result<()>) -> Result<()> {
+        Err(Error::new(ErrorKind::Unsupported, format!("{path}: nothing can be made there for good")))
+    }
+
+    /// Another end for a file, if it is still what it was; `told` is called with how many bytes have gone. Whoever reads sees
+    /// the old file or the new one, or, where it is written in its place, the old one with something behind it.
+    ///
+    /// # Errors
+    /// `Changed` when it is another than it was: then it stays so.
+    fn amend(&self, path: &str, _: &Amend<'_>, _: &mut dyn FnMut(u64) -> Result<()>) -> Result<Amended> {
+        Err(Error::new(ErrorKind::Unsupported, format!("{path}: it can only be replaced")))
+    }
 
     /// A directory. One that is there already is no error.
     fn make_dir(&self, path: &str) -> Result<()>;

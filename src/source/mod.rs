@@ -14,6 +14,7 @@ mod memory;
 pub mod objects;
 pub mod pace;
 pub mod parity;
+mod patched;
 mod seeking;
 mod shelf;
 mod span;
@@ -32,6 +33,7 @@ pub use forward::{Forward, PAGE, POINTS_BUDGET};
 pub use held::{Held, Sign, Standing};
 pub use joined::Joined;
 pub use memory::Memory;
+pub use patched::Patched;
 pub use seeking::Seeking;
 pub use shelf::Shelf;
 pub use span::{Part, Span};
@@ -114,6 +116,14 @@ pub trait Store: ReadAt {
     fn set_len(&self, len: u64) -> Result<()>;
     /// Returns when everything written so far is on the medium.
     fn sync(&self) -> Result<()>;
+
+    /// Brings what is on the medium to where it belongs, where that is another place. Before that nobody else sees it.
+    ///
+    /// # Errors
+    /// `NotUploaded` when it could not be brought there; `Changed` when somebody else has changed what is there.
+    fn publish(&self) -> Result<()> {
+        Ok(())
+    }
 
     /// Makes sure that the range can be written without running out of space; the length stays.
     ///

@@ -1,0 +1,90 @@
+//! How a file of a server is made, or made longer, without anybody's work being lost.
+//!
+//! ```text
+//!   create   whole, and only where nothing has the name
+//!   amend    old:  ├───────── stays ─────────┤ goes ┤
+//!            new:  ├───────── stays ─────────┤── bytes that are sent ──┤      only if it is still the old one
+//! ```
+
+use super::Object;
+use crate::error::{Error, Kind, Result};
+use crate::source::ReadAt;
+use crate::tree::Time;
+
+/// What was seen of a file of a server: by it one knows whether it is still the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    pub len: u64,
+    /// What the server calls its version.
+    pub stamp: Option<String>,
+    pub modified: Option<Time>,
+}
+
+impl Seen {
+    pub fn of(object: &Object) -> Self {
+        Self { len: object.len, stamp: object.stamp.clone(), modified: object.modified }
+    }
+
+    /// Whether it is the same version, as far as the server tells versions apart.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let is_same = match (&self.stamp, &other.stamp) {
+            (Some(own), Some(other)) => own == other,
+            _ => self.modified == other.modified,
+        };
+        is_same && self.len == other.len
+    }
+
+    /// # Errors
+    /// `Changed` when it is another version.
+    pub fn is_still(&self, now: &Object) -> Result<()> {
+        if self.is_same(&Self::of(now)) { Ok(()) } else { Err(changed()) }
+    }
+}
+
+/// The error of a file that is another one than it was.
+pub fn changed() -> Error {
+    Error::new(Kind::Changed, "it was changed on the server while it was open")
+}
+
+/// The error of a name that is taken.
+pub fn taken() -> Error {
+    Error::new(Kind::Exists, "there is something of this name on the server already")
+}
+
+/// New bytes for a file of a server.
+pub struct Amend<'a> {
+    /// The file as it is going to be, all of it: before `from` these are the bytes that the server has.
+    pub bytes: &'a dyn ReadAt,
+    /// From here on it is another than it was, at most its old length; 0 for all of it.
+    pub from: u64,
+    /// What it must be still.
+    pub old: &'a Seen,
+    /// What is before each of these places is on the medium before anything behind it is, where the file is written in its
+    /// place. In order.
+    pub steps: &'a [u64],
+}
+
+/// How a file was amended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amended {
+    /// Bytes that were sent.
+    pub sent: u64,
+    /// The server knows no way to take only what is new.
+    pub whole: bool,
+}
+
+/// A range of other bytes.
+pub struct Rest<'a> {
+    pub bytes: &'a dyn ReadAt,
+    pub from: u64,
+}
+
+impl ReadAt for Rest<'_> {
+    fn len(&self) -> Result<u64> {
+        Ok(self.bytes.len()?.saturating_sub(self.from))
+    }
+
+    fn read_at(&self, at: u64, into: &mut [u8]) -> Result<usize> {
+        self.bytes.read_at(self.from.saturating_add(at), into)
+    }
+}
