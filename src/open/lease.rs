@@ -184,6 +184,18 @@ impl Lease {
         Self { inner, renewing }
     }
 
+    /// Who has the lease at a place, in words; nothing when nobody has.
+    ///
+    /// # Errors
+    /// Those of the link.
+    pub fn holder(place: &There) -> Result<Option<String>> {
+        match found(place)? {
+            Found::Of(record, _) => Ok((!record.is_over(&Record::new()?)).then(|| record.words())),
+            Found::Nothing => Ok(None),
+            Found::Other => Ok(Some("who that is cannot be read".to_owned())),
+        }
+    }
+
     /// Whether it is still ours, as the server says just now.
     ///
     /// # Errors

@@ -21,6 +21,7 @@ pub mod process;
 mod record;
 mod remembering;
 mod sidecar;
+mod store;
 mod there;
 pub mod trust;
 

@@ -27,8 +27,10 @@ impl Seen {
 
     /// Whether it is the same version, as far as the server tells versions apart.
     pub fn is_same(&self, other: &Self) -> bool {
+        // There are servers that have a tag for a version only when it is some seconds old.
+        let is_tag = |stamp: &String| stamp.contains('"');
         let is_same = match (&self.stamp, &other.stamp) {
-            (Some(own), Some(other)) => own == other,
+            (Some(own), Some(other)) if is_tag(own) == is_tag(other) => own == other,
             _ => self.modified == other.modified,
         };
         is_same && self.len == other.len
