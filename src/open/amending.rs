@@ -169,8 +169,10 @@ impl Store for Amending {
             self.send(from, &mut old)
         });
         let sent = sent.map_err(|e| match may_pass(&e) {
-            true => Error::new(Kind::NotUploaded, format!("{}: it is not on the server: {e}", self.place.shown()))
-                .hint("what the server has is as it was; the same command again, once it answers"),
+            true => e.hint("the server has what it had; the same once more when it answers"),
+            false if e.kind() == Kind::Changed => {
+                e.hint("open it anew; what is new in a mount can be copied elsewhere")
+            }
             false => e,
         })?;
         *seen = sent;

@@ -17,7 +17,7 @@ use crate::key::{random, sign::hex};
 use crate::pool::{Background, lock};
 use crate::remote::{self, Set, Share, Writes};
 use crate::source::objects::{Drawer, Guard, Hash, Hold, MARK, MARK_MAX, Objects, mark_of, uid_of, unhex};
-use crate::source::Memory;
+use crate::source::{Memory, ReadAt};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -88,42 +88,62 @@ fn writes<'a>(share: &'a dyn Share, shown: &str) -> Result<&'a dyn Writes> {
     })
 }
 
-/// What is below an address.
-fn get(address: &str, parts: &[&str], most: u64, how: &How) -> Result<Option<Vec<u8>>> {
+/// What is below an address of the web, which may be no folder that can be listed.
+fn of_web(address: &str, parts: &[&str], how: &How) -> Result<Option<Arc<dyn ReadAt>>> {
     let mut below = address.to_owned();
     for part in parts {
         // What stands beside something that is in it is in it.
         let odd = || Error::new(Kind::Usage, format!("{}: nothing can be below it", remote::shown(address)));
         below = remote::beside(&format!("{below}/x"), part).ok_or_else(odd)?;
     }
-    let bytes = match far::bytes(&below, how) {
-        Err(e) if e.kind() == Kind::NotFound => return Ok(None),
-        bytes => bytes?,
-    };
-    let len = bytes.len()?;
-    if len > most {
-        return Err(Error::new(Kind::Damaged, format!("{} is too long", remote::shown(&below))));
+    match far::bytes(&below, how) {
+        Err(e) if e.kind() == Kind::NotFound => Ok(None),
+        bytes => bytes.map(Some),
     }
-    let mut all = vec![0; len as usize];
-    bytes.read_exact_at(0, &mut all)?;
-    Ok(Some(all))
 }
 
 impl FarObjects {
     /// Opens the store at an address; `None` when there is none.
     pub fn open(address: &str, how: &How) -> Result<Option<Self>> {
         let address = address.trim_end_matches('/').to_owned();
-        let Some(mark) = get(&address, &[MARK], MARK_MAX, how)? else { return Ok(None) };
-        let Some(uid) = uid_of(&mark) else { return Ok(None) };
-        let (share, known, sending) = (Mutex::default(), Mutex::default(), Mutex::default());
-        let (sent, senders, how) = (Condvar::new(), Background::new(SENDERS, WAITING), how.clone());
-        Ok(Some(Self(Arc::new(Inner { address, how, uid, share, known, sending, sent, senders }))))
+        let (known, sending, sent) = (Mutex::default(), Mutex::default(), Condvar::new());
+        let (share, senders, how) = (Mutex::default(), Background::new(SENDERS, WAITING), how.clone());
+        let mut inner = Inner { address, how, uid: [0; 16], share, known, sending, sent, senders };
+        let mark = match inner.get(&[MARK], MARK_MAX) {
+            Err(e) if matches!(e.kind(), Kind::NotFound | Kind::NotADirectory) => None,
+            mark => mark?,
+        };
+        let Some(uid) = mark.and_then(|mark| uid_of(&mark)) else { return Ok(None) };
+        inner.uid = uid;
+        Ok(Some(Self(Arc::new(inner))))
     }
 }
 
 impl Inner {
     fn shown(&self) -> String {
         remote::shown(&self.address)
+    }
+
+    /// What is below it, of at most so many bytes; nothing where nothing is.
+    fn get(&self, parts: &[&str], most: u64) -> Result<Option<Vec<u8>>> {
+        let bytes = if matches!(remote::scheme(&self.address), Some("http" | "https")) {
+            of_web(&self.address, parts, &self.how)?
+        } else {
+            self.within(&parts.join("/"))?.look()?.map(|(_, bytes)| bytes)
+        };
+        let Some(bytes) = bytes else { return Ok(None) };
+        let len = bytes.len()?;
+        if len > most {
+            return Err(Error::new(Kind::Damaged, format!("{}/{} is too long", self.shown(), parts.join("/"))));
+        }
+        let mut all = vec![0; len as usize];
+        bytes.read_exact_at(0, &mut all)?;
+        Ok(Some(all))
+    }
+
+    /// A file in it.
+    fn within(&self, path: &str) -> Result<There> {
+        Ok(There::within(&self.share()?, path, format!("{}/{path}", self.shown()), &self.how))
     }
 
     /// The folder, to be listed and written to.
@@ -133,7 +153,6 @@ impl Inner {
             return Ok(share.clone());
         }
         let opened = folder_of(&format!("{}/", self.address), &self.how)?;
-        writes(&*opened, &self.shown())?;
         Ok(share.insert(opened).clone())
     }
 
@@ -207,14 +226,13 @@ impl Inner {
     }
 
     /// Refuses to go on when somebody is there who does not go together with this.
-    fn alone_enough(&self, share: &Arc<dyn Share>, how: Hold, own: &str) -> Result<()> {
-        for item in share.list(LEASES)?.iter().filter(|item| !item.is_dir() && item.name != own) {
+    fn alone_enough(&self, how: Hold, own: &str) -> Result<()> {
+        for item in self.share()?.list(LEASES)?.iter().filter(|item| !item.is_dir() && item.name != own) {
             let is_alone = item.name.starts_with("alone-");
             if !is_alone && (how == Hold::Shared || !item.name.starts_with("shared-")) {
                 continue;
             }
-            let path = format!("{LEASES}/{}", item.name);
-            let place = There::within(share, &path, format!("{}/{path}", self.shown()), &self.how);
+            let place = self.within(&format!("{LEASES}/{}", item.name))?;
             match Lease::holder(&place)? {
                 Some(words) => {
                     let hint = format!("again, a bit later; when nobody does any more, remove {}", place.shown());
@@ -238,12 +256,12 @@ impl Objects for FarObjects {
 
     fn get(&self, drawer: Drawer, hash: &Hash, most: u64) -> Result<Option<Vec<u8>>> {
         let [dir, name] = drawer.path(hash);
-        get(&self.0.address, &[&dir, &name], most, &self.0.how)
+        self.0.get(&[&dir, &name], most)
     }
 
     fn has(&self, drawer: Drawer, hash: &Hash) -> Result<bool> {
         let [dir, name] = drawer.path(hash);
-        Ok(get(&self.0.address, &[&dir, &name], u64::MAX, &self.0.how)?.is_some())
+        Ok(self.0.get(&[&dir, &name], u64::MAX)?.is_some())
     }
 
     fn put(&self, drawer: Drawer, hash: &Hash, bytes: &[u8]) -> Result<bool> {
@@ -301,11 +319,9 @@ impl Objects for FarObjects {
             Hold::Shared => format!("shared-{}", hex(&random::<8>()?)),
             Hold::Alone => format!("alone-{}", hex(&random::<8>()?)),
         };
-        let path = format!("{LEASES}/{name}");
-        let shown = format!("{}/{path}", self.place());
         // Of two who come at once each sees the other one.
-        let lease = Lease::take(There::within(&share, &path, shown, &self.0.how))?;
-        self.0.alone_enough(&share, how, &name)?;
+        let lease = Lease::take(self.0.within(&format!("{LEASES}/{name}"))?)?;
+        self.0.alone_enough(how, &name)?;
         Ok(Box::new(lease))
     }
 }

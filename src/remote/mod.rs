@@ -40,9 +40,9 @@ pub use failures::{Fetched, deepest, late, never, soon, system};
 pub use http::client;
 pub use listing::{asks_for_list, http_date, of_dav, of_html, of_json};
 pub use parts::{call_parts_by, part_of};
-pub use put::{Amend, Amended, Rest, Seen, changed, taken};
+pub use put::{Amend, Amended, Holds, Rest, Seen, Set, Writes, changed, taken};
 pub use runtime::wait_for;
-pub use share::{Holds, Item, Opener, Set, Share, ShareTree, Writes};
+pub use share::{Item, Opener, Share, ShareTree};
 
 use known_hosts::{KnownHost, Verdict, fingerprint, matches};
 use sftp::{SftpShare, checked, of_time};
