@@ -7,7 +7,7 @@
 //! ```
 
 use super::{daemon, say};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::formats::Access;
 use crate::open::{self, How};
 use crate::remote;
@@ -19,6 +19,13 @@ pub(super) fn existing(file: &Path) -> Result<PathBuf> {
         Some(_) => Ok(file.to_owned()),
         None => file.canonicalize().map_err(|e| Error::io(e, format!("cannot open {}", file.display()))),
     }
+}
+
+/// Refuses to write a container anew where it is, on a server.
+pub(super) fn refuse_far(file: &Path, verb: &str) -> Result<()> {
+    let Some(address) = remote::is_address(file) else { return Ok(()) };
+    let what = format!("{}: {verb} writes it anew, which is not done on a server", remote::shown(address));
+    Err(Error::new(Kind::Unsupported, what).hint("fetch it, do it here, and send it: stmount put --force"))
 }
 
 /// Takes a container to write to it. One that is mounted is named with its mount.

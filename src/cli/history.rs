@@ -1,6 +1,6 @@
 //! `log`, `snapshot`, `restore` and `compact`: the states of a container.
 
-use super::amend::{amend, existing};
+use super::amend::{amend, existing, refuse_far};
 use super::output::Output;
 use super::progress::Progress;
 use super::{args, exit, plan, say, text_out};
@@ -89,6 +89,7 @@ fn quiet() -> Arc<dyn Watch> {
 }
 
 pub fn compact(given: &args::Compact, common: &args::Common) -> Result<u8> {
+    refuse_far(&given.source, "compact")?;
     let source = given.source.canonicalize();
     let source = source.map_err(|e| Error::io(e, format!("cannot open {}", given.source.display())))?;
     if !open::is_container(&source) {

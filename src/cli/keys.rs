@@ -6,7 +6,7 @@
 //!   rekey                       all of it packed anew under another master key, in place of the old file
 //! ```
 
-use super::amend::amend;
+use super::amend::{amend, refuse_far};
 use super::args::{self, Common, KeyVerb, NewWays, Passwords, Signing};
 use super::history::{self, Repacking};
 use super::sealing::{self, cost, new_passphrase, new_slots};
@@ -195,6 +195,7 @@ impl NewWays {
 }
 
 pub fn rekey(given: &args::Rekey, common: &Common) -> Result<u8> {
+    refuse_far(&given.file, "rekey")?;
     let source = existing(&given.file)?;
     // Without any way it is a passphrase, which is asked for.
     let encrypt = if given.new.is_any() { given.new.encrypt.as_ref() } else { Some(&None) };

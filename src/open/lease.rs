@@ -31,6 +31,9 @@ use std::time::Duration;
 const LASTS: i64 = 60;
 const RENEWED: Duration = Duration::from_secs(20);
 
+/// So long after it was made it is looked whose it is.
+const SETTLES: Duration = Duration::from_millis(100);
+
 /// A lease is no longer than this.
 const LEN: u64 = 16 << 10;
 
@@ -164,7 +167,8 @@ impl Lease {
                 Err(e) if matches!(e.kind(), Kind::Changed | Kind::NotFound) => continue,
                 Err(e) => return Err(e),
             }
-            // A server that cannot refuse has taken what came last.
+            // A server that cannot refuse has taken what came last, a moment later.
+            std::thread::sleep(SETTLES);
             match found(&place)? {
                 Found::Of(record, seen) if record == own => return Ok(Self::kept(place, record, seen)),
                 Found::Of(other, _) => return Err(locked(&place, &other.words())),
