@@ -13,10 +13,10 @@
 
 use super::bases::From;
 use super::lease::{ENDING, Lease};
-use super::there::{There, may_pass, patiently};
+use super::there::{Marks, There, may_pass, patiently};
 use super::trust::{homeless, state_dir};
 use super::{How, far, owners};
-use crate::error::{Error, Kind, Result, Within};
+use crate::error::{Error, Kind, Result};
 use crate::formats::{self, Access, Give, Holds, Outgoing, Owners, Root, Settled, Watch, Writer};
 use crate::pool::lock;
 use crate::remote::{self, Amend, Seen, changed};
@@ -65,6 +65,14 @@ fn rand() -> Result<u64> {
     Ok(u64::from_le_bytes(crate::key::random()?))
 }
 
+/// What is sent.
+struct New {
+    whole: Marks,
+    /// What is in front of it and stays.
+    before: Marks,
+    from: u64,
+}
+
 impl Amending {
     /// Takes the lease of a container, and opens it.
     ///
@@ -87,17 +95,22 @@ impl Amending {
 
     /// Sends what is new, over the version that is known; after a failure in the middle what has come of it is told from
     /// what somebody else has done.
-    fn send(&self, from: u64, old: &mut Seen) -> Result<Seen> {
-        let len = self.patched.len()?;
-        let (now, is_ours) = self.place.now(&self.patched, old.len.min(from)).within(|| self.place.shown())?;
-        if now.len == len && self.place.is_it(&self.patched).is_ok() {
+    fn send(&self, new: &New, old: &mut Seen) -> Result<Seen> {
+        let New { whole, before, from } = new;
+        let (len, mut from) = (whole.len, *from);
+        let (now, object) = self.place.now()?;
+        if now.len == len && whole.are_in(&object)? {
             // All of it had come, and nobody said so.
             return Ok(now);
         }
-        let is_torn = old.len != now.len && now.len > from && self.place.now(&self.patched, now.len)?.1;
-        if is_torn && is_ours {
+        let is_ours = before.are_in(&object)?;
+        let may_be_torn = is_ours && now.len != old.len && now.len > from && now.len <= len;
+        if may_be_torn && Marks::within(&self.patched, from..now.len)?.are_in(&object)? {
+            if self.place.is_stream() {
+                from = now.len;
+            }
             *old = now;
-        } else if !now.is_same(old) || !is_ours {
+        } else if !is_ours || !now.is_same(old) {
             return Err(changed().within(self.place.shown()));
         }
         let steps = self.patched.steps();
@@ -109,7 +122,7 @@ impl Amending {
                 false => Ok(()),
             }
         })?;
-        let seen = self.place.is_it(&self.patched)?;
+        let seen = self.place.is_it(whole)?;
         if amended.whole && !self.told.swap(true, Relaxed) {
             let (sent, new) = (amended.sent, len.saturating_sub(from));
             log::warn!(
@@ -127,7 +140,14 @@ impl ReadAt for Amending {
     }
 
     fn read_at(&self, at: u64, into: &mut [u8]) -> Result<usize> {
-        self.patched.read_at(at, into)
+        match self.patched.read_at(at, into) {
+            // It is just being written where it is: once that is done it is the same bytes again.
+            Err(e) if e.kind() == Kind::Changed => {
+                drop(lock(&self.seen));
+                self.patched.read_at(at, into)
+            }
+            read => read,
+        }
     }
 
     fn will_read(&self, range: Range<u64>) {
@@ -164,9 +184,14 @@ impl Store for Amending {
         let Some(from) = self.patched.from() else { return Ok(()) };
         let mut seen = lock(&self.seen);
         let mut old = seen.clone();
+        // Once it is written where it is, nobody can read any more what it was.
+        let before = Marks::within(&self.patched, 0..old.len.min(from))?;
+        // What lies between two places that are new would have to be read meanwhile: then all of it is sent.
+        let from = if self.place.is_in_place() && self.patched.is_patched() { 0 } else { from };
+        let new = New { whole: Marks::of(&self.patched)?, before, from };
         let sent = patiently(self.place.patience(), || {
             self.lease.check()?;
-            self.send(from, &mut old)
+            self.send(&new, &mut old)
         });
         let sent = sent.map_err(|e| match may_pass(&e) {
             true => e.hint("the server has what it had; the same once more when it answers"),

@@ -10,8 +10,9 @@
 use super::lease::{ENDING, Lease};
 use super::{How, far};
 use crate::error::{Error, Kind, Result, Within};
-use crate::remote::{self, Amend, Amended, Seen, Set, Share, Writes};
+use crate::remote::{self, Amend, Amended, Object, Seen, Set, Share, Writes};
 use crate::source::{Go, Memory, ReadAt};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -179,7 +180,7 @@ impl There {
     /// # Errors
     /// `Exists` when the name is taken; those of the link once it has failed for too long.
     pub fn send(&self, bytes: &dyn ReadAt, over: bool, told: &mut dyn FnMut(u64) -> Result<()>) -> Result<Seen> {
-        let mut is_again = false;
+        let (mut is_again, marks) = (false, Marks::of(bytes)?);
         patiently(self.patience(), || {
             let writes = self.writes()?;
             let sent = match over {
@@ -188,52 +189,87 @@ impl There {
             };
             match sent {
                 // The answer of the time before was lost.
-                Err(e) if is_again && e.kind() == Kind::Exists => self.is_it(bytes).map_err(|_| e),
+                Err(e) if is_again && e.kind() == Kind::Exists => self.is_it(&marks).map_err(|_| e),
                 Err(e) => {
                     is_again = may_pass(&e);
                     Err(e)
                 }
-                Ok(()) => self.is_it(bytes),
+                Ok(()) => self.is_it(&marks),
             }
         })
     }
 
-    /// Compares what the server has with what was sent: the length, and both ends.
+    /// Whether what the server has is what was sent: the length, and both ends.
     ///
     /// # Errors
     /// `Io` when it is something else.
-    pub(super) fn is_it(&self, bytes: &dyn ReadAt) -> Result<Seen> {
-        let len = bytes.len()?;
-        let other = || Error::new(Kind::Io, format!("{}: the server has other bytes than were sent", self.shown));
-        let (_, object) = self.share.open(&self.name)?;
-        let same = object.len == len && is_same(&object, bytes, 0..PROBE.min(len))?;
-        if same && is_same(&object, bytes, len.saturating_sub(PROBE)..len)? {
-            return Ok(Seen::of(&object));
+    pub(super) fn is_it(&self, marks: &Marks) -> Result<Seen> {
+        let (seen, object) = self.now()?;
+        if seen.len == marks.len && marks.are_in(&object)? {
+            return Ok(seen);
         }
-        Err(other())
+        Err(Error::new(Kind::Io, format!("{}: the server has other bytes than were sent", self.shown)))
     }
 
-    /// What the server says of it now, and whether these bytes in front of a place are those of ours.
-    pub(super) fn now(&self, bytes: &dyn ReadAt, end: u64) -> Result<(Seen, bool)> {
+    /// What the server says of it now.
+    pub(super) fn now(&self) -> Result<(Seen, Object)> {
         let (_, object) = self.share.open(&self.name)?;
-        let end = end.min(object.len);
-        let same = bytes.len()? >= end && is_same(&object, bytes, end.saturating_sub(PROBE)..end)?;
-        Ok((Seen::of(&object), same))
+        Ok((Seen::of(&object), object))
+    }
+
+    /// Whether a file is written where it is, so that what it was cannot be read any more meanwhile.
+    pub(super) fn is_in_place(&self) -> bool {
+        matches!(remote::scheme(&self.shown), Some("sftp" | "ftp" | "ftps" | "ftpes"))
+    }
+
+    /// Whether what is there of what was broken off is all that was sent until then.
+    pub(super) fn is_stream(&self) -> bool {
+        self.is_in_place() && remote::scheme(&self.shown) != Some("sftp")
     }
 }
 
-fn is_same(object: &remote::Object, bytes: &dyn ReadAt, range: std::ops::Range<u64>) -> Result<bool> {
-    if range.is_empty() {
-        return Ok(true);
+/// Pieces of a file by which it is known again.
+pub(super) struct Marks {
+    pub len: u64,
+    pieces: Vec<(u64, Vec<u8>)>,
+}
+
+impl Marks {
+    /// Both ends.
+    pub fn of(bytes: &dyn ReadAt) -> Result<Self> {
+        let len = bytes.len()?;
+        let back = Self::within(bytes, 0..len)?;
+        let mut front = Self::within(bytes, 0..PROBE.min(len))?;
+        front.pieces.extend(back.pieces);
+        Ok(Self { len, ..front })
     }
-    let (mut wanted, mut there) = (vec![0; (range.end - range.start) as usize], Vec::new());
-    bytes.read_exact_at(range.start, &mut wanted)?;
-    let come = object.far.fetch(range, &mut |piece| {
-        there.extend_from_slice(piece);
-        if there.len() < wanted.len() { Go::On } else { Go::Away }
-    });
-    come.map_err(|failure| failure.error)?;
-    Ok(there == wanted)
+
+    /// The end of a range.
+    pub fn within(bytes: &dyn ReadAt, range: Range<u64>) -> Result<Self> {
+        let at = range.start.max(range.end.saturating_sub(PROBE));
+        let mut piece = vec![0; range.end.saturating_sub(at) as usize];
+        bytes.read_exact_at(at, &mut piece)?;
+        Ok(Self { len: range.end, pieces: vec![(at, piece)] })
+    }
+
+    /// Whether an object has these pieces.
+    pub fn are_in(&self, object: &Object) -> Result<bool> {
+        for (at, wanted) in self.pieces.iter().filter(|(_, piece)| !piece.is_empty()) {
+            let (end, mut there) = (at + wanted.len() as u64, Vec::new());
+            if end > object.len {
+                return Ok(false);
+            }
+            let come = object.far.fetch(*at..end, &mut |piece| {
+                there.extend_from_slice(piece);
+                if there.len() < wanted.len() { Go::On } else { Go::Away }
+            });
+            come.map_err(|failure| failure.error)?;
+            if there != *wanted {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
 }
 
 /// A folder of a server, to be written to. A server of the web is one of WebDAV then, or it takes nothing.

@@ -62,6 +62,12 @@ impl Patched {
         (first < state.len || state.len != base).then_some(first.min(state.len))
     }
 
+    /// Whether something of its base lies behind what is new.
+    pub fn is_patched(&self) -> bool {
+        let state = self.state();
+        state.written.keys().next().is_some_and(|first| *first < state.kept)
+    }
+
     /// The places before which all is to be on the medium, before what is behind them is written. In order.
     pub fn steps(&self) -> Vec<u64> {
         let mut steps = lock(&self.steps).all.clone();
