@@ -1,13 +1,15 @@
 //! `pack --append` and `pack --update`: more into a container that exists.
 
+use super::amend::existing;
 use super::pack::{self, Told};
 use super::progress::Progress;
 use super::{args, daemon, plan, say};
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
-use crate::formats::Access;
+use crate::formats::{Access, Unwatched};
 use crate::jobs::update::{self, Options, Report, Source, Take};
 use crate::open::{self, How};
+use crate::remote;
 use serde_json::json;
 use std::path::Path;
 use std::sync::Arc;
@@ -25,6 +27,10 @@ pub fn is_wanted(given: &args::Pack) -> Result<bool> {
     if given.out == Path::new("-") {
         return usage("nothing can be added to a pipe".into(), "stmount pack --append DIR game.st".into());
     }
+    if let Some(address) = remote::is_address(&given.out) {
+        let how = plan::how_at(&given.passwords, &given.link, Arc::new(Unwatched))?;
+        return open::There::of(address, &how)?.is_there();
+    }
     let out = given.out.display();
     if let Some((file, _)) = open::with_state(&given.out) {
         let hint = format!("stmount restore {out}, and then --append to {}", file.display());
@@ -38,7 +44,7 @@ pub fn is_wanted(given: &args::Pack) -> Result<bool> {
 }
 
 pub fn append(given: &args::Pack, common: &args::Common) -> Result<u8> {
-    let out = given.out.canonicalize().map_err(|e| Error::io(e, format!("cannot open {}", given.out.display())))?;
+    let out = existing(&given.out)?;
     if given.sources.iter().any(|source| source.canonicalize().is_ok_and(|source| source == out)) {
         return Err(Error::new(Kind::Usage, format!("{} cannot be added to itself", given.out.display())));
     }
@@ -47,7 +53,8 @@ pub fn append(given: &args::Pack, common: &args::Common) -> Result<u8> {
     let options = Options { take, delete: given.delete, root: sources.has_root, filter: pack::filter(given)? };
     let progress = Progress::new(if given.update { "update" } else { "append" }, common);
     let source = Arc::new(Source::new(sources.tree, progress.clone()));
-    let how = plan::how_to_write(&given.passwords, &given.signing, progress.clone())?;
+    let how = plan::how_at(&given.passwords, &given.link, progress.clone())?;
+    let how = How { signing: plan::signing(&given.signing)?, ..how };
     let how = How { cache: Cache::new(plan::CACHE / 4), ..how };
     let done = progress.guard(|| (), || into(&out, &how, given.level.number(), &source, &options));
     pack::finish(done.map(|report| told(&report, &progress)), &progress)
@@ -58,9 +65,13 @@ fn into(out: &Path, how: &How, level: u8, source: &Arc<Source>, options: &Option
     let names = source.clone();
     let owners = Arc::new(move |uid, gid| names.owner(uid, gid));
     let access = Access { level: Some(level), owners: Some(owners), ..access };
-    let volume = open::open_admitted(out, how, access)?;
+    let store = access.store.clone();
+    let volume = open::open_admitted(how, access)?;
     say::notes(out, &volume.notes);
-    update::update(source, &volume, options)
+    let done = update::update(source, &volume, options)?;
+    drop(volume);
+    store.map_or(Ok(()), |store| store.publish())?;
+    Ok(done)
 }
 
 /// `1.2 GiB in 16 files → 400 MiB more, 18 296 as they were, 2 removed, 3 s`

@@ -1,6 +1,6 @@
 //! `log`, `snapshot`, `restore` and `compact`: the states of a container.
 
-use super::amend::amend;
+use super::amend::{amend, existing, refuse_far};
 use super::output::Output;
 use super::progress::Progress;
 use super::{args, exit, plan, say, text_out};
@@ -48,8 +48,7 @@ pub fn snapshot(given: &args::Snapshot) -> Result<u8> {
     let keep = !given.delete;
     let live = Register::of_user().find(&given.named)?.filter(|live| live.served && live.session.mode == "rw");
     let Some(live) = live else {
-        let source = given.named.canonicalize();
-        let source = source.map_err(|e| Error::io(e, format!("cannot open {}", given.named.display())))?;
+        let source = existing(&given.named)?;
         let volume = open::open_to_write(&source, &plan::how_to_write(&given.passwords, &given.signing, quiet())?)?;
         say::notes(&source, &volume.notes);
         let writer = volume
@@ -92,6 +91,7 @@ fn quiet() -> Arc<dyn Watch> {
 }
 
 pub fn compact(given: &args::Compact, common: &args::Common) -> Result<u8> {
+    refuse_far(&given.source, "compact")?;
     let source = given.source.canonicalize();
     let source = source.map_err(|e| Error::io(e, format!("cannot open {}", given.source.display())))?;
     if !open::is_container(&source) {

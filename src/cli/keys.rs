@@ -6,7 +6,7 @@
 //!   rekey                       all of it packed anew under another master key, in place of the old file
 //! ```
 
-use super::amend::amend;
+use super::amend::{amend, refuse_far};
 use super::args::{self, Common, KeyVerb, NewWays, Passwords, Signing};
 use super::history::{self, Repacking};
 use super::sealing::{self, cost, new_passphrase, new_slots};
@@ -16,6 +16,7 @@ use crate::formats::st::{self, Container, KeySet, Label, NewSlot, Resealing, Sea
 use crate::formats::{Access, Unwatched, Upkeep};
 use crate::key::{Keyfile, Secret};
 use crate::open::{self, How};
+use crate::remote;
 use serde_json::{Value, json};
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
@@ -165,8 +166,8 @@ fn change_keys(file: &Path, given: Given<'_>, mut change: impl FnMut(&Seal, &How
 
 /// The container with its full path.
 fn existing(file: &Path) -> Result<PathBuf> {
-    let whole = file.canonicalize().map_err(|e| Error::io(e, format!("cannot open {}", file.display())))?;
-    if open::is_container(&whole) {
+    let whole = super::amend::existing(file)?;
+    if remote::is_address(&whole).is_some() || open::is_container(&whole) {
         return Ok(whole);
     }
     Err(Error::new(Kind::Usage, format!("{} is no .st container, and has no keys of its own", file.display()))
@@ -194,6 +195,7 @@ impl NewWays {
 }
 
 pub fn rekey(given: &args::Rekey, common: &Common) -> Result<u8> {
+    refuse_far(&given.file, "rekey")?;
     let source = existing(&given.file)?;
     // Without any way it is a passphrase, which is asked for.
     let encrypt = if given.new.is_any() { given.new.encrypt.as_ref() } else { Some(&None) };

@@ -9,6 +9,7 @@
 //!  writing   the formats that are written, convert, index         find  find
 //!  inspect   ls, cat, info, check    examine what info and check find out
 //!  history   log, snapshot, restore, compact                       overlay overlay
+//!  upload    put, and archives that are packed to a server
 //!  thin      fat, store, and what pack --base packs over
 //!  create    create                  recover recover           parity  parity, check --repair
 //!  volumes   split, join, and lost volumes made anew
@@ -49,6 +50,7 @@ mod sign;
 mod thin;
 mod trust;
 mod unmount;
+mod upload;
 mod volumes;
 mod writing;
 
@@ -113,6 +115,7 @@ fn perform(cli: &Cli) -> Result<u8> {
         Verb::Overlay(given) => overlay::overlay(given, common),
         Verb::Create(given) => create::create(given),
         Verb::Pack(given) => pack::pack(given, common),
+        Verb::Put(given) => upload::put(given, common),
         Verb::Convert(given) => writing::convert(given, common),
         Verb::Find(given) => find::find(given),
         Verb::Index(given) => writing::index(given, common),

@@ -8,9 +8,10 @@ use super::writing::{self, Packing, Wrote};
 use super::{exit, heap, plan, say, thin};
 use crate::error::{Error, Kind, Result};
 use crate::formats::folder::Folder;
-use crate::formats::{Pack, Packed, Volume, Watch};
+use crate::formats::{Pack, Packed, Unwatched, Volume, Watch};
 use crate::jobs::unpack::{self, Existing};
 use crate::open::How;
+use crate::remote;
 use crate::tree::{Entry, Filter, Forest, Name, Tree, not_found};
 use serde_json::json;
 use std::fs::File;
@@ -40,7 +41,7 @@ pub fn pack(given: &args::Pack, common: &Common) -> Result<u8> {
         signing: plan::signing(&given.signing)?,
         bases: Vec::new(),
     };
-    let how = plan::how_with(&given.passwords)?;
+    let how = plan::how_at(&given.passwords, &given.link, Arc::new(Unwatched))?;
     let bases = match packing.format {
         Format::St => thin::unders(&given.passwords.base, &given.out, &how)?,
         _ => Vec::new(),
@@ -52,7 +53,7 @@ pub fn pack(given: &args::Pack, common: &Common) -> Result<u8> {
     packing.tell_lost(&*tree)?;
     let progress = Progress::new("pack", common);
     let to = (given.force, given.writing.part()?);
-    let done = writing::write(&*packer, &*tree, &given.out, to, &progress).and_then(|wrote| {
+    let done = writing::write(&*packer, &*tree, &given.out, to, &how, &progress).and_then(|wrote| {
         packing.remember(&given.out, to, &how)?;
         Ok(wrote)
     });
@@ -65,7 +66,7 @@ pub fn pack(given: &args::Pack, common: &Common) -> Result<u8> {
 /// What takes part. The output is not packed into itself, and neither is who writes to it.
 pub(super) fn filter(given: &args::Pack) -> Result<Filter> {
     let mut globs = given.globs.clone();
-    if given.out != Path::new("-") {
+    if given.out != Path::new("-") && remote::is_address(&given.out).is_none() {
         let alone = given.sources.len() == 1;
         let record = crate::open::record_of(&given.out);
         for out in [&given.out, &record] {

@@ -13,6 +13,7 @@ use super::{args, daemon, exit, plan, say, volumes};
 use crate::error::{Error, Kind, Result, Within};
 use crate::formats::{Unwatched, Watch, st};
 use crate::open::{self, How};
+use crate::remote;
 use crate::source::parity::{Piece, Report, Side};
 use crate::source::{FileSource, ReadAt, Store};
 use serde_json::json;
@@ -40,7 +41,8 @@ fn add(given: &ParityAdd, common: &args::Common) -> Result<u8> {
     let policy = plan::parity(&args::Parity { share, parity_code: given.parity_code })?;
     let progress = Progress::new("parity", common);
     let file = &given.file;
-    let done = if open::is_container(file) && !given.beside {
+    let is_far = remote::is_address(file).is_some();
+    let done = if (is_far || open::is_container(file)) && !given.beside {
         let how = plan::how_to_write(&given.passwords, &given.signing, progress.clone())?;
         progress.guard(|| (), || in_container(file, &how, policy, &*progress))
     } else {
@@ -51,7 +53,10 @@ fn add(given: &ParityAdd, common: &args::Common) -> Result<u8> {
 }
 
 fn in_container(file: &Path, how: &How, policy: Option<st::Policy>, watch: &dyn Watch) -> Result<(u64, String)> {
-    let len = || std::fs::metadata(file).map(|meta| meta.len()).map_err(|e| Error::io(e, "cannot look at it"));
+    let len = || match remote::is_address(file) {
+        Some(_) => open::access(file, how)?.bytes.len(),
+        None => std::fs::metadata(file).map(|meta| meta.len()).map_err(|e| Error::io(e, "cannot look at it")),
+    };
     let before = len()?;
     amend(file, how, |access| st::add_parity(access, policy, watch))?;
     let more = len()?.saturating_sub(before);
@@ -106,7 +111,7 @@ fn drop_it(given: &ParityDrop) -> Result<u8> {
         std::fs::remove_file(&side).map_err(|e| Error::io(e, format!("cannot remove {}", side.display())))?;
         return Ok(exit::OK);
     }
-    if !open::is_container(&given.file) {
+    if remote::is_address(&given.file).is_none() && !open::is_container(&given.file) {
         return Err(Error::new(Kind::NotFound, format!("there is no parity {}", side.display())));
     }
     let how = plan::how_to_write(&given.passwords, &given.signing, Arc::new(Unwatched))?;

@@ -123,6 +123,13 @@ pub fn how_with(passwords: &args::Passwords) -> Result<How> {
     how_to_change(passwords, Arc::new(Unwatched))
 }
 
+/// The same for one that is asked for, or made, on a server.
+pub fn how_at(passwords: &args::Passwords, link: &args::Link, watch: Arc<dyn Watch>) -> Result<How> {
+    let (passwords, link) = (passwords.clone(), link.clone());
+    let reading = args::Reading { passwords, link, ..args::Reading::default() };
+    how(&args::Opening { reading, ..args::Opening::default() }, watch)
+}
+
 /// The same for one that writes to it, and may sign what it writes.
 pub fn how_to_write(passwords: &args::Passwords, signing: &args::Signing, watch: Arc<dyn Watch>) -> Result<How> {
     Ok(How { signing: self::signing(signing)?, ..how_to_change(passwords, watch)? })

@@ -93,13 +93,16 @@ fn run(given: &args::Recover, watch: &dyn Watch) -> Result<Recovered> {
     let how = plan::how_with(&given.passwords)?;
     let access =
         if given.dry_run { open::access(&given.file, &how)? } else { open::access_to_write(&given.file, &how)? };
-    match open::admit(&given.file, &how, &access) {
+    match open::admit(&how, &access) {
         Ok(notes) => say::notes(&given.file, &notes),
         Err(e) if e.kind() == Kind::Untrusted && !given.dry_run => return Err(e),
         // What is so damaged tells nothing of who signed it.
         Err(e) => log::info!("{e}"),
     }
-    st::recover(access, plan::threads(given.threads), watch)
+    let store = access.store.clone();
+    let found = st::recover(access, plan::threads(given.threads), watch)?;
+    store.map_or(Ok(()), |store| store.publish())?;
+    Ok(found)
 }
 
 /// What is done; so that it reads the same when it only would be.

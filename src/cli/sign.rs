@@ -1,6 +1,6 @@
 //! `sign` and `verify`: who vouches for a container.
 
-use super::amend::hold;
+use super::amend::{existing, hold};
 use super::args::{self, Common};
 use super::trust::{key_of, say_unless};
 use super::{exit, plan, say, text_out};
@@ -9,13 +9,13 @@ use crate::formats::{self, Root, Signer, st};
 use crate::key::sign::PublicKey;
 use crate::open::trust::{self, Level, Trust};
 use crate::open::{self, How};
+use crate::remote;
 use crate::tree::Time;
 use serde_json::{Value, json};
 use std::path::Path;
 
 pub fn sign(given: &args::Sign, common: &Common) -> Result<u8> {
-    let file = given.file.canonicalize();
-    let file = file.map_err(|e| Error::io(e, format!("cannot open {}", given.file.display())))?;
+    let file = existing(&given.file)?;
     refuse_others(&file)?;
     let signing = trust::signing(given.key.as_deref().unwrap_or(Path::new("")))?;
     let how = How { signing, ..plan::how_with(&given.passwords)? };
@@ -28,7 +28,9 @@ pub fn sign(given: &args::Sign, common: &Common) -> Result<u8> {
         say_unless(common.quiet, &format!("{shown} is signed by {} already", how.trust.called(&signer)));
         return Ok(exit::OK);
     }
+    let store = access.store.clone();
     let root = st::sign(access)?;
+    store.map_or(Ok(()), |store| store.publish())?;
     how.trust.made(&root)?;
     let by = key.map(|key| how.trust.called(&key)).unwrap_or_default();
     say_unless(common.quiet, &format!("{shown} is signed by {by}: the state {}", root.sequence));
@@ -36,7 +38,7 @@ pub fn sign(given: &args::Sign, common: &Common) -> Result<u8> {
 }
 
 fn refuse_others(file: &Path) -> Result<()> {
-    if open::is_container(file) {
+    if remote::is_address(file).is_some() || open::is_container(file) {
         return Ok(());
     }
     Err(Error::new(Kind::Unsupported, format!("{}: only a .st can be signed", file.display()))

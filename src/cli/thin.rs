@@ -8,10 +8,10 @@ use super::pack::{Told, finish};
 use super::progress::Progress;
 use super::{plan, say};
 use crate::error::{Error, Kind, Result};
-use crate::formats::{Access, st};
+use crate::formats::{Access, Unwatched, st};
 use crate::mount::session::absolute;
 use crate::open::{self, How, bases};
-use crate::source::objects::{FolderObjects, Objects};
+use crate::source::objects::Objects;
 use crate::{key, remote};
 use serde_json::json;
 use std::path::{Component, Path, PathBuf};
@@ -67,9 +67,10 @@ fn hints(place: &Path, out: &Path) -> Vec<String> {
     if let Some(address) = remote::is_address(place) {
         return vec![remote::shown(address)];
     }
+    let is_far = remote::is_address(out).is_some();
     let (place, out) = (absolute(place), absolute(out));
     let name = place.file_name().and_then(|name| name.to_str()).map(str::to_owned);
-    let way = out.parent().and_then(|dir| way(dir, &place));
+    let way = out.parent().filter(|_| !is_far).and_then(|dir| way(dir, &place));
     let mut hints: Vec<String> = name.into_iter().chain(way).collect();
     hints.dedup();
     hints
@@ -98,7 +99,7 @@ pub fn fat(given: &args::Fat, common: &Common) -> Result<u8> {
         None => open::access(&given.source, &how)?,
     };
     if in_place.is_none() {
-        say::notes(&given.source, &open::admit(&given.source, &how, &access)?);
+        say::notes(&given.source, &open::admit(&how, &access)?);
     }
     let bases = st::Container::open(access.clone())?.bases()?;
     if let Some(lost) = bases.iter().find(|base| base.place.is_none() && base.segments > 0) {
@@ -147,9 +148,9 @@ fn write<T>(
 
 pub fn store(given: &args::Store, common: &Common) -> Result<u8> {
     match &given.what {
-        StoreVerb::Init { store } => {
-            refuse_address(store)?;
-            FolderObjects::init(store, key::random()?)?;
+        StoreVerb::Init { store, link, passwords } => {
+            let how = plan::how_at(passwords, link, Arc::new(Unwatched))?;
+            bases::make_store(store, key::random()?, &how)?;
             Ok(super::exit::OK)
         }
         StoreVerb::Add(given) => add(given, common),
@@ -157,34 +158,22 @@ pub fn store(given: &args::Store, common: &Common) -> Result<u8> {
     }
 }
 
-fn refuse_address(store: &Path) -> Result<()> {
-    match remote::is_address(store) {
-        Some(address) => {
-            let what = format!("{}: a store at an address is only read", remote::shown(address));
-            Err(Error::new(Kind::ReadOnly, what).hint("do it where it lies"))
-        }
-        None => Ok(()),
-    }
-}
-
-fn opened(store: &Path) -> Result<Arc<dyn Objects>> {
-    refuse_address(store)?;
-    let found = FolderObjects::open(store)?;
-    let nothing = || {
-        Error::new(Kind::NotFound, format!("{} is no store", store.display()))
-            .hint(format!("stmount store init {}", store.display()))
-    };
-    Ok(Arc::new(found.ok_or_else(nothing)?))
+fn opened(store: &Path, how: &How) -> Result<Arc<dyn Objects>> {
+    let shown = remote::is_address(store).map_or_else(|| store.display().to_string(), remote::shown);
+    let nothing =
+        || Error::new(Kind::NotFound, format!("{shown} is no store")).hint(format!("stmount store init {shown}"));
+    bases::objects(store, how)?.ok_or_else(nothing)
 }
 
 fn add(given: &args::StoreAdd, common: &Common) -> Result<u8> {
     if given.to.is_some() && given.files.len() > 1 {
         return Err(Error::new(Kind::Usage, "--to is for one container"));
     }
-    let objects = opened(&given.store)?;
-    let held = objects.hold(crate::source::objects::Hold::Shared)?;
     let progress = Progress::new("add", common);
-    let how = plan::how_to_write(&given.passwords, &given.signing, progress.clone())?;
+    let how = plan::how_at(&given.passwords, &given.link, progress.clone())?;
+    let how = How { signing: plan::signing(&given.signing)?, ..how };
+    let objects = opened(&given.store, &how)?;
+    let held = objects.hold(crate::source::objects::Hold::Shared)?;
     let mut sum = st::Added::default();
     let mut done = Ok(());
     for file in &given.files {
@@ -239,9 +228,9 @@ fn add_one(
 }
 
 fn gc(given: &args::StoreGc, common: &Common) -> Result<u8> {
-    let objects = opened(&given.store)?;
     let progress = Progress::new("gc", common);
-    let how = plan::how_with(&given.passwords)?;
+    let how = plan::how_at(&given.passwords, &given.link, Arc::new(Unwatched))?;
+    let objects = opened(&given.store, &how)?;
     let done = progress.guard(
         || (),
         || {

@@ -5,7 +5,7 @@ use super::output::Output;
 use super::progress::Progress;
 use super::sealing::new_passphrase;
 use super::volumes;
-use super::{pack, plan, say};
+use super::{pack, plan, say, upload};
 use crate::codec::pieces::Codec;
 use crate::error::{Error, Kind, Result};
 use crate::formats::sevenz::pack::SevenzPacker;
@@ -14,6 +14,7 @@ use crate::formats::zip::pack::ZipPacker;
 use crate::formats::{self, Holds, Pack, Packed, Unwatched, collect, st, zip};
 use crate::key::sign::Signing;
 use crate::open::How;
+use crate::remote;
 use crate::tree::{Filter, Tree};
 use serde_json::json;
 use std::ffi::OsString;
@@ -176,9 +177,17 @@ pub fn write(
     tree: &dyn Tree,
     out: &Path,
     (force, part): (bool, Option<u64>),
+    how: &How,
     progress: &Progress,
 ) -> Result<Wrote> {
     let alone = |packed| Wrote { packed, volumes: String::new() };
+    if let Some(address) = remote::is_address(out) {
+        if part.is_some() {
+            let what = format!("{}: nothing is sent in parts", remote::shown(address));
+            return Err(Error::new(Kind::Unsupported, what).hint("write the parts here, and send each: stmount put"));
+        }
+        return upload::pack(packer, tree, address, (force, how), progress).map(alone);
+    }
     if out == Path::new("-") {
         return progress.guard(|| (), || pack::to_pipe(packer, tree, progress)).map(alone);
     }
@@ -340,7 +349,7 @@ pub fn convert(given: &args::Convert, common: &args::Common) -> Result<u8> {
     say::notes(&given.source, &volume.notes);
     packing.tell_lost(&*volume.tree)?;
     let to = (given.overwrite, given.writing.part()?);
-    let done = write(&*packer, &*volume.tree, &given.out, to, &progress).and_then(|wrote| {
+    let done = write(&*packer, &*volume.tree, &given.out, to, &how, &progress).and_then(|wrote| {
         packing.remember(&given.out, to, &how)?;
         Ok(wrote)
     });

@@ -10,13 +10,14 @@
 //! What is found has the right identity, and nothing more: what is read there is compared with its hash. Only regular files
 //! and folders are looked at, since a hint is the word of whoever made the container.
 
+use super::store::{self, FarObjects};
 use super::{How, far};
 use crate::cache::Cache;
 use crate::error::{Error, Kind, Result};
 use crate::formats::{self, Access, Base, Bases, FoundBase, Reading, Wanted};
 use crate::remote;
 use crate::source::ReadAt;
-use crate::source::objects::{Drawer, FolderObjects, Guard, Hash, Hold, MARK, MARK_MAX, Objects, uid_of};
+use crate::source::objects::{FolderObjects, Objects};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -155,7 +156,7 @@ impl Finder {
     fn far(&self, address: &str, wanted: &Wanted) -> Result<Option<FoundBase>> {
         let place = remote::shown(address);
         if wanted.is_store {
-            let store = FarObjects::open(address, &self.how)?.filter(|store| store.uid == wanted.uid);
+            let store = FarObjects::open(address, &self.how)?.filter(|store| store.uid() == wanted.uid);
             return Ok(store.map(|store| FoundBase { base: Base::Objects(Arc::new(store)), place, below: None }));
         }
         let bytes = match far::bytes(address, &self.how) {
@@ -198,85 +199,13 @@ pub fn objects(place: &Path, how: &How) -> Result<Option<Arc<dyn Objects>>> {
     Ok(FolderObjects::open(place)?.map(|store| Arc::new(store) as Arc<dyn Objects>))
 }
 
-/// A store at an address, to be read.
-struct FarObjects {
-    address: String,
-    how: How,
-    uid: [u8; 16],
-}
-
-impl FarObjects {
-    fn open(address: &str, how: &How) -> Result<Option<Self>> {
-        let address = address.trim_end_matches('/').to_owned();
-        let Some(mark) = get(&address, &[MARK], MARK_MAX, how)? else { return Ok(None) };
-        Ok(uid_of(&mark).map(|uid| Self { address, how: how.clone(), uid }))
-    }
-}
-
-/// What is below an address.
-fn get(address: &str, parts: &[&str], most: u64, how: &How) -> Result<Option<Vec<u8>>> {
-    let mut below = address.to_owned();
-    for part in parts {
-        // What stands beside something that is in it is in it.
-        let odd = || Error::new(Kind::Usage, format!("{}: nothing can be below it", remote::shown(address)));
-        below = remote::beside(&format!("{below}/x"), part).ok_or_else(odd)?;
-    }
-    let bytes = match far::bytes(&below, how) {
-        Err(e) if e.kind() == Kind::NotFound => return Ok(None),
-        bytes => bytes?,
-    };
-    let len = bytes.len()?;
-    if len > most {
-        return Err(Error::new(Kind::Damaged, format!("{} is too long", remote::shown(&below))));
-    }
-    let mut all = vec![0; len as usize];
-    bytes.read_exact_at(0, &mut all)?;
-    Ok(Some(all))
-}
-
-impl Objects for FarObjects {
-    fn uid(&self) -> [u8; 16] {
-        self.uid
-    }
-
-    fn place(&self) -> String {
-        remote::shown(&self.address)
-    }
-
-    fn get(&self, drawer: Drawer, hash: &Hash, most: u64) -> Result<Option<Vec<u8>>> {
-        let [dir, name] = drawer.path(hash);
-        get(&self.address, &[&dir, &name], most, &self.how)
-    }
-
-    fn has(&self, drawer: Drawer, hash: &Hash) -> Result<bool> {
-        let [dir, name] = drawer.path(hash);
-        Ok(get(&self.address, &[&dir, &name], u64::MAX, &self.how)?.is_some())
-    }
-
-    fn put(&self, _: Drawer, _: &Hash, _: &[u8]) -> Result<bool> {
-        Err(self.only_read())
-    }
-
-    fn sync(&self) -> Result<()> {
-        Ok(())
-    }
-
-    fn list(&self, _: Drawer, _: &mut dyn FnMut(Hash, u64) -> Result<()>) -> Result<()> {
-        Err(self.only_read())
-    }
-
-    fn remove(&self, _: Drawer, _: &Hash) -> Result<()> {
-        Err(self.only_read())
-    }
-
-    fn hold(&self, _: Hold) -> Result<Guard> {
-        Err(self.only_read())
-    }
-}
-
-impl FarObjects {
-    fn only_read(&self) -> Error {
-        Error::new(Kind::ReadOnly, format!("{}: a store at an address is only read, object by object", self.place()))
-            .hint("mount the folder that it is in, or do it where it lies")
+/// Makes a store of objects of an empty folder, which may be at an address.
+///
+/// # Errors
+/// `Exists` when it is one already; `NotEmpty` when something else is in it.
+pub fn make_store(place: &Path, uid: [u8; 16], how: &How) -> Result<()> {
+    match remote::is_address(place) {
+        Some(address) => store::make(address, uid, how),
+        None => FolderObjects::init(place, uid).map(drop),
     }
 }

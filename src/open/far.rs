@@ -7,6 +7,7 @@
 //!   https://host/dir/all.zip!disk.7z    a file inside of what is there, opened as an archive, and so on
 //! ```
 
+use super::amending;
 use super::bases::From;
 use super::beside::Indexes;
 use super::outbox::{Left, Outbox};
@@ -118,10 +119,13 @@ pub fn open_to_write(address: &str, how: &How, claim: &Claim) -> Result<Volume> 
     let is_folder = !address.contains('!')
         && how.depth == 0
         && (remote::is_folder(address) || object(address, how).is_ok_and(|object| object.leads_to_directory));
+    if !is_folder && !address.contains('!') && how.depth == 0 && amending::is_container(address, how)? {
+        return container(address, how);
+    }
     if !is_folder {
         return Err(Error::new(
             Kind::ReadOnly,
-            format!("{shown}: of what is at an address, only folders are written to"),
+            format!("{shown}: of what is at an address, only folders and containers are written to"),
         )
         .hint("-o overlay=DIR takes changes and keeps them here"));
     }
@@ -140,6 +144,11 @@ pub fn open_to_write(address: &str, how: &How, claim: &Claim) -> Result<Volume> 
     }
     let (writer, cache) = (Some(Arc::new(outbox) as Arc<dyn Writer>), Some(how.cache.clone()));
     Ok(Volume { cache, writer, notes, ..Volume::read_only(tree, "remote folder") })
+}
+
+/// A container on a server, which is written to there.
+fn container(address: &str, how: &How) -> Result<Volume> {
+    super::open_admitted(how, amending::access(address, how)?)
 }
 
 /// A folder of a server, as a volume.
@@ -178,7 +187,7 @@ pub fn bytes(address: &str, how: &How) -> Result<Arc<dyn ReadAt>> {
     Ok(Arc::new(blocks(address, other_object(address, how)?, how)?))
 }
 
-fn blocks(address: &str, object: Object, how: &How) -> Result<Blocks> {
+pub(super) fn blocks(address: &str, object: Object, how: &How) -> Result<Blocks> {
     let Far { link, depot, fleet, meter } = &how.far;
     let address = object.found_at.as_deref().unwrap_or(address);
     let shelf = depot.as_ref().zip(object.stamp.as_ref()).and_then(|(depot, stamp)| {
@@ -221,14 +230,5 @@ impl Volumes for Beside {
             Err(e) if e.kind() == Kind::NotFound => Ok(None),
             Err(e) => Err(e),
         }
-    }
-}
-
-/// Refuses to write to what is at an address.
-pub fn refuse_to_write(path: &Path) -> Result<()> {
-    match remote::is_address(path) {
-        Some(address) => Err(Error::new(Kind::ReadOnly, format!("{}: it is only read", remote::shown(address)))
-            .hint("-o overlay=DIR takes changes and keeps them here")),
-        None => Ok(()),
     }
 }

@@ -8,10 +8,12 @@
 //!   any of these, with an overlay    takes changes in a directory: see `overlay`
 //! ```
 
+mod amending;
 pub mod bases;
 mod beside;
 mod far;
 mod follow;
+mod lease;
 mod nested;
 pub mod outbox;
 pub mod overlay;
@@ -19,11 +21,16 @@ pub mod process;
 mod record;
 mod remembering;
 mod sidecar;
+mod store;
+mod there;
 pub mod trust;
 
+pub use amending::{Amending, drafts};
 pub use far::Far;
 pub use follow::follow;
+pub use lease::Lease;
 pub use record::{Claim, record_of};
+pub use there::There;
 
 use crate::cache::{Below, Cache};
 use crate::error::{Error, Kind, Result, Within};
@@ -37,6 +44,7 @@ use crate::key::sign::Signing;
 use crate::remote::{self, Link};
 use crate::source::{FileSource, Held, ReadAt, Spill};
 use crate::tree::{Owner, Time, Union};
+use amending::Published;
 use beside::{Beside, Indexes};
 use remembering::Remembering;
 use sidecar::Sidecar;
@@ -312,7 +320,9 @@ pub fn access_to_write(path: &Path, how: &How) -> Result<Access> {
 }
 
 fn claimed(path: &Path, how: &How, claim: &Claim) -> Result<Access> {
-    far::refuse_to_write(path)?;
+    if let Some(address) = remote::is_address(path) {
+        return amending::access(address, how);
+    }
     if is_piece(path) {
         return Err(Error::new(
             Kind::ReadOnly,
@@ -335,7 +345,8 @@ fn claimed(path: &Path, how: &How, claim: &Claim) -> Result<Access> {
 /// # Errors
 /// `Locked` when somebody else has it open to change it.
 pub fn open_to_write(path: &Path, how: &How) -> Result<Volume> {
-    open_claimed(path, how, &Claim::default(), Upkeep::default(), false)
+    let at_address = remote::is_address(path).is_some();
+    open_claimed(path, how, &Claim::default(), Upkeep::default(), at_address)
 }
 
 /// Opens an archive of any format to change it, with its journal.
@@ -376,17 +387,22 @@ pub fn open_claimed(path: &Path, how: &How, claim: &Claim, upkeep: Upkeep, wante
         return if wanted { open_journaled(path, how, claim) } else { open_as(path, how) };
     }
     match claimed(path, how, claim) {
-        Ok(access) => open_admitted(path, how, Access { upkeep, ..access }),
+        Ok(access) => open_admitted(how, Access { upkeep, ..access }),
         Err(e) if matches!(e.kind(), Kind::Denied | Kind::ReadOnly) => open_as(path, how),
         Err(e) => Err(e),
     }
 }
 
 /// Opens a container that is held, once it is known that it may be written to: opening it may change it already.
-pub fn open_admitted(path: &Path, how: &How, access: Access) -> Result<Volume> {
-    let mut notes = admit(path, how, &access)?;
+pub fn open_admitted(how: &How, access: Access) -> Result<Volume> {
+    let mut notes = admit(how, &access)?;
+    // What is written is elsewhere until it is brought to where it belongs.
+    let elsewhere = access.store.clone().filter(|_| access.held.is_none());
     let mut volume = formats::open(access)?;
     volume.notes.append(&mut notes);
+    if let Some((writer, store)) = volume.writer.take_if(|_| elsewhere.is_some()).zip(elsewhere) {
+        volume.writer = Some(Arc::new(Published::new(writer, store)));
+    }
     let is_vouched_for = volume.root.is_some_and(|root| root.is_vouched_for()) || how.signing.key().is_some();
     if let Some(writer) = volume.writer.take_if(|_| is_vouched_for) {
         volume.writer = Some(Arc::new(Remembering::new(writer, how.trust.clone())));
@@ -398,9 +414,9 @@ pub fn open_admitted(path: &Path, how: &How, access: Access) -> Result<Volume> {
 ///
 /// # Errors
 /// `Untrusted` when whoever signed it, or did not, is not trusted.
-pub fn admit(path: &Path, how: &How, access: &Access) -> Result<Vec<String>> {
+pub fn admit(how: &How, access: &Access) -> Result<Vec<String>> {
     let root = formats::root(access)?;
-    let mut notes = how.trust.admit(&path.display().to_string(), root)?;
+    let mut notes = how.trust.admit(&access.name, root)?;
     let is_signed = root.is_some_and(|root| matches!(root.signer, Signer::By(_)));
     if is_signed && how.signing.key().is_none() {
         notes.push("it is signed, and what is written to it is not: -o sign, or --sign, with the key".to_owned());

@@ -110,6 +110,29 @@ pub fn with_state(text: &str) -> Option<(String, String)> {
     is_one.then(|| (format!("{dir}/{name}{query}"), state.into_owned()))
 }
 
+/// The folder that something is in, as an address, and its name there.
+pub fn parted(text: &str) -> Option<(String, String)> {
+    let mut url = Url::parse(text).ok()?;
+    let last = url.path_segments()?.next_back().filter(|part| !part.is_empty())?;
+    let name = percent_encoding::percent_decode_str(last).decode_utf8().ok()?.into_owned();
+    if name == "." || name == ".." || name.contains(['/', '\0']) {
+        return None;
+    }
+    url.path_segments_mut().ok()?.pop().push("");
+    Some((url.into(), name))
+}
+
+/// The address by which a folder is written to: a server of the web takes things by WebDAV.
+pub fn to_write(text: &str) -> Cow<'_, str> {
+    match scheme(text) {
+        Some(scheme @ ("http" | "https")) => {
+            let rest = &text[scheme.len()..];
+            format!("webdav{}{rest}", &scheme["http".len()..]).into()
+        }
+        _ => text.into(),
+    }
+}
+
 /// Whether two addresses are of one server: scheme, host and port.
 pub fn is_same_server(a: &str, b: &str) -> bool {
     let origin = |text: &str| Url::parse(text).ok().map(|url| url.origin()).filter(|origin| origin.is_tuple());
@@ -165,6 +188,21 @@ mod tests {
         ] {
             let expected = parted.map(|(file, state)| (file.to_owned(), state.to_owned()));
             assert_eq!(with_state(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_written_to_in_its_folder() {
+        let of = |text| parted(text).map(|(folder, name)| (to_write(&folder).into_owned(), name));
+        for (text, folder, name) in [
+            ("https://me@host/dir/my%20game.st", "webdavs://me@host/dir/", "my game.st"),
+            ("s3://bucket/x.st", "s3://bucket/", "x.st"),
+            ("sftp://host/~/x.st", "sftp://host/~/", "x.st"),
+        ] {
+            assert_eq!(of(text), Some((folder.to_owned(), name.to_owned())));
+        }
+        for bad in ["s3://bucket", "https://host/dir/", "https://host/a%2F..%2Fb"] {
+            assert_eq!(of(bad), None, "{bad}");
         }
     }
 

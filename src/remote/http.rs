@@ -277,8 +277,12 @@ impl HttpObject {
         let url = lock(&self.found).clone();
         let request = self.server.ask(Method::GET, &url).map_err(|error| Failure { error, again: Again::Never })?;
         let mut request = request.header(header::RANGE, format!("bytes={}-{}", range.start, range.end - 1));
-        if let Some(version) = &self.version {
-            request = request.header(header::IF_RANGE, version.text());
+        match &self.version {
+            Some(Version::Tag(tag)) => request = request.header(header::IF_RANGE, tag),
+            // By the standard a date that is less than a minute ago proves nothing, and all of it would come. What comes
+            // tells its date.
+            Some(Version::Date(date)) => request = request.header(header::IF_UNMODIFIED_SINCE, date),
+            None => {}
         }
         let response = self.server.send(request)?;
         let may_move = url != self.url && matches!(response.status().as_u16(), 401 | 403 | 404 | 410);

@@ -23,6 +23,7 @@ mod known_hosts;
 mod listing;
 mod mirrors;
 mod parts;
+mod put;
 mod runtime;
 mod s3;
 mod sftp;
@@ -34,7 +35,9 @@ mod ssh_config;
 mod ssh_login;
 
 use address::{below, below_by_sftp};
-pub use address::{beside, has_password, is_address, is_folder, is_same_server, name_of, scheme, shown, with_state};
+pub use address::{
+    beside, has_password, is_address, is_folder, is_same_server, name_of, parted, scheme, shown, to_write, with_state,
+};
 pub use credentials::{Login, Netrc, small_file};
 pub use failures::{Fetched, deepest, late, never, soon, system};
 pub use http::client;
@@ -42,8 +45,9 @@ pub use kept::{Asking, KeptShare, open};
 pub use listing::{asks_for_list, http_date, of_dav, of_html, of_json};
 use mirrors::{open_mirrored, share_mirrored};
 pub use parts::{call_parts_by, part_of};
+pub use put::{Amend, Amended, Holds, Rest, Seen, Set, Writes, changed, taken};
 pub use runtime::wait_for;
-pub use share::{Holds, Item, Opener, Set, Share, ShareTree, Writes};
+pub use share::{Item, Opener, Share, ShareTree};
 
 use known_hosts::{KnownHost, Verdict, fingerprint, matches};
 use sftp::{SftpShare, checked, of_time};

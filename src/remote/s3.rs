@@ -10,15 +10,15 @@
 //! says anything: then requests are not signed, as public buckets want it. The times of objects are those of their upload.
 
 use super::{
-    Fetched, Holds, Item, Link, Login, Object, Set, Share, Writes, client, deepest, late, never, shown, small_file,
-    soon, system, wait_for,
+    Amend, Amended, Fetched, Holds, Item, Link, Login, Object, Seen, Set, Share, Writes, client, deepest, late, never,
+    shown, small_file, soon, system, taken, wait_for,
 };
 use crate::error::{Error, Kind, Result};
 use crate::key::Keys;
 use crate::source::{Failure, Far, Go, ReadAt};
 use crate::tree::{Kind as NodeKind, Time};
 use futures_util::StreamExt;
-use opendal_core::{EntryMode, ErrorKind, Metadata, OperationContext, Operator, options};
+use opendal_core::{EntryMode, ErrorKind, Metadata, OperationContext, Operator, Writer, options};
 use opendal_http_transport_reqwest::ReqwestTransport;
 use opendal_service_s3::S3;
 use std::future::Future;
@@ -29,6 +29,10 @@ use url::Url;
 
 /// Bytes of a part of what is written. Ten thousand parts are the most: a file of 160 GB.
 const PART: usize = 16 << 20;
+
+/// Bytes that the server is asked to copy at once, and the least that is worth it: parts but the last have 5 MiB at least.
+const COPY: u64 = 256 << 20;
+const LEAST_COPY: u64 = 5 << 20;
 
 /// A file of settings that is longer is none.
 const SMALL: u64 = 1 << 20;
@@ -243,6 +247,60 @@ impl S3Share {
     }
 }
 
+impl S3Share {
+    /// What the server calls a version that was seen.
+    fn tag(&self, seen: &Seen) -> Option<String> {
+        let endpoint = self.bucket.endpoint.as_deref().unwrap_or_default();
+        seen.stamp.as_deref()?.strip_prefix(endpoint).map(str::to_owned)
+    }
+
+    /// Writes an object, whose front up to `from` is copied from what has the name. Nothing is to be seen of it before all is
+    /// there; where an old one is named, only while it is the same still.
+    fn write(
+        &self,
+        key: &str,
+        (bytes, from): (&dyn ReadAt, u64),
+        how: options::WriteOptions,
+        old: Option<&Seen>,
+        told: &mut dyn FnMut(u64) -> Result<()>,
+    ) -> Result<()> {
+        let (bucket, len, tag) = (&self.bucket, bytes.len()?, old.and_then(|old| self.tag(old)));
+        let mut writer = bucket.once(key, bucket.operator.writer_options(key, how))?;
+        let mut send = || -> Result<()> {
+            self.copy_front(key, &mut writer, from, tag.as_ref())?;
+            let mut at = from;
+            while at < len {
+                let mut part = vec![0; PART.min(usize::try_from(len - at).unwrap_or(PART))];
+                bytes.read_exact_at(at, &mut part)?;
+                at += part.len() as u64;
+                bucket.once(key, writer.write(part))?;
+                told(at - from)?;
+            }
+            // There are servers that do not heed the condition.
+            if let Some(old) = old {
+                old.is_still(&bucket.object(key)?)?;
+            }
+            bucket.once(key, writer.close()).map(drop)
+        };
+        send().inspect_err(|_| {
+            let _ = bucket.once(key, writer.abort());
+        })
+    }
+
+    fn copy_front(&self, key: &str, writer: &mut Writer, len: u64, tag: Option<&String>) -> Result<()> {
+        let mut at = 0;
+        while at < len {
+            // What is left at the end is too short for a part of its own.
+            let end = if len - at < COPY * 2 { len } else { at + COPY };
+            let range = (at..end).into();
+            let range = options::ReadOptions { range, if_match: tag.cloned(), ..Default::default() };
+            self.bucket.once(key, writer.copy_from_options(key, range))?;
+            at = end;
+        }
+        Ok(())
+    }
+}
+
 impl Share for S3Share {
     fn list(&self, path: &str) -> Result<Vec<Item>> {
         let (bucket, prefix) = (&*self.bucket, self.prefix(path));
@@ -283,23 +341,40 @@ impl Writes for S3Share {
     }
 
     fn put(&self, path: &str, bytes: &dyn ReadAt, _: &Set, told: &mut dyn FnMut(u64) -> Result<()>) -> Result<()> {
-        let (bucket, key, len) = (&*self.bucket, self.key(path), bytes.len()?);
-        let mut writer = bucket.once(&key, bucket.operator.writer(&key))?;
-        let mut at = 0;
-        let mut send = || -> Result<()> {
-            while at < len {
-                let mut part = vec![0; PART.min(usize::try_from(len - at).unwrap_or(PART))];
-                bytes.read_exact_at(at, &mut part)?;
-                at += part.len() as u64;
-                bucket.once(&key, writer.write(part))?;
-                told(at)?;
+        self.write(&self.key(path), (bytes, 0), options::WriteOptions::default(), None, told)
+    }
+
+    fn create(&self, path: &str, bytes: &dyn ReadAt, told: &mut dyn FnMut(u64) -> Result<()>) -> Result<()> {
+        let (bucket, key) = (&self.bucket, self.key(path));
+        let is_taken = || Err(taken().within(bucket.address(&key)));
+        match bucket.once(&key, bucket.operator.stat(&key)) {
+            Ok(_) => return is_taken(),
+            Err(e) if e.kind() != Kind::NotFound => return Err(e),
+            Err(_) => {}
+        }
+        let only_new = options::WriteOptions { if_not_exists: true, ..Default::default() };
+        match self.write(&key, (bytes, 0), only_new, None, told) {
+            Err(e) if e.kind() == Kind::Changed => is_taken(),
+            Err(e) if e.kind() == Kind::Unsupported => {
+                log::info!("{}: {e}: who comes in the same moment is not seen", bucket.address(&key));
+                self.write(&key, (bytes, 0), options::WriteOptions::default(), None, told)
             }
-            // Not before this is there anything to be seen of it.
-            bucket.once(&key, writer.close()).map(drop)
+            written => written,
+        }
+    }
+
+    fn amend(&self, path: &str, amend: &Amend<'_>, told: &mut dyn FnMut(u64) -> Result<()>) -> Result<Amended> {
+        let (key, len) = (self.key(path), amend.bytes.len()?);
+        let from = if amend.from < LEAST_COPY { 0 } else { amend.from };
+        let only_it = options::WriteOptions { if_match: self.tag(amend.old), ..Default::default() };
+        let (from, written) = match self.write(&key, (amend.bytes, from), only_it, Some(amend.old), told) {
+            Err(e) if e.kind() == Kind::Unsupported => {
+                log::info!("{}: {e}: it is looked at before it is replaced, and no more", self.bucket.address(&key));
+                (0, self.write(&key, (amend.bytes, 0), options::WriteOptions::default(), Some(amend.old), told))
+            }
+            written => (from, written),
         };
-        send().inspect_err(|_| {
-            let _ = bucket.once(&key, writer.abort());
-        })
+        written.map(|()| Amended { sent: len.saturating_sub(from), whole: from < amend.from })
     }
 
     fn make_dir(&self, path: &str) -> Result<()> {

@@ -8,13 +8,14 @@
 //! moment.
 
 use super::{
-    Asked, Attrs, Fault, Fetched, Holds, Part, Sent, Session, Set, SftpShare, Writes, checked, flag, is_broken, never,
-    of_time, part_of, send, shown, status, system, wait_for,
+    Amend, Amended, Asked, Attrs, Fault, Fetched, Holds, Part, Seen, Sent, Session, Set, SftpShare, Share, Writes,
+    changed, checked, flag, is_broken, never, of_time, part_of, send, shown, status, system, taken, wait_for,
 };
 use crate::error::{Error, Kind, Result, Within};
 use crate::key::NoKeys;
 use crate::source::{Again, Failure, ReadAt};
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -31,6 +32,15 @@ const TYPE: u32 = 0o170_000;
 const LINK: u32 = 0o120_000;
 const FILE: u32 = 0o100_000;
 const DIR: u32 = 0o040_000;
+
+/// What a file takes the place of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Over<'a> {
+    Anything,
+    Nothing,
+    /// What is still as it was seen.
+    Only(&'a Seen),
+}
 
 /// What a server said to a request that may have nothing to do.
 fn is_gone<T>(asked: &Asked<T>) -> bool {
@@ -109,7 +119,8 @@ impl SftpShare {
         let first = Attrs { mode: attrs.mode.map(|mode| mode & 0o777), ..Attrs::default() };
         let flags = flag::WRITE | flag::CREATE | flag::TRUNCATE;
         let handle = self.ssh.wait(session.sftp.open(name, flags, first)).map_err(|failure| failure.error)?;
-        let written = self.write(session, &handle, bytes, told).and_then(|()| {
+        let len = bytes.len()?;
+        let written = self.write(session, &handle, bytes, 0..len, told).and_then(|()| {
             let finish = async {
                 if session.knows(FSYNC) {
                     session.sftp.extended(FSYNC, &[handle.as_slice().into()]).await?;
@@ -130,13 +141,14 @@ impl SftpShare {
         session: &Session,
         handle: &[u8],
         bytes: &dyn ReadAt,
+        range: Range<u64>,
         told: &mut dyn FnMut(u64) -> Result<()>,
     ) -> Result<()> {
-        let (len, mut at, mut gone) = (bytes.len()?, 0, 0);
+        let (mut at, mut gone) = (range.start, range.start);
         let mut sent: VecDeque<(Sent<'_, Asked<()>>, u64)> = VecDeque::new();
-        while gone < len {
-            while sent.len() < WRITES && at < len {
-                let mut piece = vec![0; (len - at).min(PIECE as u64) as usize];
+        while gone < range.end {
+            while sent.len() < WRITES && at < range.end {
+                let mut piece = vec![0; (range.end - at).min(PIECE as u64) as usize];
                 let read = bytes.read_at(at, &mut piece)?;
                 if read == 0 {
                     return Err(Error::new(Kind::Changed, "it became shorter while it was read"));
@@ -158,7 +170,7 @@ impl SftpShare {
         &self,
         path: &str,
         bytes: &dyn ReadAt,
-        what: &Set,
+        (what, over): (&Set, Over<'_>),
         told: &mut dyn FnMut(u64) -> Result<()>,
     ) -> Result<()> {
         let plain = |failure: crate::source::Failure| failure.error;
@@ -173,11 +185,84 @@ impl SftpShare {
         if old.is_some_and(|mode| mode & TYPE == DIR) {
             return Err(Error::new(Kind::IsADirectory, "a directory has the name"));
         }
+        if over == Over::Nothing && old.is_some() {
+            return Err(taken());
+        }
         let mode = what.mode.or(old.filter(|mode| mode & TYPE == FILE).map(|mode| mode & 0o7777));
         let (session, _) = self.ssh.session(&NoKeys, Instant::now()).map_err(plain)?;
         let uploaded = self.upload(&session, &part, bytes, &Set { mode, ..*what }, told);
-        let put = uploaded.and_then(|()| self.ssh.wait(rename(&session, &part, &full)).map_err(plain));
+        let put = uploaded.and_then(|()| match over {
+            Over::Anything => self.ssh.wait(rename(&session, &part, &full)).map_err(plain),
+            Over::Nothing => self.name_new(&session, &part, &full),
+            Over::Only(old) => {
+                old.is_still(&self.open(path)?.1)?;
+                self.ssh.wait(rename(&session, &part, &full)).map_err(plain)
+            }
+        });
         put.inspect_err(|e| self.clean(&session, &part, e))
+    }
+
+    /// Gives a file a name that nothing has. By the protocol, what has a name is not replaced by a plain rename.
+    fn name_new(&self, session: &Session, part: &str, full: &str) -> Result<()> {
+        let named = async {
+            match session.sftp.rename(part, full).await {
+                Err(Fault::Status(..)) if mode_of(session, full).await.is_some() => Ok(false),
+                renamed => renamed.map(|()| true),
+            }
+        };
+        match self.ssh.wait(named).map_err(|failure| failure.error)? {
+            true => Ok(()),
+            false => Err(taken()),
+        }
+    }
+
+    /// Writes in the place of a file what is new of it. What is there already is overwritten only where it is another.
+    fn amend_at(&self, path: &str, amend: &Amend<'_>, told: &mut dyn FnMut(u64) -> Result<()>) -> Result<Amended> {
+        let plain = |failure: crate::source::Failure| failure.error;
+        let (len, full) = (amend.bytes.len()?, self.full(path).map_err(plain)?);
+        if amend.from == 0 {
+            self.put_at(path, amend.bytes, (&Set::default(), Over::Only(amend.old)), told)?;
+            return Ok(Amended { sent: len, whole: false });
+        }
+        amend.old.is_still(&self.open(path)?.1)?;
+        let (session, _) = self.ssh.session(&NoKeys, Instant::now()).map_err(plain)?;
+        let opened = self.ssh.wait(session.sftp.open(&full, flag::WRITE, Attrs::default()));
+        let handle = opened.map_err(plain)?;
+        let done = self.amend_open(&session, &handle, amend, len, told);
+        if done.as_ref().is_err_and(|e| matches!(e.kind(), Kind::Unreachable | Kind::TimedOut)) {
+            self.ssh.forget(&session);
+        }
+        let closed = self.ssh.wait(session.sftp.close(&handle)).map_err(plain);
+        done.and(closed).map(|()| Amended { sent: len.saturating_sub(amend.from), whole: false })
+    }
+
+    fn amend_open(
+        &self,
+        session: &Session,
+        handle: &[u8],
+        amend: &Amend<'_>,
+        len: u64,
+        told: &mut dyn FnMut(u64) -> Result<()>,
+    ) -> Result<()> {
+        let attrs = self.ssh.wait(session.sftp.fstat(handle)).map_err(|failure| failure.error)?;
+        if attrs.size != Some(amend.old.len) {
+            return Err(changed());
+        }
+        let settle = async || match session.knows(FSYNC) {
+            true => session.sftp.extended(FSYNC, &[handle.into()]).await,
+            false => Ok(()),
+        };
+        let mut at = amend.from;
+        if len < amend.old.len {
+            let cut = Attrs { size: Some(len), ..Attrs::default() };
+            self.ssh.wait(session.sftp.fsetstat(handle, cut)).map_err(|failure| failure.error)?;
+        }
+        for end in amend.steps.iter().copied().filter(|step| *step > amend.from && *step < len).chain([len]) {
+            self.write(session, handle, amend.bytes, at..end, &mut |gone| told(gone - amend.from))?;
+            self.ssh.wait(settle()).map_err(|failure| failure.error)?;
+            at = end;
+        }
+        Ok(())
     }
 
     /// Takes away what a failure left, over another connection where this one is gone.
@@ -201,7 +286,16 @@ impl Writes for SftpShare {
     }
 
     fn put(&self, path: &str, bytes: &dyn ReadAt, what: &Set, told: &mut dyn FnMut(u64) -> Result<()>) -> Result<()> {
+        self.put_at(path, bytes, (what, Over::Anything), told).within(|| shown(self.address(path).as_str()))
+    }
+
+    fn create(&self, path: &str, bytes: &dyn ReadAt, told: &mut dyn FnMut(u64) -> Result<()>) -> Result<()> {
+        let what = (&Set::default(), Over::Nothing);
         self.put_at(path, bytes, what, told).within(|| shown(self.address(path).as_str()))
+    }
+
+    fn amend(&self, path: &str, amend: &Amend<'_>, told: &mut dyn FnMut(u64) -> Result<()>) -> Result<Amended> {
+        self.amend_at(path, amend, told).within(|| shown(self.address(path).as_str()))
     }
 
     fn make_dir(&self, path: &str) -> Result<()> {
@@ -257,7 +351,7 @@ impl Writes for SftpShare {
             removed => removed,
         });
         let Err(e) = removed else { return Ok(()) };
-        match super::Share::list(self, path) {
+        match self.list(path) {
             _ if e.kind() != Kind::Io => Err(e),
             Ok(_) => Err(Error::new(Kind::NotEmpty, format!("{path}: there is something in it"))),
             Err(_) => Err(e),

@@ -11,7 +11,7 @@
 
 mod followed;
 
-use super::Object;
+use super::{Object, Writes};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::pool::lock;
 use crate::source::{Fleet, ReadAt};
@@ -86,55 +86,6 @@ pub trait Share: Send + Sync {
     fn writes(&self) -> Option<&dyn Writes> {
         None
     }
-}
-
-/// How a folder of a server is written to. What is said to be done is there for whoever looks next.
-pub trait Writes: Send + Sync {
-    /// What of an entry stays as it was set.
-    fn holds(&self) -> Holds;
-
-    /// A whole file, in place of what has the name; whoever reads sees the old one or the new one, where the server knows a
-    /// way. `told` is called with how many bytes have gone, and ends it with an error.
-    fn put(&self, path: &str, bytes: &dyn ReadAt, what: &Set, told: &mut dyn FnMut(u64) -> Result<()>) -> Result<()>;
-
-    /// A directory. One that is there already is no error.
-    fn make_dir(&self, path: &str) -> Result<()>;
-
-    /// A symbolic link, in place of what has the name.
-    fn link(&self, path: &str, _target: &[u8]) -> Result<()> {
-        Err(Error::new(ErrorKind::Unsupported, format!("{path}: the server knows no symbolic links")))
-    }
-
-    /// Sets what can be set of an entry; the rest is left.
-    fn set(&self, _path: &str, _what: &Set) -> Result<()> {
-        Ok(())
-    }
-
-    /// Takes a file or link away. One that is not there is no error.
-    fn remove(&self, path: &str) -> Result<()>;
-
-    /// Takes an empty directory away. One that is not there is no error.
-    fn remove_dir(&self, path: &str) -> Result<()>;
-
-    /// A file or a directory with all in it gets another name, in place of a file that has it.
-    fn rename(&self, from: &str, to: &str) -> Result<()>;
-}
-
-/// What a server holds of an entry, besides its name and its bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Holds {
-    pub mtime: bool,
-    pub mode: bool,
-    pub links: bool,
-    /// Renaming does not mean to copy.
-    pub rename: bool,
-}
-
-/// What is set of an entry.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Set {
-    pub modified: Option<Time>,
-    pub mode: Option<u32>,
 }
 
 /// Makes of an object what can be read.

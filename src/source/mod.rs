@@ -17,6 +17,7 @@ mod mirrors;
 pub mod objects;
 pub mod pace;
 pub mod parity;
+mod patched;
 mod seeking;
 mod shelf;
 mod span;
@@ -38,6 +39,7 @@ pub use limit::{Limit, Until};
 pub use memory::Memory;
 pub use meter::{Meter, Portion, State, Traffic};
 pub use mirrors::{Found, Mirrors, Opens};
+pub use patched::Patched;
 pub use seeking::Seeking;
 pub use shelf::Shelf;
 pub use span::{Part, Span};
@@ -120,6 +122,14 @@ pub trait Store: ReadAt {
     fn set_len(&self, len: u64) -> Result<()>;
     /// Returns when everything written so far is on the medium.
     fn sync(&self) -> Result<()>;
+
+    /// Brings what is on the medium to where it belongs, where that is another place. Before that nobody else sees it.
+    ///
+    /// # Errors
+    /// `NotUploaded` when it could not be brought there; `Changed` when somebody else has changed what is there.
+    fn publish(&self) -> Result<()> {
+        Ok(())
+    }
 
     /// Makes sure that the range can be written without running out of space; the length stays.
     ///

@@ -28,7 +28,7 @@ pub use states::{Compact, Log, Restore, Snapshot};
 pub use thin::{Fat, Store, StoreAdd, StoreGc, StoreVerb};
 pub use trust::{Keygen, Sign, Signing, Trust, TrustVerb, Verify};
 pub use volumes::{Join, Split};
-pub use writing::{Convert, Find, Format, Index, Kind, Method, Writing};
+pub use writing::{Convert, Find, Format, Index, Kind, Method, Put, Writing};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use std::ffi::OsString;
@@ -115,6 +115,8 @@ pub enum Verb {
     Create(Create),
     /// Pack folders into an archive: .st, .zip, .7z, .tar, .tar.gz ...
     Pack(Pack),
+    /// Bring a file to a server as it is
+    Put(Put),
     /// Write what is in an archive as an archive of another format
     Convert(Convert),
     /// Unpack an archive into a folder

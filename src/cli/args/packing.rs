@@ -1,6 +1,6 @@
 //! The words of making an archive, and of taking it apart.
 
-use super::{Opening, Parity, Passwords, Sealing, Signing, Writing};
+use super::{Link, Opening, Parity, Passwords, Sealing, Signing, Writing};
 use clap::{Args, ValueHint};
 use std::path::PathBuf;
 
@@ -45,6 +45,8 @@ pub struct Create {
     stmount pack --base engine.st Game game.st       what engine.st holds is left out; so is what a store holds\n  \
     stmount pack Game - | ssh host 'cat > game.st'\n  \
     stmount pack --append Mods game.st    more into one that exists\n  \
+    stmount pack Game s3://bucket/game.st      onto a server: s3, webdav(s), https of WebDAV, sftp, ftp\n  \
+    stmount pack --update Game s3://bucket/game.st    only what is new goes there, where the server knows a way\n  \
     stmount pack --update --delete ~ backup.st      what has changed since, as of rsync\n\n\
     The container appears under its name when it is complete; until then, and after a failure, there is nothing.\n\n\
     --append and --update add to OUT in place, or pack it if it does not exist. What is in SRC goes to the same place in \
@@ -52,7 +54,9 @@ pub struct Create {
     in it is never replaced by a file, except with --delete. Data that OUT has already are not stored again, unless they \
     were packed with -9. All of it is one commit, or several, each of at most about 1 GiB: an interrupted run leaves what \
     was stored until then, the same command with --update goes on, and each state before can be had again (stmount log). \
-    OUT must not be mounted for writing.")]
+    OUT must not be mounted for writing.\n\n\
+    An OUT at an address is packed in the directory for the state of this user first, and sent when it is whole; when it \
+    cannot be sent it stays there (exit code 61). One writer at a time has OUT.lease beside it.")]
 pub struct Pack {
     /// What to pack: the content of one folder, or one container anew; several sources go in by their names
     #[arg(required = true, num_args = 1.., value_name = "SRC", value_hint = ValueHint::AnyPath)]
@@ -89,6 +93,8 @@ pub struct Pack {
     pub writing: Writing,
     #[command(flatten)]
     pub signing: Signing,
+    #[command(flatten)]
+    pub link: Link,
     #[command(flatten)]
     pub passwords: Passwords,
 }

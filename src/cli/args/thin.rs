@@ -1,6 +1,6 @@
 //! The words of thin containers and of stores.
 
-use super::{Level, Opening, Passwords, Signing};
+use super::{Level, Link, Opening, Passwords, Signing};
 use clap::{Args, Subcommand, ValueHint};
 use std::path::PathBuf;
 
@@ -32,9 +32,11 @@ pub struct Fat {
     stmount store init /srv/store\n  \
     stmount store add /srv/store a.st b.st      their segments go there, and they become thin\n  \
     stmount pack --base /srv/store Game game.st what is in the store is left out\n  \
-    stmount store gc -n /srv/store a.st b.st game.st\n\n\
+    stmount store gc -n /srv/store a.st b.st game.st\n  \
+    stmount store init s3://bucket/store && stmount pack --base s3://bucket/store Game game.st\n\n\
     A store is a folder of objects that are named by their hash: any number of containers on any number of machines may lie \
-    over it, and nothing in it ever changes. It can be read at an http(s) address as well.")]
+    over it, and nothing in it ever changes. It may be on a server: s3, webdav(s), sftp, ftp; at an http(s) address it can be \
+    read.")]
 pub struct Store {
     #[command(subcommand)]
     pub what: StoreVerb,
@@ -43,11 +45,15 @@ pub struct Store {
 #[derive(Debug, Subcommand)]
 pub enum StoreVerb {
     /// Make a store of an empty folder
-    #[command(after_help = "EXAMPLES\n  stmount store init /srv/store")]
+    #[command(after_help = "EXAMPLES\n  stmount store init /srv/store\n  stmount store init s3://bucket/store")]
     Init {
-        /// The folder; it is made where it is missing
+        /// The folder, which is made where it is missing, or an address
         #[arg(value_name = "STORE", value_hint = ValueHint::DirPath)]
         store: PathBuf,
+        #[command(flatten)]
+        link: Link,
+        #[command(flatten)]
+        passwords: Passwords,
     },
     /// Bring the segments of containers into a store; the containers become thin and stay as they are otherwise
     #[command(after_help = "EXAMPLES\n  \
@@ -80,6 +86,8 @@ pub struct StoreAdd {
     #[command(flatten)]
     pub signing: Signing,
     #[command(flatten)]
+    pub link: Link,
+    #[command(flatten)]
     pub passwords: Passwords,
 }
 
@@ -94,6 +102,8 @@ pub struct StoreGc {
     /// Only tell what would be removed
     #[arg(short = 'n', long)]
     pub dry_run: bool,
+    #[command(flatten)]
+    pub link: Link,
     #[command(flatten)]
     pub passwords: Passwords,
 }

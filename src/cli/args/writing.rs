@@ -1,6 +1,6 @@
 //! In what an archive is written: `pack` and `convert` know the same words.
 
-use super::{Globs, Level, Opening, Parity, Sealing, Signing};
+use super::{Globs, Level, Link, Opening, Parity, Passwords, Sealing, Signing};
 use clap::{Args, ValueEnum, ValueHint};
 use std::path::PathBuf;
 
@@ -86,6 +86,31 @@ pub struct Convert {
     pub signing: Signing,
     #[command(flatten)]
     pub opening: Opening,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "EXAMPLES\n  \
+    stmount put game.st s3://bucket/games/        under its own name\n  \
+    stmount put --force game.st sftp://host/srv/game.st\n\n\
+    The file appears on the server when all of it is there, where the server knows a way; a name that is taken is refused \
+    before anything is sent.")]
+pub struct Put {
+    /// The file
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub file: PathBuf,
+    /// Where it is to be: an address, or that of a folder, with a slash at its end
+    #[arg(value_name = "URL", value_hint = ValueHint::Url)]
+    pub to: PathBuf,
+    /// Replace what has the name
+    #[arg(short, long)]
+    pub force: bool,
+    /// Remove FILE when it is there
+    #[arg(long = "move")]
+    pub move_it: bool,
+    #[command(flatten)]
+    pub link: Link,
+    #[command(flatten)]
+    pub passwords: Passwords,
 }
 
 #[derive(Args, Debug)]

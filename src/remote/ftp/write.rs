@@ -6,7 +6,7 @@
 //!
 //! What goes wrong before the last step leaves what had the name as it was, and nothing beside it.
 
-use super::super::{Fetched, Holds, Set, Writes, never, part_of, soon};
+use super::super::{Amend, Amended, Fetched, Holds, Rest, Set, Share, Writes, changed, never, part_of, soon, taken};
 use super::control::{Control, refused};
 use super::server::Held;
 use super::{FtpShare, PIECE, entries, facts, is_directory, list, wire};
@@ -96,15 +96,40 @@ impl FtpShare {
         Ok(*self.sets.chmod.get_or_init(|| known))
     }
 
+    /// Sends a whole file. `may_go` is asked, when all of it is there, whether it takes the place of what has the name.
+    fn put_over(&self, path: &str, sending: Sending<'_>, may_go: &dyn Fn() -> Result<()>) -> Result<()> {
+        let mut own = None;
+        let put = self.write(path, |control, to| {
+            let own = own.insert(beside(to)?);
+            self.put_as(control, own, to, sending, may_go)
+        });
+        if let (Err(_), Some(own)) = (&put, own) {
+            // By another connection, where this one broke.
+            let removed = self.write(path, |control, _| control.ask("DELE", &own));
+            if let Err(e) = removed {
+                log::warn!("{own} may be left on the server: {e}");
+            }
+        }
+        put
+    }
+
     /// Sends a file under a name of its own, and gives it the other one when all is there.
-    fn put_as(&self, control: &mut Control, own: &str, to: &str, sending: Sending<'_>) -> Fetched<()> {
+    fn put_as(
+        &self,
+        control: &mut Control,
+        own: &str,
+        to: &str,
+        sending: Sending<'_>,
+        may_go: &dyn Fn() -> Result<()>,
+    ) -> Fetched<()> {
         let what = sending.what;
-        let sent = send(control, own, sending, self.server.patience())?;
+        let sent = send(control, "STOR", own, sending, self.server.patience())?;
         let len = facts(control, own)?.len;
         if len != sent {
             return Err(soon(Kind::Io, format!("the server has {len} bytes of {sent}")));
         }
         self.set_by(control, own, what)?;
+        may_go().map_err(ours)?;
         replace(control, own, to)
     }
 }
@@ -116,9 +141,12 @@ fn done(reply: Option<&super::control::Reply>) -> Fetched<()> {
     }
 }
 
-fn send(control: &mut Control, to: &str, sending: Sending<'_>, patience: Duration) -> Fetched<u64> {
-    let ours = |error: Error| Failure { error, again: Again::Never };
-    let mut data = control.transfer("STOR", to, 0)?;
+fn ours(error: Error) -> Failure {
+    Failure { error, again: Again::Never }
+}
+
+fn send(control: &mut Control, verb: &str, to: &str, sending: Sending<'_>, patience: Duration) -> Fetched<u64> {
+    let mut data = control.transfer(verb, to, 0)?;
     let (mut at, mut piece) = (0, vec![0; PIECE]);
     loop {
         let read = sending.bytes.read_at(at, &mut piece).map_err(ours)?;
@@ -179,7 +207,7 @@ fn rename(control: &mut Control, from: &str, to: &str) -> Fetched<()> {
 /// A name in the same directory that nobody else has.
 fn beside(path: &str) -> Fetched<String> {
     let (dir, _) = path.rsplit_once('/').unwrap_or_default();
-    Ok(format!("{dir}/.stmount-{:016x}", part_of(path).map_err(|error| Failure { error, again: Again::Never })?))
+    Ok(format!("{dir}/.stmount-{:016x}", part_of(path).map_err(ours)?))
 }
 
 impl Writes for FtpShare {
@@ -194,19 +222,41 @@ impl Writes for FtpShare {
     }
 
     fn put(&self, path: &str, bytes: &dyn ReadAt, what: &Set, told: &mut dyn FnMut(u64) -> Result<()>) -> Result<()> {
-        let mut own = None;
-        let put = self.write(path, |control, to| {
-            let own = own.insert(beside(to)?);
-            self.put_as(control, own, to, Sending { bytes, what, told })
-        });
-        if let (Err(_), Some(own)) = (&put, own) {
-            // By another connection, where this one broke.
-            let removed = self.write(path, |control, _| control.ask("DELE", &own));
-            if let Err(e) = removed {
-                log::warn!("{own} may be left on the server: {e}");
-            }
+        self.put_over(path, Sending { bytes, what, told }, &|| Ok(()))
+    }
+
+    /// There is no command that leaves alone what has the name: it is looked at a moment before.
+    fn create(&self, path: &str, bytes: &dyn ReadAt, told: &mut dyn FnMut(u64) -> Result<()>) -> Result<()> {
+        self.put_over(path, Sending { bytes, what: &Set::default(), told }, &|| match self.look(path) {
+            Ok(_) => Err(taken().within(self.shown(path))),
+            Err(e) if e.kind() == Kind::NotFound => Ok(()),
+            Err(e) => Err(e),
+        })
+    }
+
+    /// What is only longer than it was is sent behind it; all else as a whole.
+    fn amend(&self, path: &str, amend: &Amend<'_>, told: &mut dyn FnMut(u64) -> Result<()>) -> Result<Amended> {
+        let what = &Set::default();
+        if amend.from != amend.old.len || amend.from == 0 {
+            let is_still = || amend.old.is_still(&self.open(path)?.1);
+            self.put_over(path, Sending { bytes: amend.bytes, what, told }, &is_still)?;
+            return Ok(Amended { sent: amend.bytes.len()?, whole: amend.from > 0 });
         }
-        put
+        amend.old.is_still(&self.open(path)?.1)?;
+        let rest = Rest { bytes: amend.bytes, from: amend.from };
+        let sent = self.write(path, |control, to| {
+            if facts(control, to)?.len != amend.old.len {
+                return Err(ours(changed()));
+            }
+            let sent = send(control, "APPE", to, Sending { bytes: &rest, what, told }, self.server.patience())?;
+            match facts(control, to)?.len {
+                len if len == amend.from + sent => Ok(sent),
+                len => {
+                    Err(soon(Kind::Io, format!("the server has {len} bytes, {} were sent behind {}", sent, amend.from)))
+                }
+            }
+        })?;
+        Ok(Amended { sent, whole: false })
     }
 
     fn make_dir(&self, path: &str) -> Result<()> {

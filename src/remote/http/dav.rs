@@ -4,15 +4,23 @@
 //!   put    PUT stmount-5f3a….part, X-OC-Mtime ─► HEAD: all of it, and its time? ─► PROPPATCH ─► MOVE, Overwrite: T
 //! ```
 //!
+//! ```text
+//!   amend  COPY x.st to the part ─► PUT Content-Range: what is new ─► HEAD, GET: is it that? ─► MOVE, If: x.st is the old one
+//!                                                                   or else all of it by PUT
+//! ```
+//!
 //! A file is sent under a name of its own: there are servers that write what comes over what was there, and a line that breaks
 //! would leave half of it. To give it its name is one step for the server.
 
-use super::super::{Fetched, Holds, Set, Share, Writes, late, never, part_of, soon, system, wait_for};
+use super::super::{
+    Amend, Amended, Fetched, Holds, Rest, Seen, Set, Share, Writes, changed, late, never, part_of, soon, system, taken,
+    wait_for,
+};
 use super::client::builder;
 use super::{HttpShare, failed, refused};
 use crate::error::{Error, Kind, Result};
 use crate::pool::lock;
-use crate::source::{Again, Failure, ReadAt};
+use crate::source::{Again, Failure, Go, ReadAt};
 use crate::tree::Time;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -31,6 +39,9 @@ const PROPFIND: &str = r#"<?xml version="1.0"?><propfind xmlns="DAV:"><prop><res
 const PIECE: usize = 256 << 10;
 const WAITING: usize = 4;
 
+/// Bytes on either side that are looked at where a part begins.
+const PROBE: u64 = 64;
+
 /// Tries to take away what was broken off.
 const CLEANING: usize = 5;
 
@@ -40,6 +51,17 @@ pub(super) struct Dav {
     client: OnceLock<Client>,
     /// A file keeps the time that it is given.
     mtime: OnceLock<bool>,
+    /// It takes a part of a file.
+    parts: OnceLock<bool>,
+}
+
+/// What a file takes the place of.
+#[derive(Clone, Copy)]
+enum Over<'a> {
+    Anything,
+    Nothing,
+    /// What is still as it was seen.
+    Only(&'a Seen),
 }
 
 impl Dav {
@@ -127,7 +149,7 @@ impl HttpShare {
     fn send_all(
         &self,
         url: &Url,
-        bytes: &dyn ReadAt,
+        (bytes, part): (&dyn ReadAt, Option<String>),
         what: &Set,
         told: &mut dyn FnMut(u64) -> Result<()>,
     ) -> Fetched<u64> {
@@ -139,6 +161,9 @@ impl HttpShare {
             asked.header(header::CONTENT_TYPE, "application/octet-stream").header(header::CONTENT_LENGTH, len);
         if let Some(time) = what.modified {
             request = request.header("X-OC-Mtime", time.secs);
+        }
+        if let Some(part) = part {
+            request = request.header(header::CONTENT_RANGE, part);
         }
         let request = request.body(body);
         // It is begun, and not waited for.
@@ -170,11 +195,11 @@ impl HttpShare {
         own: &str,
         path: &str,
         bytes: &dyn ReadAt,
-        what: &Set,
+        (what, over): (&Set, Over<'_>),
         told: &mut dyn FnMut(u64) -> Result<()>,
     ) -> Result<()> {
         let url = self.url(own, false);
-        let len = self.within(path, self.send_all(&url, bytes, what, told))?;
+        let len = self.within(path, self.send_all(&url, (bytes, None), what, told))?;
         let look = self.look(own)?;
         if look.len.is_some_and(|there| there != len) {
             let what = format!("{path}: the server has not all of its {len} bytes");
@@ -184,7 +209,133 @@ impl HttpShare {
             let is_set = is_at(look.modified, time) || self.set_time(own, time)?;
             self.dav.mtime.get_or_init(|| is_set);
         }
-        self.within(path, self.move_to(&url, &self.url(path, false)))
+        self.name(own, path, over)
+    }
+
+    /// Gives what was sent its name.
+    fn name(&self, own: &str, path: &str, over: Over<'_>) -> Result<()> {
+        let (from, to) = (self.url(own, false), self.url(path, false));
+        let only = match over {
+            Over::Anything => return self.within(path, self.move_to(&from, &to)),
+            Over::Nothing => return self.name_new(path, &from, &to),
+            Over::Only(old) => old,
+        };
+        // What comes between this and the next step is seen only by servers that heed the condition.
+        self.is_still(path, only)?;
+        let condition = only.stamp.as_ref().filter(|stamp| stamp.starts_with('"'));
+        let condition = condition.map(|tag| format!("<{to}> ([{tag}])"));
+        let moved = self.command("MOVE", &from, |request| {
+            let request = request.header("Destination", to.as_str()).header("Overwrite", "T");
+            condition.iter().fold(request, |request, condition| request.header("If", condition))
+        });
+        match moved {
+            Err(failure) if condition.is_some() && failure.error.kind() == Kind::Changed => {
+                // Some do not know such a condition, and say that it does not hold.
+                self.is_still(path, only)?;
+                self.within(path, self.move_to(&from, &to))
+            }
+            moved => self.within(path, moved.map(drop)),
+        }
+    }
+
+    fn is_still(&self, path: &str, old: &Seen) -> Result<()> {
+        let shown = super::shown(self.url(path, false).as_str());
+        old.is_still(&self.open(path)?.1).map_err(|e| e.within(shown))
+    }
+
+    fn name_new(&self, path: &str, from: &Url, to: &Url) -> Result<()> {
+        let is_there = match self.look(path) {
+            Ok(_) => true,
+            Err(e) if e.kind() == Kind::NotFound => false,
+            Err(e) => return Err(e),
+        };
+        let moved = match is_there {
+            true => Err(never(Kind::Changed, "there is something of this name")),
+            false => self
+                .command("MOVE", from, |request| request.header("Destination", to.as_str()).header("Overwrite", "F")),
+        };
+        match moved {
+            Err(failure) if failure.error.kind() == Kind::Changed => Err(taken().within(super::shown(to.as_str()))),
+            moved => self.within(path, moved.map(drop)),
+        }
+    }
+
+    /// Makes a copy on the server what the file is going to be, by what is new alone; whether that could be done.
+    fn amend_copy(
+        &self,
+        own: &str,
+        path: &str,
+        amend: &Amend<'_>,
+        told: &mut dyn FnMut(u64) -> Result<()>,
+    ) -> Result<bool> {
+        let (from, len) = (amend.from, amend.bytes.len()?);
+        // What is shorter than it was cannot be told so.
+        if from == 0 || len <= from || len < amend.old.len || self.dav.parts.get() == Some(&false) {
+            return Ok(false);
+        }
+        let (url, source) = (self.url(own, false), self.url(path, false));
+        let copied = self
+            .command("COPY", &source, |request| request.header("Destination", url.as_str()).header("Overwrite", "T"));
+        if let Err(failure) = copied {
+            log::debug!("{path}: no copy of it is made: {}", failure.error);
+            return Ok(false);
+        }
+        let rest = Rest { bytes: amend.bytes, from };
+        let part = format!("bytes {from}-{}/{len}", len - 1);
+        let done = match self.send_all(&url, (&rest, Some(part)), &Set::default(), told) {
+            Ok(_) => self.is_sound(own, amend, len)?,
+            Err(failure) if matches!(failure.error.kind(), Kind::Unreachable | Kind::TimedOut | Kind::Interrupted) => {
+                return self.within(path, Err(failure));
+            }
+            Err(_) => false,
+        };
+        if !done {
+            let _ = self.dav.parts.set(false);
+        }
+        Ok(done)
+    }
+
+    /// Whether the server has put a part where it belongs: nobody says so but the bytes around where it begins and its end.
+    fn is_sound(&self, own: &str, amend: &Amend<'_>, len: u64) -> Result<bool> {
+        let (_, object) = self.open(own)?;
+        if object.len != len {
+            return Ok(false);
+        }
+        for at in [amend.from.saturating_sub(PROBE), len.saturating_sub(PROBE)] {
+            let end = (at + 2 * PROBE).min(len);
+            let (mut wanted, mut there) = (vec![0; (end - at) as usize], Vec::new());
+            amend.bytes.read_exact_at(at, &mut wanted)?;
+            let come = object.far.fetch(at..end, &mut |piece| {
+                there.extend_from_slice(piece);
+                if there.len() < wanted.len() { Go::On } else { Go::Away }
+            });
+            if come.is_err() || there != wanted {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Takes away what was broken off. A server may begin with it only after it was told so.
+    fn clean(&self, own: &str) {
+        for _ in 0..CLEANING {
+            match self.command("DELETE", &self.url(own, false), |request| request) {
+                Ok(_) => break,
+                Err(failure) => log::debug!("{own}: {}", failure.error),
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    fn put_over(
+        &self,
+        path: &str,
+        bytes: &dyn ReadAt,
+        what: (&Set, Over<'_>),
+        told: &mut dyn FnMut(u64) -> Result<()>,
+    ) -> Result<()> {
+        let own = part(path)?;
+        self.put_as(&own, path, bytes, what, told).inspect_err(|_| self.clean(&own))
     }
 
     fn move_to(&self, from: &Url, to: &Url) -> Fetched<()> {
@@ -253,11 +404,18 @@ fn unwilling(response: &Response) -> Failure {
         405 | 501 => never(Kind::ReadOnly, what),
         // A directory on the way to it is not there.
         409 => never(Kind::NotFound, what),
+        412 => never(Kind::Changed, changed().to_string()),
         413 => never(Kind::TooLarge, what),
         423 => soon(Kind::Busy, what),
         507 => never(Kind::NoSpace, what),
         _ => refused(response),
     }
+}
+
+/// What a file is called before all of it is there.
+fn part(path: &str) -> Result<String> {
+    let name = format!("stmount-{:016x}.part", part_of(path)?);
+    Ok(path.rsplit_once('/').map_or_else(|| name.clone(), |(dir, _)| format!("{dir}/{name}")))
 }
 
 impl Writes for HttpShare {
@@ -267,20 +425,29 @@ impl Writes for HttpShare {
     }
 
     fn put(&self, path: &str, bytes: &dyn ReadAt, what: &Set, told: &mut dyn FnMut(u64) -> Result<()>) -> Result<()> {
-        let name = format!("stmount-{:016x}.part", part_of(path)?);
-        let own = path.rsplit_once('/').map_or_else(|| name.clone(), |(dir, _)| format!("{dir}/{name}"));
-        let put = self.put_as(&own, path, bytes, what, told);
-        if put.is_err() {
-            // A server may begin with what was broken off only after it was told to take it away.
-            for _ in 0..CLEANING {
-                match self.command("DELETE", &self.url(&own, false), |request| request) {
-                    Ok(_) => break,
-                    Err(failure) => log::debug!("{own}: {}", failure.error),
-                }
-                std::thread::sleep(Duration::from_millis(200));
+        self.put_over(path, bytes, (what, Over::Anything), told)
+    }
+
+    fn create(&self, path: &str, bytes: &dyn ReadAt, told: &mut dyn FnMut(u64) -> Result<()>) -> Result<()> {
+        self.put_over(path, bytes, (&Set::default(), Over::Nothing), told)
+    }
+
+    fn amend(&self, path: &str, amend: &Amend<'_>, told: &mut dyn FnMut(u64) -> Result<()>) -> Result<Amended> {
+        let (own, over, len) = (part(path)?, Over::Only(amend.old), amend.bytes.len()?);
+        match self.amend_copy(&own, path, amend, told) {
+            Ok(true) => {
+                self.name(&own, path, over).inspect_err(|_| self.clean(&own))?;
+                Ok(Amended { sent: len.saturating_sub(amend.from), whole: false })
+            }
+            Ok(false) => {
+                self.put_over(path, amend.bytes, (&Set::default(), over), told)?;
+                Ok(Amended { sent: len, whole: amend.from > 0 })
+            }
+            Err(e) => {
+                self.clean(&own);
+                Err(e)
             }
         }
-        put
     }
 
     fn make_dir(&self, path: &str) -> Result<()> {

@@ -116,7 +116,7 @@ pub fn mark_of(uid: &[u8; 16]) -> String {
 }
 
 /// As many bytes as there are, from hexadecimal as it is written here.
-fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
+pub fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
     sign::unhex(text).filter(|_| !text.contains(|c: char| c.is_ascii_uppercase()))
 }
 
