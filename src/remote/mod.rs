@@ -34,7 +34,7 @@ mod ssh_login;
 pub use address::{beside, has_password, is_address, is_folder, is_same_server, name_of, scheme, shown};
 pub use credentials::{Login, Netrc, small_file};
 pub use failures::{Fetched, deepest, late, never, soon, system};
-pub use http::client;
+pub use http::Lines;
 pub use listing::{asks_for_list, http_date, of_dav, of_html, of_json};
 pub use parts::{call_parts_by, part_of};
 pub use runtime::wait_for;

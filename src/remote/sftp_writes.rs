@@ -108,7 +108,7 @@ impl SftpShare {
         // Nobody reads it before its time who may not read it then.
         let first = Attrs { mode: attrs.mode.map(|mode| mode & 0o777), ..Attrs::default() };
         let flags = flag::WRITE | flag::CREATE | flag::TRUNCATE;
-        let handle = self.ssh.wait(session.sftp.open(name, flags, first)).map_err(|failure| failure.error)?;
+        let handle = self.ssh.wait(session, session.sftp.open(name, flags, first)).map_err(|failure| failure.error)?;
         let written = self.write(session, &handle, bytes, told).and_then(|()| {
             let finish = async {
                 if session.knows(FSYNC) {
@@ -119,9 +119,9 @@ impl SftpShare {
                 }
                 Ok(())
             };
-            self.ssh.wait(finish).map_err(|failure| failure.error)
+            self.ssh.wait(session, finish).map_err(|failure| failure.error)
         });
-        let closed = self.ssh.wait(session.sftp.close(&handle)).map_err(|failure| failure.error);
+        let closed = self.ssh.wait(session, session.sftp.close(&handle)).map_err(|failure| failure.error);
         written.and(closed)
     }
 
@@ -147,7 +147,7 @@ impl SftpShare {
                 at += read as u64;
             }
             let Some((write, count)) = sent.pop_front() else { break };
-            self.ssh.wait(write.answer()).map_err(|failure| failure.error)?;
+            self.ssh.wait(session, write.answer()).map_err(|failure| failure.error)?;
             gone += count;
             told(gone)?;
         }
@@ -176,7 +176,7 @@ impl SftpShare {
         let mode = what.mode.or(old.filter(|mode| mode & TYPE == FILE).map(|mode| mode & 0o7777));
         let (session, _) = self.ssh.session(&NoKeys, Instant::now()).map_err(plain)?;
         let uploaded = self.upload(&session, &part, bytes, &Set { mode, ..*what }, told);
-        let put = uploaded.and_then(|()| self.ssh.wait(rename(&session, &part, &full)).map_err(plain));
+        let put = uploaded.and_then(|()| self.ssh.wait(&session, rename(&session, &part, &full)).map_err(plain));
         put.inspect_err(|e| self.clean(&session, &part, e))
     }
 

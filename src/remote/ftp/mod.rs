@@ -26,7 +26,7 @@ use crate::tree::{Kind as NodeKind, Time};
 use control::{Control, Security, refused};
 use list::Entry;
 use server::Server;
-use std::io::Read;
+use std::io::{self, Read};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
@@ -165,24 +165,19 @@ fn is_directory(control: &mut Control, path: &str) -> Fetched<bool> {
 
 impl Far for FtpObject {
     fn fetch(&self, range: Range<u64>, take: &mut dyn FnMut(&[u8]) -> Go) -> Fetched<()> {
-        let (until, from) = (Instant::now() + self.server.patience(), if self.is_forward { 0 } else { range.start });
-        let mut held = self.server.take(until)?;
-        let mut begun = self.begin(&mut held, from);
-        if let Err(failure) = &begun
-            && held.has_ended(&failure.error)
-        {
-            drop(held);
-            held = self.server.take_new(until)?;
-            begun = self.begin(&mut held, from);
-        }
-        let mut data = begun?;
+        let from = if self.is_forward { 0 } else { range.start };
+        let (mut held, mut data) = self.server.with_held(|control| self.begin(control, from))?;
         let (mut at, mut piece) = (from, vec![0; PIECE]);
         while at < range.end {
-            data.until(Instant::now() + self.server.patience());
+            // So that there is time for another try, over another connection.
+            data.until(Instant::now() + self.server.patience() / 3);
             let read = match data.read(&mut piece) {
                 Ok(read) => read,
                 Err(e) => {
                     held.is_broken = true;
+                    if e.kind() == io::ErrorKind::TimedOut {
+                        self.server.are_silent();
+                    }
                     return Err(wire::failed(&e));
                 }
             };

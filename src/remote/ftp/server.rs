@@ -98,17 +98,31 @@ impl Server {
         }
     }
 
-    /// Does something that may be done twice: a connection that turns out to have ended is made anew, once.
+    /// Does something that may be done twice.
     pub fn with<T>(&self, work: impl Fn(&mut Control) -> Fetched<T>) -> Fetched<T> {
+        self.with_held(|control| work(control)).map(|(_, done)| done)
+    }
+
+    /// The same, and tells over which connection. One that turns out to have ended, or to lead nowhere, is made anew, once.
+    pub fn with_held<T>(&self, work: impl Fn(&mut Control) -> Fetched<T>) -> Fetched<(Held<'_>, T)> {
         let until = Instant::now() + self.patience();
         let mut held = self.take(until)?;
-        let done = work(&mut held);
-        match done {
+        if held.was_idle {
+            // So that there is time for another.
+            held.until(until.min(Instant::now() + self.patience() / 3));
+        }
+        match work(&mut held) {
             Err(failure) if held.has_ended(&failure.error) => {
                 drop(held);
-                work(&mut *self.take_new(until)?)
+                held = self.take_new(until)?;
+                let done = work(&mut held)?;
+                Ok((held, done))
             }
-            done => done,
+            Err(failure) => Err(failure),
+            Ok(done) => {
+                held.until(until);
+                Ok((held, done))
+            }
         }
     }
 
@@ -125,6 +139,8 @@ impl Server {
                 }
                 drop(held);
                 pool = lock(&self.pool);
+                // What happened to one most likely happened to all.
+                pool.idle.clear();
                 continue;
             }
             if pool.out < pool.most {
@@ -165,10 +181,16 @@ impl Server {
         }
     }
 
-    /// A new connection, where those that wait may have ended all at once.
+    /// A new connection.
     pub fn take_new(&self, until: Instant) -> Fetched<Held<'_>> {
-        lock(&self.pool).idle.clear();
+        self.are_silent();
         self.take(until)
+    }
+
+    /// Connections may have ended all at once, or lead nowhere any more: those that wait are not used again.
+    pub fn are_silent(&self) {
+        let idle = std::mem::take(&mut lock(&self.pool).idle);
+        drop(idle);
     }
 }
 
@@ -201,9 +223,9 @@ impl Held<'_> {
         is_alive
     }
 
-    /// Whether what went wrong is that it had ended while it waited.
+    /// Whether what went wrong is that it had ended while it waited, or leads nowhere.
     pub fn has_ended(&self, error: &Error) -> bool {
-        self.was_idle && self.is_broken && error.kind() == Kind::Unreachable
+        self.was_idle && self.is_broken && error.is_of_link()
     }
 }
 
