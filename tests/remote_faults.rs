@@ -188,6 +188,33 @@ fn a_server_that_was_away_for_a_moment_is_found_again() {
 }
 
 #[test]
+fn what_was_kept_of_it_is_made_whole_when_the_server_is_there_again() {
+    let Some(desk) = desk() else { return };
+    let whole = bytes(9, LARGE);
+    fs::create_dir(desk.path("d")).unwrap();
+    fs::write(desk.path("d/noise"), &whole).unwrap();
+    desk.ok(&["pack", "-q", "d", "x.st"]);
+    let web = Web::new();
+    web.put("x.st", &fs::read(desk.path("x.st")).unwrap());
+    let proxy = Proxy::to(web.port);
+    let address = format!("http://127.0.0.1:{}/x.st", proxy.port);
+    let options = format!("deadline=3s,cachesize=1M,cache={}", desk.path("kept").display());
+    desk.ok(&["-o", &options, &address, "m"]);
+    assert_reads(&File::open(desk.path("m/noise")).unwrap(), &whole, 0, 10);
+    desk.ok(&["umount", "m"]);
+    proxy.is_away_for(Duration::from_secs(3600));
+    desk.ok(&["-o", &options, &address, "m"]);
+    let file = File::open(desk.path("m/noise")).unwrap();
+    assert_reads(&file, &whole, 0, 10);
+    assert!(file.read_exact_at(&mut [0], LARGE as u64 - 1).is_err());
+    proxy.is_back();
+    until("the rest of it comes", || file.read_exact_at(&mut [0], LARGE as u64 - 1).is_ok());
+    assert_reads(&file, &whole, LARGE / 2, LARGE / 2);
+    drop(file);
+    desk.ok(&["umount", "m"]);
+}
+
+#[test]
 fn what_is_written_comes_to_the_server_though_all_connections_fall_silent() {
     let Some(desk) = desk() else { return };
     for site in sites(&desk, &["webdav", "s3", "sftp", "ftp"]) {

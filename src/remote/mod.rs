@@ -13,6 +13,7 @@
 //! A remote knows neither formats nor kernels. This is the one place with a runtime for requests; whoever asks waits for the
 //! answer, and never longer than he is willing to.
 
+mod absent;
 mod address;
 mod credentials;
 mod failures;
@@ -40,6 +41,7 @@ pub use parts::{call_parts_by, part_of};
 pub use runtime::wait_for;
 pub use share::{Holds, Item, Opener, Set, Share, ShareTree, Writes};
 
+use absent::{Absent, Nobody};
 use known_hosts::{KnownHost, Verdict, fingerprint, matches};
 use sftp::{SftpShare, checked, of_time};
 use sftp_wire::{Asked, Attrs, Entry, Fault, Part, Sftp, flag, status};
@@ -49,9 +51,8 @@ use ssh_login::{Way, let_in};
 
 use crate::error::{Error, Kind, Result};
 use crate::key::Keys;
-use crate::source::{Again, Depot, Failure, Far, Go};
+use crate::source::{Depot, Far};
 use crate::tree::Time;
-use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -147,14 +148,14 @@ impl Object {
 /// `NotFound`, `Denied`, `Unreachable`, `TimedOut`, `Unsupported` for a scheme this build does not know.
 pub fn open(address: &str, link: &Link, keys: &dyn Keys, depot: Option<&Arc<Depot>>) -> Result<Object> {
     if link.offline == Offline::Only {
-        return kept(address, depot).ok_or_else(|| {
+        return kept(address, None, depot).ok_or_else(|| {
             Error::new(Kind::Unreachable, format!("{}: nothing of it is kept", address::shown(address)))
                 .hint("open it once without -o offline=only")
         });
     }
     match open_now(address, link, keys) {
         Err(e) if matches!(e.kind(), Kind::Unreachable | Kind::TimedOut) => {
-            let mut object = kept(address, depot).ok_or(e)?;
+            let mut object = kept(address, Some(link), depot).ok_or(e)?;
             object.notes.push("the server cannot be reached: what is kept of it is shown as it was".to_owned());
             Ok(object)
         }
@@ -195,18 +196,12 @@ fn unknown(address: &str) -> Error {
     Error::new(Kind::Unsupported, format!("{}: addresses of this kind are not known", address::shown(address)))
 }
 
-/// What was kept of an object, without asking for any of it.
-fn kept(address: &str, depot: Option<&Arc<Depot>>) -> Option<Object> {
+/// What was kept of an object. What is not is asked for when the server is there again, where it is to be asked at all.
+fn kept(address: &str, link: Option<&Link>, depot: Option<&Arc<Depot>>) -> Option<Object> {
     let version = depot?.version(&address::shown(address))?;
-    Some(Object { stamp: Some(version.stamp), ..Object::new(Arc::new(Nobody), version.len) })
-}
-
-/// The other end when nobody is there.
-struct Nobody;
-
-impl Far for Nobody {
-    fn fetch(&self, _: Range<u64>, _: &mut dyn FnMut(&[u8]) -> Go) -> std::result::Result<(), Failure> {
-        let error = Error::new(Kind::Unreachable, "this part of it is not kept, and the server is not asked");
-        Err(Failure { error, again: Again::Never })
-    }
+    let far: Arc<dyn Far> = match link {
+        Some(link) => Arc::new(Absent::new(address, link, version.len, &version.stamp)),
+        None => Arc::new(Nobody),
+    };
+    Some(Object { stamp: Some(version.stamp), ..Object::new(far, version.len) })
 }

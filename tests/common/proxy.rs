@@ -66,6 +66,13 @@ impl Proxy {
     }
 }
 
+impl Proxy {
+    /// Before its time.
+    pub fn is_back(&self) {
+        self.shared.is_away.store(false, SeqCst);
+    }
+}
+
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.shared.is_closed.store(true, SeqCst);

@@ -5,6 +5,7 @@
 
 use super::super::{Fetched, Link, Login, late};
 use super::control::{Control, Place, Security};
+use super::streams::Parked;
 use super::wire;
 use crate::error::{Error, Kind, Result};
 use crate::key::Keys;
@@ -25,15 +26,19 @@ pub struct Server {
     /// Who the address says that asks.
     named: Option<Login>,
     login: Mutex<Option<Login>>,
-    pool: Mutex<Pool>,
-    freed: Condvar,
+    pub(super) pool: Mutex<Pool>,
+    pub(super) freed: Condvar,
 }
 
-struct Pool {
-    idle: Vec<Control>,
+pub struct Pool {
+    pub idle: Vec<Control>,
+    /// In the middle of a transfer that nobody takes now.
+    pub parked: Vec<Parked>,
+    /// Objects of which a range is being taken, and the ends of those.
+    pub running: Vec<(u64, u64)>,
     /// Those that are at work.
-    out: usize,
-    most: usize,
+    pub out: usize,
+    pub most: usize,
     /// Somebody was let in.
     has_worked: bool,
 }
@@ -62,7 +67,14 @@ impl Server {
             return Ok(server);
         }
         let tls = if security == Security::Clear { None } else { Some(wire::tls(link)?) };
-        let pool = Pool { idle: Vec::new(), out: 0, most: link.connections.max(1), has_worked: false };
+        let pool = Pool {
+            idle: Vec::new(),
+            parked: Vec::new(),
+            running: Vec::new(),
+            out: 0,
+            most: link.connections.max(1),
+            has_worked: false,
+        };
         let server = Arc::new(Self {
             place: Arc::new(Place { host, port, security, tls }),
             link: link.clone(),
@@ -130,6 +142,7 @@ impl Server {
     pub fn take(&self, until: Instant) -> Fetched<Held<'_>> {
         let mut pool = lock(&self.pool);
         loop {
+            pool.give_up_old();
             if let Some(control) = pool.idle.pop() {
                 pool.out += 1;
                 drop(pool);
@@ -141,6 +154,9 @@ impl Server {
                 pool = lock(&self.pool);
                 // What happened to one most likely happened to all.
                 pool.idle.clear();
+                continue;
+            }
+            if pool.out + pool.parked.len() >= pool.most && pool.give_up_oldest() {
                 continue;
             }
             if pool.out < pool.most {
@@ -156,7 +172,7 @@ impl Server {
                 };
                 pool = lock(&self.pool);
                 pool.out -= 1;
-                self.freed.notify_one();
+                self.freed.notify_all();
                 // Others are let in: it is not who asks, but how many.
                 let is_refused = matches!(failure.error.kind(), Kind::Unreachable | Kind::NotLetIn);
                 if !is_refused || !pool.has_worked || pool.out == 0 {
@@ -189,8 +205,9 @@ impl Server {
 
     /// Connections may have ended all at once, or lead nowhere any more: those that wait are not used again.
     pub fn are_silent(&self) {
-        let idle = std::mem::take(&mut lock(&self.pool).idle);
-        drop(idle);
+        let mut pool = lock(&self.pool);
+        pool.idle.clear();
+        pool.parked.clear();
     }
 }
 
@@ -209,6 +226,18 @@ fn is_same(a: Option<&Login>, b: Option<&Login>) -> bool {
             zeroize::Zeroizing::new(parts(a).1) == zeroize::Zeroizing::new(parts(b).1) && a.user == b.user
         }
         (a, b) => a.is_none() && b.is_none(),
+    }
+}
+
+impl<'a> Held<'a> {
+    /// One that goes on with what it did.
+    pub fn again(server: &'a Server, control: Control) -> Self {
+        Self { server, control: Some(control), was_idle: false }
+    }
+
+    /// Takes the connection, which is at work no more.
+    pub fn into_control(mut self) -> Option<Control> {
+        self.control.take()
     }
 }
 
@@ -257,6 +286,6 @@ impl Drop for Held<'_> {
                 drop(broken);
             }
         }
-        self.server.freed.notify_one();
+        self.server.freed.notify_all();
     }
 }
