@@ -6,9 +6,10 @@
 The line is a proxy on the loopback: what goes through it arrives half of the round trip later, all connections share its
 bandwidth (in MB/s, towards here), a connection takes one round trip to be made, and 50 ms of data wait before it at most. Each
 round begins with a new mount and an empty cache; timed is `dd bs=1M` of the file alone. `plain` is curl over the same line, on
-one connection. Prints medians, and the share of the bandwidth.
+one connection. The server of `s3` is nginx, too, which gives an object that anybody may read, a zip in which the file is stored:
+s3s-fs hashes all of an object for each part of it. Prints medians, and the share of the bandwidth.
 """
-import argparse, asyncio, multiprocessing, os, random, shutil, socket, statistics, subprocess, sys, tempfile, time
+import argparse, asyncio, multiprocessing, os, random, shutil, socket, statistics, subprocess, sys, tempfile, time, zipfile
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 SERVERS = os.path.join(HERE, "../tests/servers")
@@ -116,7 +117,7 @@ def dd(path):
 
 
 def read(scheme, work, near, env):
-    web, s3, ssh, ftp = near
+    web, ssh, ftp = near
     if scheme == "plain":
         begun = time.perf_counter()
         subprocess.run(["curl", "-s", "-o", "/dev/null", f"http://127.0.0.1:{web}/large"], check=True)
@@ -124,7 +125,7 @@ def read(scheme, work, near, env):
     address, more = {
         "http": (f"http://127.0.0.1:{web}/", ""),
         "webdav": (f"webdav://127.0.0.1:{web}/dav/", ""),
-        "s3": ("s3://bucket/", f",endpoint=http://127.0.0.1:{s3}"),
+        "s3": ("s3://bucket/all.zip", f",endpoint=http://127.0.0.1:{web}"),
         "sftp": (f"sftp://127.0.0.1:{ssh}{work}/root/", ",hostkey=accept-new"),
         "ftp": (f"ftp://127.0.0.1:{ftp}/", ""),
     }[scheme]
@@ -146,33 +147,31 @@ def main():
     asked = words.parse_args()
     work = os.path.realpath(tempfile.mkdtemp(prefix="stmount-link-"))
     os.chmod(work, 0o755)
-    for name in ("root", "buckets/bucket", "home/.aws", "home/.ssh", "m"):
+    for name in ("root", "root/bucket", "home/.ssh", "m"):
         os.makedirs(f"{work}/{name}")
     with open(f"{work}/root/large", "wb") as file:
         for _ in range(asked.size):
             file.write(os.urandom(1_000_000))
     os.utime(f"{work}/root/large", (1.5e9, 1.5e9))
-    os.link(f"{work}/root/large", f"{work}/buckets/bucket/large")
-    with open(f"{work}/home/.aws/credentials", "w") as file:
-        file.write("[default]\naws_access_key_id = KEY\naws_secret_access_key = SECRET-OF-THE-KEY\n")
-    ports = free_ports(10)
-    web, _, _, s3, ssh, ftp, *near = ports
+    with zipfile.ZipFile(f"{work}/root/bucket/all.zip", "w", zipfile.ZIP_STORED) as packed:
+        packed.write(f"{work}/root/large", "large")
+    ports = free_ports(8)
+    web, _, _, ssh, ftp, *near = ports
     quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, start_new_session=True)
     is_root = os.geteuid() == 0 and (shutil.which("vsftpd") or os.path.exists("/usr/sbin/vsftpd"))
     ftpd = [f"{SERVERS}/vsftpd.sh", work, str(ftp)] if is_root else [sys.executable, f"{SERVERS}/ftpd.py", work, str(ftp), "clear"]
     started = [
         subprocess.Popen([f"{SERVERS}/nginx.sh", work, str(web)], **quiet),
-        subprocess.Popen(["s3s-fs", "--host", "127.0.0.1", "--access-key", "KEY", "--secret-key", "SECRET-OF-THE-KEY",
-                          "--port", str(s3), f"{work}/buckets"], **quiet),
         subprocess.Popen([f"{SERVERS}/sshd.sh", work, str(ssh)], **quiet),
         subprocess.Popen(ftpd, **quiet),
     ]
-    pairs = list(zip(near, (web, s3, ssh, ftp)))
+    pairs = list(zip(near, (web, ssh, ftp)))
     between = multiprocessing.get_context("fork").Process(target=line, args=(pairs, asked.mbps, asked.ms), daemon=True)
     env = dict(os.environ, HOME=f"{work}/home", STMOUNT_STATE_DIR=f"{work}/state", STMOUNT_CACHE_DIR=f"{work}/caches")
-    env.pop("SSH_AUTH_SOCK", None)
+    for name in ("SSH_AUTH_SOCK", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        env.pop(name, None)
     try:
-        for port in (web, s3, ssh, ftp):
+        for port in (web, ssh, ftp):
             wait_for(port)
         shutil.copy(f"{work}/ssh/client", f"{work}/home/.ssh/id_ed25519")
         between.start()

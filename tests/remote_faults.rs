@@ -84,7 +84,9 @@ fn site(desk: &Desk, kind: &str) -> Option<Site> {
             let keys = "[default]\naws_access_key_id = KEY\naws_secret_access_key = SECRET-OF-THE-KEY\n";
             fs::write(desk.path("home/.aws/credentials"), keys).unwrap();
             fs::create_dir_all(desk.path("buckets")).unwrap();
-            assert!(Command::new("cp").arg("-a").args([&root, &desk.path("buckets/bucket")]).status().unwrap().success());
+            assert!(
+                Command::new("cp").arg("-a").args([&root, &desk.path("buckets/bucket")]).status().unwrap().success()
+            );
             root = desk.path("buckets/bucket");
             let mut command = Command::new("s3s-fs");
             command.args(["--host", "127.0.0.1", "--access-key", "KEY", "--secret-key", "SECRET-OF-THE-KEY", "--port"]);
@@ -226,9 +228,8 @@ fn what_is_written_comes_to_the_server_though_all_connections_fall_silent() {
         fs::rename(desk.path("m/up/one"), desk.path("m/up/three")).unwrap();
         let said = desk.say(&["commit", "m"]);
         println!("{}: {}", site.address, String::from_utf8_lossy(&said.stderr));
-        let is_there = |name: &str, seed| {
-            fs::read(site.root.join("up").join(name)).is_ok_and(|read| read == bytes(seed, 100_000))
-        };
+        let is_there =
+            |name: &str, seed| fs::read(site.root.join("up").join(name)).is_ok_and(|read| read == bytes(seed, 100_000));
         until("it is on the server", || is_there("two", 8) && is_there("three", 7));
         desk.ok(&["umount", "m"]);
         for name in ["two", "three"] {

@@ -145,7 +145,9 @@ impl Server {
     fn first(&self, url: &Url, range: &str, keys: &dyn Keys, shown: &str) -> Result<Answer> {
         let begun = Instant::now();
         match self.first_once(url, range, keys, shown) {
-            Err(e) if e.is_of_link() && begun.elapsed() < self.link.patience / 2 => self.first_once(url, range, keys, shown),
+            Err(e) if e.is_of_link() && begun.elapsed() < self.link.patience / 2 => {
+                self.first_once(url, range, keys, shown)
+            }
             answer => answer,
         }
     }

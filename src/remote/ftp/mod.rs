@@ -188,7 +188,9 @@ impl Far for FtpObject {
         while at < range.end {
             // So that there is time for another try, over another connection.
             data.until(Instant::now() + self.server.patience() / 3);
-            let read = match data.read(&mut piece) {
+            // What is taken behind the end would be missing to who goes on there.
+            let most = piece.len().min(usize::try_from(range.end - at).unwrap_or(PIECE));
+            let read = match data.read(&mut piece[..most]) {
                 Ok(read) => read,
                 Err(e) => {
                     held.is_broken = true;
@@ -201,7 +203,6 @@ impl Far for FtpObject {
             if read == 0 {
                 break;
             }
-            let read = read.min(usize::try_from(range.end - at).unwrap_or(read));
             at += read as u64;
             if take(&piece[..read]) == Go::Away {
                 break;
