@@ -297,7 +297,7 @@ fn a_cache_that_was_being_filled_when_the_process_was_killed_never_gives_wrong_b
     desk.ok(&["pack", "-q", "d", "x.st"]);
     let web = Web::new();
     web.put("x.st", &fs::read(desk.path("x.st")).unwrap());
-    let (mut dice, address, cache) = (Dice::new(7), web.url("x.st"), desk.path("filled"));
+    let (mut dice, address, cache) = (Dice(7), web.url("x.st"), desk.path("filled"));
     let options = format!("deadline=20s,cachesize=1M,cache={}", cache.display());
     let (mut right, mut failed) = (0, 0);
     for round in 0..20 {

@@ -144,15 +144,15 @@ impl Server {
     /// Asks for a part, which tells the rest; once more, where it breaks on the way.
     fn first(&self, url: &Url, range: &str, keys: &dyn Keys, shown: &str) -> Result<Answer> {
         let begun = Instant::now();
-        match self.first_once(url, range, keys, shown) {
+        match self.first_once(url, range, keys, shown, begun) {
             Err(e) if e.is_of_link() && begun.elapsed() < self.link.patience / 2 => {
-                self.first_once(url, range, keys, shown)
+                self.first_once(url, range, keys, shown, begun)
             }
             answer => answer,
         }
     }
 
-    fn first_once(&self, url: &Url, range: &str, keys: &dyn Keys, shown: &str) -> Result<Answer> {
+    fn first_once(&self, url: &Url, range: &str, keys: &dyn Keys, shown: &str, begun: Instant) -> Result<Answer> {
         let with_range = || Ok(self.ask(Method::GET, url)?.header(header::RANGE, range));
         let mut response = self.let_in(with_range, keys, shown)?;
         // It is empty, or shorter than was asked for.
@@ -160,7 +160,7 @@ impl Server {
             response = self.let_in(|| self.ask(Method::GET, url), keys, shown)?;
         }
         match response.status().is_success() {
-            true => self.answer(response).map_err(|failure| failure.error.within(shown)),
+            true => self.answer(response, begun).map_err(|failure| failure.error.within(shown)),
             false => Err(refused(&response).error.within(shown)),
         }
     }
@@ -218,18 +218,20 @@ impl Server {
     }
 
     /// What comes of a body in the time that one waits, or until there is more than so much; and whether that is all of it.
-    fn body(&self, response: &mut Response, most: u64) -> Fetched<(Vec<u8>, bool)> {
-        let (begun, mut bytes) = (Instant::now(), Vec::new());
+    /// The time is counted from when all this began, but some is left for the body in any case.
+    fn body(&self, response: &mut Response, most: u64, begun: Instant) -> Fetched<(Vec<u8>, bool)> {
+        let until = (begun + self.link.patience).max(Instant::now() + self.link.patience / 3);
+        let mut bytes = Vec::new();
         while let Some(piece) = self.piece(response)? {
             bytes.extend_from_slice(&piece);
-            if bytes.len() as u64 > most || begun.elapsed() > self.link.patience {
+            if bytes.len() as u64 > most || Instant::now() > until {
                 return Ok((bytes, false));
             }
         }
         Ok((bytes, true))
     }
 
-    fn answer(&self, mut response: Response) -> Fetched<Answer> {
+    fn answer(&self, mut response: Response, begun: Instant) -> Fetched<Answer> {
         let headers = response.headers().clone();
         encoded(&headers)?;
         let (part, url) = (content_range(&headers), response.url().clone());
@@ -243,7 +245,7 @@ impl Server {
         // Where ranges are not known, a small object is taken as a whole, and of a large one only the head of the answer.
         let takes = is_part || len.is_none_or(|len| len <= SMALL);
         let most = if is_part { END } else { SMALL };
-        let bytes = if takes { self.body(&mut response, most)?.0 } else { Vec::new() };
+        let bytes = if takes { self.body(&mut response, most, begun)?.0 } else { Vec::new() };
         let is_whole =
             !is_part && takes && len.is_none_or(|len| bytes.len() as u64 == len) && bytes.len() as u64 <= most;
         if len.is_none() && !is_whole {
@@ -403,6 +405,7 @@ impl HttpShare {
                 Ok(self.server.ask(Method::GET, &url)?.header(header::ACCEPT, "application/json, text/html;q=0.9"))
             }
         };
+        let begun = Instant::now();
         let mut response = self.server.let_in(ask, keys, &shown)?;
         if !response.status().is_success() {
             return Err(refused(&response).error.within(&shown));
@@ -410,7 +413,7 @@ impl HttpShare {
         let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
         let is_json = kind.is_some_and(|kind| kind.contains("json"));
         let base = response.url().clone();
-        let body = self.server.body(&mut response, LARGEST_PAGE);
+        let body = self.server.body(&mut response, LARGEST_PAGE, begun);
         let (bytes, is_whole) = body.map_err(|failure| failure.error.within(&shown))?;
         if !is_whole {
             return Err(match bytes.len() as u64 > LARGEST_PAGE {

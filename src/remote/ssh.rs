@@ -184,7 +184,11 @@ impl Ssh {
     /// Waits for an answer, and no longer than one is willing to. When nothing at all comes, the server is asked whether it is
     /// there: however busy it is with files, that it answers, unless the connection leads nowhere any more.
     pub fn wait<T>(&self, session: &Session, work: impl Future<Output = Asked<T>>) -> Fetched<T> {
-        let (until, quiet) = (Instant::now() + self.link.patience, self.link.patience / 6);
+        self.wait_until(Instant::now() + self.link.patience, session, work)
+    }
+
+    fn wait_until<T>(&self, until: Instant, session: &Session, work: impl Future<Output = Asked<T>>) -> Fetched<T> {
+        let quiet = self.link.patience / 6;
         let answered = wait_for(async {
             let mut work = pin!(work);
             loop {
@@ -216,7 +220,9 @@ impl Ssh {
         let mut is_again = false;
         loop {
             let (session, is_new) = self.session(&NoKeys, since)?;
-            match self.wait(&session, work(&session, is_again)) {
+            // Some time is left for it, however long it took to connect.
+            let until = (since + self.link.patience).max(Instant::now() + self.link.patience / 3);
+            match self.wait_until(until, &session, work(&session, is_again)) {
                 Err(failure) if is_broken(&failure) => {
                     self.forget(&session);
                     if is_new || is_again || failure.error.kind() == Kind::TimedOut {
@@ -234,7 +240,7 @@ impl Ssh {
             return Err(never(Kind::Unsupported, "what is asked for by ssh goes through no proxy"));
         }
         let until = Instant::now() + self.link.patience;
-        let left = || until.saturating_duration_since(Instant::now());
+        let left = || until.saturating_duration_since(Instant::now()).max(self.link.patience / 6);
         let known = KnownHost::of(&self.place.host, self.place.port);
         let judged = Arc::new(Mutex::new(None));
         let client = Client { known: known.clone(), wish: self.link.hostkey.clone(), judged: judged.clone() };
@@ -247,7 +253,7 @@ impl Ssh {
         if let Some((Verdict::Learnt, key)) = &judged {
             known.learn(key).map_err(|error| Failure { error, again: Again::Never })?;
         }
-        let_in(&mut handle, &self.place, self.link.patience, keys, ways)?;
+        let_in(&mut handle, &self.place, left(), keys, ways)?;
         let started = wait_for(async { tokio::time::timeout(left(), start(&handle)).await });
         let (sftp, knows) = started.map_err(system)?.map_err(|_| late())??;
         Ok(Session { sftp, knows, handle, _line: line })
@@ -301,7 +307,10 @@ async fn start(handle: &Handle<Client>) -> Fetched<(Sftp, HashSet<String>)> {
             None => return Err(soon(Kind::Unreachable, "the connection was cut")),
         }
     }
-    Sftp::start(channel).await.map_err(|_| never(Kind::Unsupported, NO_FILES))
+    Sftp::start(channel).await.map_err(|fault| match fault {
+        Fault::Broken => refused(fault),
+        _ => never(Kind::Unsupported, NO_FILES),
+    })
 }
 
 /// What is answered to a server while keys are exchanged.
