@@ -135,6 +135,11 @@ impl Error {
         self.0.kind
     }
 
+    /// Whether it is the link that failed: asking again may help.
+    pub fn is_of_link(&self) -> bool {
+        matches!(self.0.kind, Kind::Unreachable | Kind::TimedOut)
+    }
+
     /// What to do now, if there is something better to say than the message.
     pub fn advice(&self) -> Option<&str> {
         self.0.hint.as_deref()

@@ -20,10 +20,11 @@ use crate::key::{Keys, NoKeys};
 use crate::pool::lock;
 use crate::source::{Again, Failure, Far, Go};
 use crate::tree::Kind as NodeKind;
-pub use client::client;
+pub use client::Lines;
 use dav::Dav;
 use reqwest::header::{self, HeaderMap, HeaderValue};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
+use std::future::Future;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
@@ -40,7 +41,7 @@ const LARGEST_PAGE: u64 = 64 << 20;
 
 /// A server, and who we are to it.
 struct Server {
-    client: Client,
+    lines: Lines,
     link: Link,
     /// Who is told who we are: nobody to whom he leads.
     origin: Origin,
@@ -113,13 +114,13 @@ pub fn share(text: &str, is_dav: bool, link: &Link, keys: &dyn Keys) -> Result<B
 fn server(text: &str, link: &Link) -> Result<(Arc<Server>, Url)> {
     let mut url = Url::parse(text).map_err(|e| Error::new(Kind::Usage, format!("{}: {e}", shown(text))))?;
     let login = Mutex::new(Login::of(&mut url));
-    Ok((Arc::new(Server { client: client(link)?, link: link.clone(), origin: url.origin(), login }), url))
+    Ok((Arc::new(Server { lines: Lines::new(link)?, link: link.clone(), origin: url.origin(), login }), url))
 }
 
 impl Server {
     /// A request, with all that says who asks if it goes to the server that was named.
     fn ask(&self, method: Method, url: &Url) -> Result<RequestBuilder> {
-        self.ask_by(&self.client, method, url)
+        self.ask_by(&self.lines.client(), method, url)
     }
 
     fn ask_by(&self, client: &Client, method: Method, url: &Url) -> Result<RequestBuilder> {
@@ -140,8 +141,18 @@ impl Server {
         Ok(request)
     }
 
-    /// Asks for a part, which tells the rest.
+    /// Asks for a part, which tells the rest; once more, where it breaks on the way.
     fn first(&self, url: &Url, range: &str, keys: &dyn Keys, shown: &str) -> Result<Answer> {
+        let begun = Instant::now();
+        match self.first_once(url, range, keys, shown, begun) {
+            Err(e) if e.is_of_link() && begun.elapsed() < self.link.patience / 2 => {
+                self.first_once(url, range, keys, shown, begun)
+            }
+            answer => answer,
+        }
+    }
+
+    fn first_once(&self, url: &Url, range: &str, keys: &dyn Keys, shown: &str, begun: Instant) -> Result<Answer> {
         let with_range = || Ok(self.ask(Method::GET, url)?.header(header::RANGE, range));
         let mut response = self.let_in(with_range, keys, shown)?;
         // It is empty, or shorter than was asked for.
@@ -149,7 +160,7 @@ impl Server {
             response = self.let_in(|| self.ask(Method::GET, url), keys, shown)?;
         }
         match response.status().is_success() {
-            true => self.answer(response).map_err(|failure| failure.error.within(shown)),
+            true => self.answer(response, begun).map_err(|failure| failure.error.within(shown)),
             false => Err(refused(&response).error.within(shown)),
         }
     }
@@ -158,9 +169,9 @@ impl Server {
     fn let_in(&self, ask: impl Fn() -> Result<RequestBuilder>, keys: &dyn Keys, shown: &str) -> Result<Response> {
         let mut wrong = 0;
         loop {
-            // A connection that was kept open may be closed just when it is used again.
+            // A connection that was kept open may be closed just when it is used again, or lead nowhere.
             let response = match self.send(ask()?) {
-                Err(failure) if failure.error.kind() == Kind::Unreachable => self.send(ask()?),
+                Err(failure) if failure.error.is_of_link() => self.send(ask()?),
                 sent => sent,
             };
             let response = response.map_err(|failure| failure.error.within(shown))?;
@@ -180,36 +191,47 @@ impl Server {
         }
     }
 
+    /// Sends what may be sent twice.
     fn send(&self, request: RequestBuilder) -> Fetched<Response> {
-        let sent = wait_for(async { tokio::time::timeout(self.link.patience, request.send()).await });
-        match sent.map_err(system)? {
-            Ok(sent) => sent.map_err(|e| failed(&e)),
-            Err(_) => Err(late()),
-        }
+        self.hear(self.lines.quiet(), async { request.send().await })
+    }
+
+    /// Sends what is waited for as long as there is patience: nobody knows whether it was done, if no answer comes.
+    fn send_once(&self, request: RequestBuilder) -> Fetched<Response> {
+        self.hear(self.link.patience, async { request.send().await })
     }
 
     /// The next piece of what comes.
     fn piece(&self, response: &mut Response) -> Fetched<Option<bytes::Bytes>> {
-        let came = wait_for(async { tokio::time::timeout(self.link.patience, response.chunk()).await });
-        match came.map_err(system)? {
-            Ok(piece) => piece.map_err(|e| failed(&e)),
-            Err(_) => Err(late()),
+        self.hear(self.lines.quiet(), response.chunk())
+    }
+
+    fn hear<T>(&self, time: Duration, work: impl Future<Output = reqwest::Result<T>>) -> Fetched<T> {
+        let since = Instant::now();
+        let heard = wait_for(async { tokio::time::timeout(time, work).await }).map_err(system)?;
+        let heard = heard.map_or_else(|_| Err(late()), |heard| heard.map_err(|e| failed(&e)));
+        match &heard {
+            Err(failure) if failure.error.kind() == Kind::TimedOut => self.lines.are_silent(since),
+            _ => self.lines.are_heard(since),
         }
+        heard
     }
 
     /// What comes of a body in the time that one waits, or until there is more than so much; and whether that is all of it.
-    fn body(&self, response: &mut Response, most: u64) -> Fetched<(Vec<u8>, bool)> {
-        let (begun, mut bytes) = (Instant::now(), Vec::new());
+    /// The time is counted from when all this began, but some is left for the body in any case.
+    fn body(&self, response: &mut Response, most: u64, begun: Instant) -> Fetched<(Vec<u8>, bool)> {
+        let until = (begun + self.link.patience).max(Instant::now() + self.link.patience / 3);
+        let mut bytes = Vec::new();
         while let Some(piece) = self.piece(response)? {
             bytes.extend_from_slice(&piece);
-            if bytes.len() as u64 > most || begun.elapsed() > self.link.patience {
+            if bytes.len() as u64 > most || Instant::now() > until {
                 return Ok((bytes, false));
             }
         }
         Ok((bytes, true))
     }
 
-    fn answer(&self, mut response: Response) -> Fetched<Answer> {
+    fn answer(&self, mut response: Response, begun: Instant) -> Fetched<Answer> {
         let headers = response.headers().clone();
         encoded(&headers)?;
         let (part, url) = (content_range(&headers), response.url().clone());
@@ -223,7 +245,7 @@ impl Server {
         // Where ranges are not known, a small object is taken as a whole, and of a large one only the head of the answer.
         let takes = is_part || len.is_none_or(|len| len <= SMALL);
         let most = if is_part { END } else { SMALL };
-        let bytes = if takes { self.body(&mut response, most)?.0 } else { Vec::new() };
+        let bytes = if takes { self.body(&mut response, most, begun)?.0 } else { Vec::new() };
         let is_whole =
             !is_part && takes && len.is_none_or(|len| bytes.len() as u64 == len) && bytes.len() as u64 <= most;
         if len.is_none() && !is_whole {
@@ -387,6 +409,7 @@ impl HttpShare {
                 Ok(self.server.ask(Method::GET, &url)?.header(header::ACCEPT, "application/json, text/html;q=0.9"))
             }
         };
+        let begun = Instant::now();
         let mut response = self.server.let_in(ask, keys, &shown)?;
         if !response.status().is_success() {
             return Err(refused(&response).error.within(&shown));
@@ -394,7 +417,7 @@ impl HttpShare {
         let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
         let is_json = kind.is_some_and(|kind| kind.contains("json"));
         let base = response.url().clone();
-        let body = self.server.body(&mut response, LARGEST_PAGE);
+        let body = self.server.body(&mut response, LARGEST_PAGE, begun);
         let (bytes, is_whole) = body.map_err(|failure| failure.error.within(&shown))?;
         if !is_whole {
             return Err(match bytes.len() as u64 > LARGEST_PAGE {

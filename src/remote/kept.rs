@@ -11,21 +11,22 @@
 //! A server that did not answer is left alone for a while where something is kept: who lists a hundred directories of one
 //! that is gone does not wait a hundred times.
 
-use super::{
-    Item, Link, Object, Offline, Share, Writes, below, never, open_mirrored, open_now, share_mirrored, shown, soon,
-};
+use super::{Item, Link, Object, Offline, Share, Writes, below, never, open_mirrored, open_now, share_mirrored, shown};
 use crate::error::{Error, Kind, Result};
 use crate::key::Keys;
 use crate::pool::lock;
-use crate::source::{Depot, Failure, Far, Go, Meter, Version};
+use crate::source::{Again, Depot, Failure, Far, Go, Meter, Version};
 use crate::tree::{Kind as NodeKind, Time};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-/// How long a server is left alone that did not answer, at first and in the end.
+/// How long a server is left alone that did not answer, at first and in the end, where something is kept.
 const FIRST_WAIT: Duration = Duration::from_secs(5);
 const LAST_WAIT: Duration = Duration::from_secs(60);
+
+/// The same where nothing is, and somebody waits for it.
+const REST: Duration = Duration::from_secs(1);
 
 /// Bytes of a page; what would be longer is not kept.
 const PAGE: usize = 64 << 20;
@@ -48,7 +49,7 @@ impl Asking {
         }
         let came = ask();
         self.meter.note(came.as_ref().err());
-        away.note(came.as_ref().is_err_and(is_of_link));
+        away.note(came.as_ref().is_err_and(Error::is_of_link));
         came
     }
 
@@ -57,13 +58,9 @@ impl Asking {
         let version = self.depot.as_ref()?.version(&shown(address))?;
         let (stamp, len) = (version.stamp.clone(), version.len);
         let (to, far) = (address.to_owned(), Mutex::default());
-        let far = Returning { address: to, version, asking: self.clone(), away: Away::now(), far };
+        let far = Returning { address: to, version, asking: self.clone(), away: Away::default(), far };
         Some(Object { stamp: Some(stamp), ..Object::new(Arc::new(far), len) })
     }
-}
-
-fn is_of_link(e: &Error) -> bool {
-    matches!(e.kind(), Kind::Unreachable | Kind::TimedOut)
 }
 
 /// Since when a server does not answer.
@@ -71,12 +68,6 @@ fn is_of_link(e: &Error) -> bool {
 struct Away(Mutex<Option<(Instant, Duration)>>);
 
 impl Away {
-    fn now() -> Self {
-        let away = Self::default();
-        away.note(true);
-        away
-    }
-
     fn note(&self, is_away: bool) {
         let mut state = lock(&self.0);
         let wait = state.map_or(FIRST_WAIT, |(_, wait)| (wait * 2).min(LAST_WAIT));
@@ -99,7 +90,7 @@ pub fn open(address: &str, asking: &Asking) -> Result<Object> {
         open_mirrored(address, &asking.link, &asking.keys)
     });
     match opened {
-        Err(e) if is_of_link(&e) => {
+        Err(e) if e.is_of_link() => {
             let is_only = asking.link.offline == Offline::Only;
             let mut object = asking.kept(address).ok_or_else(|| match is_only {
                 true => Error::new(Kind::Unreachable, format!("{}: nothing of it is kept", shown(address)))
@@ -136,13 +127,11 @@ impl Returning {
         if self.asking.link.offline == Offline::Only {
             return Err(never(Kind::Unreachable, "this part of it is not kept, and nobody is to be asked"));
         }
-        if self.away.is_left_alone() {
-            return Err(soon(Kind::Unreachable, "this part of it is not kept, and the server cannot be reached"));
-        }
-        let opened = self.asking.ask(&self.away, || open_now(&self.address, &self.asking.link, &*self.asking.keys));
-        let object = opened.map_err(|error| match is_of_link(&error) {
-            true => soon(error.kind(), error.to_string()),
-            false => never(error.kind(), error.to_string()),
+        let Asking { link, keys, .. } = &self.asking;
+        let opened = self.asking.ask(&self.away, || open_now(&self.address, link, &**keys));
+        let object = opened.map_err(|error| {
+            let again = if error.is_of_link() { Again::In(REST) } else { Again::Never };
+            Failure { error, again }
         })?;
         if object.len != self.version.len || object.stamp.as_ref() != Some(&self.version.stamp) {
             return Err(never(Kind::Changed, "it was changed on the server since it was kept"));
@@ -186,12 +175,12 @@ impl KeptShare {
         let (address, asking) = (address.to_owned(), asking.clone());
         let kept = Self { name, address, asking, share: OnceLock::new(), away: Away::default() };
         match kept.share() {
-            Err(e) if is_of_link(&e) && kept.page("").is_none() => Err(match kept.asking.link.offline {
+            Err(e) if e.is_of_link() && kept.page("").is_none() => Err(match kept.asking.link.offline {
                 Offline::Only => Error::new(Kind::Unreachable, format!("{}: nothing of it is kept", kept.name))
                     .hint("open it once without -o offline=only"),
                 Offline::Auto => e,
             }),
-            Err(e) if !is_of_link(&e) => Err(e),
+            Err(e) if !e.is_of_link() => Err(e),
             _ => Ok(kept),
         }
     }
@@ -226,7 +215,7 @@ impl KeptShare {
         {
             return Ok(kept);
         }
-        self.ask(ask).or_else(|e| if is_of_link(&e) { kept().ok_or(e) } else { Err(e) })
+        self.ask(ask).or_else(|e| if e.is_of_link() { kept().ok_or(e) } else { Err(e) })
     }
 
     fn page_name(&self, path: &str) -> String {

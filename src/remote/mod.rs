@@ -40,7 +40,7 @@ pub use address::{
 };
 pub use credentials::{Login, Netrc, small_file};
 pub use failures::{Fetched, deepest, late, never, soon, system};
-pub use http::client;
+pub use http::Lines;
 pub use kept::{Asking, KeptShare, open};
 pub use listing::{asks_for_list, http_date, of_dav, of_html, of_json};
 use mirrors::{open_mirrored, share_mirrored};

@@ -10,7 +10,7 @@
 //! says anything: then requests are not signed, as public buckets want it. The times of objects are those of their upload.
 
 use super::{
-    Amend, Amended, Fetched, Holds, Item, Link, Login, Object, Seen, Set, Share, Writes, client, deepest, late, never,
+    Amend, Amended, Fetched, Holds, Item, Lines, Link, Login, Object, Seen, Set, Share, Writes, deepest, late, never,
     shown, small_file, soon, system, taken, wait_for,
 };
 use crate::error::{Error, Kind, Result};
@@ -18,13 +18,17 @@ use crate::key::Keys;
 use crate::source::{Failure, Far, Go, ReadAt};
 use crate::tree::{Kind as NodeKind, Time};
 use futures_util::StreamExt;
-use opendal_core::{EntryMode, ErrorKind, Metadata, OperationContext, Operator, Writer, options};
+use http::{HeaderValue, Request, Response, header};
+use opendal_core::{
+    Buffer, EntryMode, ErrorKind, HttpBody, HttpTransport, Metadata, OperationContext, Operator, Writer, options,
+};
 use opendal_http_transport_reqwest::ReqwestTransport;
 use opendal_service_s3::S3;
 use std::future::Future;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use url::Url;
 
 /// Bytes of a part of what is written. Ten thousand parts are the most: a file of 160 GB.
@@ -43,6 +47,7 @@ const ENTRIES: usize = 2_000_000;
 /// A bucket, and who we are to it.
 struct Bucket {
     operator: Operator,
+    lines: Arc<Lines>,
     name: String,
     link: Link,
     /// Which server it is, where it is not that of AWS.
@@ -122,10 +127,33 @@ fn bucket(text: &str, link: &Link) -> Result<(Arc<Bucket>, String)> {
         _ => {}
     }
     let refused = |e: opendal_core::Error| failure(&e, is_unsigned).error.within(shown(text));
-    let transport = opendal_core::HttpTransporter::new(ReqwestTransport::new(client(link)?));
+    let lines = Arc::new(Lines::new(link)?);
+    let transport = opendal_core::HttpTransporter::new(Newest(lines.clone()));
     let context = OperationContext::new().with_http_transport(transport);
     let operator = Operator::new(builder).map_err(refused)?.with_context(context);
-    Ok((Arc::new(Bucket { operator, name, link: link.clone(), endpoint, is_unsigned }), key))
+    Ok((Arc::new(Bucket { operator, lines, name, link: link.clone(), endpoint, is_unsigned }), key))
+}
+
+/// Requests go over the connections that are good now.
+struct Newest(Arc<Lines>);
+
+impl HttpTransport for Newest {
+    async fn fetch(&self, request: Request<Buffer>) -> opendal_core::Result<Response<HttpBody>> {
+        let wanted = request.headers().get(header::IF_MATCH).cloned();
+        let answer = ReqwestTransport::new(self.0.client()).fetch(request).await?;
+        // There are servers that do not heed the condition. What they send of another version is not taken.
+        let found = answer.headers().get(header::ETAG);
+        let is_other = |(wanted, found): (&HeaderValue, &HeaderValue)| bare(wanted) != bare(found);
+        if answer.status().is_success() && wanted.as_ref().zip(found).is_some_and(is_other) {
+            return Err(opendal_core::Error::new(ErrorKind::ConditionNotMatch, "it is another version"));
+        }
+        Ok(answer)
+    }
+}
+
+/// A tag without its quotes: not every server has them.
+fn bare(tag: &HeaderValue) -> &[u8] {
+    tag.as_bytes().trim_ascii().strip_prefix(b"\"").and_then(|tag| tag.strip_suffix(b"\"")).unwrap_or(tag.as_bytes())
 }
 
 /// Whether somebody said who asks.
@@ -160,18 +188,43 @@ fn in_profile(text: &str, profile: &str, wanted: &str) -> Option<String> {
 }
 
 impl Bucket {
-    /// Waits for an answer, and not longer than one is willing to.
-    fn wait<T>(&self, work: impl Future<Output = opendal_core::Result<T>>) -> Fetched<T> {
-        let answered = wait_for(async { tokio::time::timeout(self.link.patience, work).await });
-        match answered.map_err(system)? {
-            Ok(answer) => answer.map_err(|e| failure(&e, self.is_unsigned)),
-            Err(_) => Err(late()),
+    /// Waits for a sign of the server, and not longer than so long.
+    fn hear<T>(&self, time: Duration, work: impl Future<Output = T>) -> Fetched<T> {
+        let since = Instant::now();
+        match wait_for(async { tokio::time::timeout(time, work).await }).map_err(system)? {
+            Ok(heard) => {
+                self.lines.are_heard(since);
+                Ok(heard)
+            }
+            Err(_) => {
+                self.lines.are_silent(since);
+                Err(late())
+            }
         }
     }
 
-    /// The same, for who does not ask again.
+    /// Waits for an answer as long as there is patience: what was to be done may have been done, if none comes.
     fn once<T>(&self, key: &str, work: impl Future<Output = opendal_core::Result<T>>) -> Result<T> {
-        self.wait(work).map_err(|failure| failure.error.within(self.address(key)))
+        self.answer(key, self.link.patience, work)
+    }
+
+    /// Waits for an answer to what may be asked again.
+    fn read<T>(&self, key: &str, work: impl Future<Output = opendal_core::Result<T>>) -> Result<T> {
+        self.answer(key, self.lines.quiet(), work)
+    }
+
+    fn answer<T>(&self, key: &str, time: Duration, work: impl Future<Output = opendal_core::Result<T>>) -> Result<T> {
+        let heard = self.hear(time, work);
+        let heard = heard.and_then(|answer| answer.map_err(|e| failure(&e, self.is_unsigned)));
+        heard.map_err(|failure| failure.error.within(self.address(key)))
+    }
+
+    /// What a key is; asked for once more where a connection leads nowhere.
+    fn facts(&self, key: &str) -> Result<Metadata> {
+        match self.read(key, self.operator.stat(key)) {
+            Err(e) if e.is_of_link() => self.read(key, self.operator.stat(key)),
+            facts => facts,
+        }
     }
 
     fn address(&self, key: &str) -> String {
@@ -184,7 +237,7 @@ impl Bucket {
     }
 
     fn object(self: &Arc<Self>, key: &str) -> Result<Object> {
-        let facts = self.once(key, self.operator.stat(key))?;
+        let facts = self.facts(key)?;
         let (len, tag) = (facts.content_length(), facts.etag().map(str::to_owned));
         // Buckets of two servers may have the same name.
         let stamp = tag.as_ref().map(|tag| [self.endpoint.as_deref().unwrap_or_default(), tag].concat());
@@ -200,18 +253,17 @@ impl Far for S3Object {
         let reader = bucket
             .operator
             .reader_options(&self.key, options::ReaderOptions { if_match: self.tag.clone(), ..Default::default() });
-        let mut stream = bucket.wait(async { reader.await?.into_bytes_stream(wanted).await })?;
+        let begun = bucket.hear(bucket.lines.quiet(), async { reader.await?.into_bytes_stream(wanted).await })?;
+        let mut stream = begun.map_err(|e| failure(&e, bucket.is_unsigned))?;
         loop {
-            let next = wait_for(async { tokio::time::timeout(bucket.link.patience, stream.next()).await });
-            match next.map_err(system)? {
-                Err(_) => return Err(late()),
-                Ok(None) => return Ok(()),
-                Ok(Some(Ok(piece))) => {
+            match bucket.hear(bucket.lines.quiet(), stream.next())? {
+                None => return Ok(()),
+                Some(Ok(piece)) => {
                     if take(&piece) == Go::Away {
                         return Ok(());
                     }
                 }
-                Ok(Some(Err(e))) => {
+                Some(Err(e)) => {
                     return Err(match e.get_ref().and_then(|e| e.downcast_ref::<opendal_core::Error>()) {
                         Some(e) => failure(e, bucket.is_unsigned),
                         None => soon(Kind::Unreachable, format!("the connection broke: {e}")),
@@ -240,14 +292,6 @@ impl S3Share {
         }
     }
 
-    /// The key of a directory, as servers know it; nothing for all of the bucket.
-    fn prefix(&self, path: &str) -> String {
-        let key = self.key(path);
-        if key.is_empty() { key } else { key + "/" }
-    }
-}
-
-impl S3Share {
     /// What the server calls a version that was seen.
     fn tag(&self, seen: &Seen) -> Option<String> {
         let endpoint = self.bucket.endpoint.as_deref().unwrap_or_default();
@@ -299,14 +343,12 @@ impl S3Share {
         }
         Ok(())
     }
-}
 
-impl Share for S3Share {
-    fn list(&self, path: &str) -> Result<Vec<Item>> {
+    fn entries(&self, path: &str) -> Result<Vec<Item>> {
         let (bucket, prefix) = (&*self.bucket, self.prefix(path));
-        let mut lister = bucket.once(&prefix, bucket.operator.lister(&prefix))?;
+        let mut lister = bucket.read(&prefix, bucket.operator.lister(&prefix))?;
         let mut items = Vec::new();
-        while let Some(entry) = bucket.once(&prefix, async { lister.next().await.transpose() })? {
+        while let Some(entry) = bucket.read(&prefix, async { lister.next().await.transpose() })? {
             let key = entry.path().trim_end_matches('/');
             let Some(name) = key.strip_prefix(&prefix).filter(|name| !name.is_empty() && !name.contains('/')) else {
                 continue;
@@ -319,9 +361,24 @@ impl Share for S3Share {
         Ok(items)
     }
 
+    /// The key of a directory, as servers know it; nothing for all of the bucket.
+    fn prefix(&self, path: &str) -> String {
+        let key = self.key(path);
+        if key.is_empty() { key } else { key + "/" }
+    }
+}
+
+impl Share for S3Share {
+    fn list(&self, path: &str) -> Result<Vec<Item>> {
+        match self.entries(path) {
+            Err(e) if e.is_of_link() => self.entries(path),
+            items => items,
+        }
+    }
+
     fn look(&self, path: &str) -> Result<Item> {
         let key = self.key(path);
-        let facts = self.bucket.once(&key, self.bucket.operator.stat(&key))?;
+        let facts = self.bucket.facts(&key)?;
         Ok(item(path.rsplit('/').next().unwrap_or(path), &facts))
     }
 
@@ -401,7 +458,7 @@ impl Writes for S3Share {
         let (bucket, old, new) = (&*self.bucket, self.key(from), self.key(to));
         let inside = self.list(from)?;
         if inside.is_empty() {
-            match bucket.once(&old, bucket.operator.stat(&old)) {
+            match bucket.facts(&old) {
                 Ok(facts) if facts.is_file() => {
                     bucket.once(&old, bucket.operator.copy(&old, &new))?;
                     return bucket.once(&old, bucket.operator.delete(&old));
@@ -410,7 +467,7 @@ impl Writes for S3Share {
                 // There is nothing but its marker, if that: then the prefix is what is renamed.
                 _ => {
                     let prefix = self.prefix(from);
-                    bucket.once(&prefix, bucket.operator.stat(&prefix))?;
+                    bucket.facts(&prefix)?;
                 }
             }
         }

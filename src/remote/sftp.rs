@@ -208,7 +208,7 @@ impl SftpObject {
             return Ok((opened.clone(), false));
         }
         let (session, is_new) = self.ssh.session(&NoKeys, since)?;
-        let asked = self.ssh.wait(session.sftp.open(&self.path, flag::READ, Attrs::default()));
+        let asked = self.ssh.wait(&session, session.sftp.open(&self.path, flag::READ, Attrs::default()));
         let handle = asked.map_err(|failure| {
             if is_broken(&failure) {
                 self.ssh.forget(&session);
@@ -244,7 +244,7 @@ impl SftpObject {
                     next = end;
                 }
                 let Some(batch) = batches.pop_front() else { return Ok(()) };
-                let (pieces, attrs) = self.ssh.wait(batch.answer())?;
+                let (pieces, attrs) = self.ssh.wait(&from.session, batch.answer())?;
                 if Version::of(&attrs) != Some(self.version) {
                     return Err(never(Kind::Changed, "it was changed on the server while it was open"));
                 }

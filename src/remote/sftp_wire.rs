@@ -16,6 +16,7 @@ use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
 /// Bytes of a packet. Servers send 256 KiB at most.
@@ -109,6 +110,8 @@ type Answer = (u8, Vec<u8>);
 struct Waiting {
     asked: HashMap<u32, oneshot::Sender<Answer>>,
     is_closed: bool,
+    /// When something came last.
+    heard: Option<Instant>,
 }
 
 /// The client at one end of a channel.
@@ -138,6 +141,11 @@ impl Sftp {
             fields.string()?;
         }
         Ok((sftp, knows))
+    }
+
+    /// When something came last.
+    pub fn heard(&self) -> Option<Instant> {
+        lock(&self.waiting).heard
     }
 
     async fn exchange(&self, number: u32, packet: Bytes) -> Asked<Answer> {
@@ -436,6 +444,7 @@ async fn send_all(
 async fn take_all(mut channel: ChannelReadHalf, waiting: Arc<Mutex<Waiting>>) {
     let mut came = Vec::new();
     while let Some(message) = channel.wait().await {
+        lock(&waiting).heard = Some(Instant::now());
         match message {
             ChannelMsg::Data { data } => came.extend_from_slice(&data),
             ChannelMsg::Eof | ChannelMsg::Close => break,

@@ -118,7 +118,8 @@ impl SftpShare {
         // Nobody reads it before its time who may not read it then.
         let first = Attrs { mode: attrs.mode.map(|mode| mode & 0o777), ..Attrs::default() };
         let flags = flag::WRITE | flag::CREATE | flag::TRUNCATE;
-        let handle = self.ssh.wait(session.sftp.open(name, flags, first)).map_err(|failure| failure.error)?;
+        let opened = self.ssh.wait(session, session.sftp.open(name, flags, first));
+        let handle = opened.map_err(|failure| failure.error)?;
         let len = bytes.len()?;
         let written = self.write(session, &handle, bytes, 0..len, told).and_then(|()| {
             let finish = async {
@@ -130,9 +131,9 @@ impl SftpShare {
                 }
                 Ok(())
             };
-            self.ssh.wait(finish).map_err(|failure| failure.error)
+            self.ssh.wait(session, finish).map_err(|failure| failure.error)
         });
-        let closed = self.ssh.wait(session.sftp.close(&handle)).map_err(|failure| failure.error);
+        let closed = self.ssh.wait(session, session.sftp.close(&handle)).map_err(|failure| failure.error);
         written.and(closed)
     }
 
@@ -159,7 +160,7 @@ impl SftpShare {
                 at += read as u64;
             }
             let Some((write, count)) = sent.pop_front() else { break };
-            self.ssh.wait(write.answer()).map_err(|failure| failure.error)?;
+            self.ssh.wait(session, write.answer()).map_err(|failure| failure.error)?;
             gone += count;
             told(gone)?;
         }
@@ -191,12 +192,13 @@ impl SftpShare {
         let mode = what.mode.or(old.filter(|mode| mode & TYPE == FILE).map(|mode| mode & 0o7777));
         let (session, _) = self.ssh.session(&NoKeys, Instant::now()).map_err(plain)?;
         let uploaded = self.upload(&session, &part, bytes, &Set { mode, ..*what }, told);
+        let named = || self.ssh.wait(&session, rename(&session, &part, &full)).map_err(plain);
         let put = uploaded.and_then(|()| match over {
-            Over::Anything => self.ssh.wait(rename(&session, &part, &full)).map_err(plain),
+            Over::Anything => named(),
             Over::Nothing => self.name_new(&session, &part, &full),
             Over::Only(old) => {
                 old.is_still(&self.open(path)?.1)?;
-                self.ssh.wait(rename(&session, &part, &full)).map_err(plain)
+                named()
             }
         });
         put.inspect_err(|e| self.clean(&session, &part, e))
@@ -210,7 +212,7 @@ impl SftpShare {
                 renamed => renamed.map(|()| true),
             }
         };
-        match self.ssh.wait(named).map_err(|failure| failure.error)? {
+        match self.ssh.wait(session, named).map_err(|failure| failure.error)? {
             true => Ok(()),
             false => Err(taken()),
         }
@@ -226,13 +228,13 @@ impl SftpShare {
         }
         amend.old.is_still(&self.open(path)?.1)?;
         let (session, _) = self.ssh.session(&NoKeys, Instant::now()).map_err(plain)?;
-        let opened = self.ssh.wait(session.sftp.open(&full, flag::WRITE, Attrs::default()));
+        let opened = self.ssh.wait(&session, session.sftp.open(&full, flag::WRITE, Attrs::default()));
         let handle = opened.map_err(plain)?;
         let done = self.amend_open(&session, &handle, amend, len, told);
         if done.as_ref().is_err_and(|e| matches!(e.kind(), Kind::Unreachable | Kind::TimedOut)) {
             self.ssh.forget(&session);
         }
-        let closed = self.ssh.wait(session.sftp.close(&handle)).map_err(plain);
+        let closed = self.ssh.wait(&session, session.sftp.close(&handle)).map_err(plain);
         done.and(closed).map(|()| Amended { sent: len.saturating_sub(amend.from), whole: false })
     }
 
@@ -244,7 +246,7 @@ impl SftpShare {
         len: u64,
         told: &mut dyn FnMut(u64) -> Result<()>,
     ) -> Result<()> {
-        let attrs = self.ssh.wait(session.sftp.fstat(handle)).map_err(|failure| failure.error)?;
+        let attrs = self.ssh.wait(session, session.sftp.fstat(handle)).map_err(|failure| failure.error)?;
         if attrs.size != Some(amend.old.len) {
             return Err(changed());
         }
@@ -255,11 +257,11 @@ impl SftpShare {
         let mut at = amend.from;
         if len < amend.old.len {
             let cut = Attrs { size: Some(len), ..Attrs::default() };
-            self.ssh.wait(session.sftp.fsetstat(handle, cut)).map_err(|failure| failure.error)?;
+            self.ssh.wait(session, session.sftp.fsetstat(handle, cut)).map_err(|failure| failure.error)?;
         }
         for end in amend.steps.iter().copied().filter(|step| *step > amend.from && *step < len).chain([len]) {
             self.write(session, handle, amend.bytes, at..end, &mut |gone| told(gone - amend.from))?;
-            self.ssh.wait(settle()).map_err(|failure| failure.error)?;
+            self.ssh.wait(session, settle()).map_err(|failure| failure.error)?;
             at = end;
         }
         Ok(())

@@ -9,6 +9,7 @@
 //! A node is a place: the same name in the same directory has the same number as long as the tree is open. What an entry is
 //! may change under it, as in any folder.
 
+mod away;
 mod followed;
 
 use super::{Object, Writes};
@@ -16,6 +17,7 @@ use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::pool::lock;
 use crate::source::{Fleet, ReadAt};
 use crate::tree::{Attr, Kind, Name, NameBuf, Node, Time, Totals, Tree, Visit};
+use away::Away;
 use followed::Followed;
 use lru::LruCache;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -105,6 +107,7 @@ struct Inner {
     owner: (u32, u32),
     state: Mutex<State>,
     looked: Condvar,
+    away: Away,
 }
 
 struct State {
@@ -168,8 +171,8 @@ impl ShareTree {
         let (changed, opened) = (HashMap::new(), LruCache::new(OPENED));
         let state = State { nodes, next: ROOT + 1, places, listings, lies, moving, unsure, changed, looking, opened };
         let owner = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
-        let (state, looked) = (Mutex::new(state), Condvar::new());
-        let inner = Arc::new(Inner { share, opener, fleet, patience, owner, state, looked });
+        let (state, looked, away) = (Mutex::new(state), Condvar::new(), Away::default());
+        let inner = Arc::new(Inner { share, opener, fleet, patience, owner, state, looked, away });
         inner.listing(ROOT)?;
         Ok(Self(inner))
     }
@@ -320,6 +323,7 @@ impl Inner {
 
     /// Asks for something at the path of an entry; once more, when it was renamed while it was asked for.
     fn at_path<T>(&self, node: u64, path: String, ask: impl Fn(&str) -> Result<T>) -> Result<T> {
+        let ask = |path: &str| self.away.ask(self.patience / 6, || ask(path));
         let mut path = path;
         loop {
             let asked = ask(&path);

@@ -14,12 +14,13 @@ use crate::error::{Error, Kind, Result};
 use crate::key::{Keys, NoKeys, Secret};
 use crate::pool::lock;
 use crate::source::{Again, Failure};
+use futures_util::future::{Either, select};
 use russh::client::{self, Handle};
 use russh::keys::{PublicKey, PublicKeyOrCertificate};
 use std::collections::HashSet;
 use std::future::{Future, poll_fn};
 use std::net::Shutdown;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -111,7 +112,7 @@ pub struct Session {
     pub sftp: Sftp,
     /// What the server knows besides the protocol.
     knows: HashSet<String>,
-    _handle: Handle<Client>,
+    handle: Handle<Client>,
     _line: Line,
 }
 
@@ -149,7 +150,7 @@ impl Ssh {
     /// vain does not try once more.
     pub fn session(&self, keys: &dyn Keys, since: Instant) -> Fetched<(Arc<Session>, bool)> {
         let mut state = lock(&self.state);
-        if let Some(session) = state.session.as_ref().filter(|session| !session._handle.is_closed()) {
+        if let Some(session) = state.session.as_ref().filter(|session| !session.handle.is_closed()) {
             return Ok((session.clone(), false));
         }
         if let Some((_, kind, what, hint)) = state.failed.as_ref().filter(|(at, ..)| *at > since) {
@@ -180,12 +181,36 @@ impl Ssh {
         }
     }
 
-    /// Waits for an answer, and no longer than one is willing to.
-    pub fn wait<T>(&self, work: impl Future<Output = Asked<T>>) -> Fetched<T> {
-        match wait_for(async { tokio::time::timeout(self.link.patience, work).await }).map_err(system)? {
-            Ok(done) => done.map_err(refused),
-            Err(_) => Err(late()),
-        }
+    /// Waits for an answer, and no longer than one is willing to. When nothing at all comes, the server is asked whether it is
+    /// there: however busy it is with files, that it answers, unless the connection leads nowhere any more.
+    pub fn wait<T>(&self, session: &Session, work: impl Future<Output = Asked<T>>) -> Fetched<T> {
+        self.wait_until(Instant::now() + self.link.patience, session, work)
+    }
+
+    fn wait_until<T>(&self, until: Instant, session: &Session, work: impl Future<Output = Asked<T>>) -> Fetched<T> {
+        let quiet = self.link.patience / 6;
+        let answered = wait_for(async {
+            let mut work = pin!(work);
+            loop {
+                let left = until.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return Err(late());
+                }
+                if let Ok(done) = tokio::time::timeout(left.min(quiet), &mut work).await {
+                    return done.map_err(refused);
+                }
+                let asked = Instant::now();
+                let pong = pin!(tokio::time::timeout(quiet, session.handle.send_ping()));
+                match select(&mut work, pong).await {
+                    Either::Left((done, _)) => return done.map_err(refused),
+                    Either::Right((Err(_), _)) if session.sftp.heard() < Some(asked) => {
+                        return Err(soon(Kind::Unreachable, "nothing comes over the connection any more"));
+                    }
+                    Either::Right(_) => {}
+                }
+            }
+        });
+        answered.map_err(system)?
     }
 
     /// Asks for something, once more over a new connection where the old one turns out to be broken. `work` is told whether it
@@ -195,7 +220,9 @@ impl Ssh {
         let mut is_again = false;
         loop {
             let (session, is_new) = self.session(&NoKeys, since)?;
-            match self.wait(work(&session, is_again)) {
+            // Some time is left for it, however long it took to connect.
+            let until = (since + self.link.patience).max(Instant::now() + self.link.patience / 3);
+            match self.wait_until(until, &session, work(&session, is_again)) {
                 Err(failure) if is_broken(&failure) => {
                     self.forget(&session);
                     if is_new || is_again || failure.error.kind() == Kind::TimedOut {
@@ -212,10 +239,12 @@ impl Ssh {
         if self.link.proxy.is_some() {
             return Err(never(Kind::Unsupported, "what is asked for by ssh goes through no proxy"));
         }
+        let until = Instant::now() + self.link.patience;
+        let left = || until.saturating_duration_since(Instant::now()).max(self.link.patience / 6);
         let known = KnownHost::of(&self.place.host, self.place.port);
         let judged = Arc::new(Mutex::new(None));
         let client = Client { known: known.clone(), wish: self.link.hostkey.clone(), judged: judged.clone() };
-        let connected = wait_for(async { tokio::time::timeout(self.link.patience, self.greet(&known, client)).await });
+        let connected = wait_for(async { tokio::time::timeout(left(), self.greet(&known, client)).await });
         let judged = lock(&judged).take();
         if let Some((verdict, key)) = judged.as_ref().filter(|(verdict, _)| !verdict.is_good()) {
             return Err(Failure { error: known.refusal(*verdict, key), again: Again::Never });
@@ -224,10 +253,10 @@ impl Ssh {
         if let Some((Verdict::Learnt, key)) = &judged {
             known.learn(key).map_err(|error| Failure { error, again: Again::Never })?;
         }
-        let_in(&mut handle, &self.place, self.link.patience, keys, ways)?;
-        let started = wait_for(async { tokio::time::timeout(self.link.patience, start(&handle)).await });
+        let_in(&mut handle, &self.place, left(), keys, ways)?;
+        let started = wait_for(async { tokio::time::timeout(left(), start(&handle)).await });
         let (sftp, knows) = started.map_err(system)?.map_err(|_| late())??;
-        Ok(Session { sftp, knows, _handle: handle, _line: line })
+        Ok(Session { sftp, knows, handle, _line: line })
     }
 
     /// Up to where the server has shown its key.
@@ -278,7 +307,10 @@ async fn start(handle: &Handle<Client>) -> Fetched<(Sftp, HashSet<String>)> {
             None => return Err(soon(Kind::Unreachable, "the connection was cut")),
         }
     }
-    Sftp::start(channel).await.map_err(|_| never(Kind::Unsupported, NO_FILES))
+    Sftp::start(channel).await.map_err(|fault| match fault {
+        Fault::Broken => refused(fault),
+        _ => never(Kind::Unsupported, NO_FILES),
+    })
 }
 
 /// What is answered to a server while keys are exchanged.

@@ -12,11 +12,14 @@ use russh::{MethodKind, MethodSet, Signer};
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
 
 /// Keys of an agent that are tried: most servers hear of six, and then end it.
 const KEYS: usize = 20;
+
+/// After so few refusals no server hangs up.
+const FEW: usize = 2;
 
 /// A file that is longer holds no key.
 const LARGEST_KEY: u64 = 1 << 20;
@@ -46,6 +49,8 @@ struct Entering<'a> {
     handle: &'a mut Handle<Client>,
     place: &'a Place,
     patience: Duration,
+    /// All of it is done until then, but for what somebody is asked.
+    until: Instant,
     keys: &'a dyn Keys,
     /// What the server still takes.
     methods: MethodSet,
@@ -65,13 +70,28 @@ pub fn let_in(
 ) -> Fetched<()> {
     let methods = MethodSet::empty();
     let (tried, known) = (Vec::new(), std::mem::take(ways));
-    let mut entering = Entering { handle, place, patience, keys, methods, tried, ways: Vec::new(), hash: None };
+    let mut entering = Entering {
+        handle,
+        place,
+        patience,
+        until: Instant::now() + patience,
+        keys,
+        methods,
+        tried,
+        ways: Vec::new(),
+        hash: None,
+    };
     let entered = entering.enter(&known);
     let now = std::mem::take(&mut entering.ways);
     match entered {
         Ok(Said::In) => {
             *ways = now;
             Ok(())
+        }
+        // Some servers hang up on who was refused too often; else it is the line.
+        Ok(_) if entering.handle.is_closed() && entering.tried.len() < FEW => {
+            *ways = known;
+            Err(soon(Kind::Unreachable, "the connection was cut before the server let anybody in"))
         }
         Ok(_) => {
             *ways = known;
@@ -115,8 +135,17 @@ impl Entering<'_> {
         Failure { error: Error::new(Kind::NotLetIn, what).hint(hint), again: Again::Never }
     }
 
+    fn left(&self) -> Duration {
+        self.until.saturating_duration_since(Instant::now())
+    }
+
+    /// Somebody was asked, which took its time.
+    fn has_asked(&mut self) {
+        self.until = Instant::now() + self.patience;
+    }
+
     fn wait<T>(&self, work: impl Future<Output = T>) -> Fetched<T> {
-        wait_for(async { tokio::time::timeout(self.patience, work).await }).map_err(system)?.map_err(|_| late())
+        wait_for(async { tokio::time::timeout(self.left(), work).await }).map_err(system)?.map_err(|_| late())
     }
 
     fn try_way(&mut self, way: Way, name: &str) -> Fetched<Said> {
@@ -125,16 +154,16 @@ impl Entering<'_> {
         }
         let user = self.place.user.clone();
         let result = match &way {
-            Way::Nobody => wait(self.patience, self.handle.authenticate_none(user))?,
+            Way::Nobody => wait(self.left(), self.handle.authenticate_none(user))?,
             Way::Agent(key) => return self.by_agent_key(key),
             Way::Key(key) => {
                 let hash = self.hash_for(&key.algorithm())?;
                 let key = PrivateKeyWithHashAlg::new(key.clone(), hash);
-                wait(self.patience, self.handle.authenticate_publickey(user, key))?
+                wait(self.left(), self.handle.authenticate_publickey(user, key))?
             }
             Way::Password(secret) if self.methods.contains(&MethodKind::Password) => {
                 let password = String::from_utf8_lossy(secret.expose()).into_owned();
-                wait(self.patience, self.handle.authenticate_password(user, password))?
+                wait(self.left(), self.handle.authenticate_password(user, password))?
             }
             Way::Password(secret) => return self.by_questions(secret),
         };
@@ -203,8 +232,9 @@ impl Entering<'_> {
         let Some(mut agent) = self.agent().filter(|_| !self.handle.is_closed()) else { return Ok(Said::No) };
         let (hash, user) = (self.hash_for(&key.algorithm())?, self.place.user.clone());
         let name = format!("the key {} of the agent", super::fingerprint(key));
+        let left = self.left();
         let work = self.handle.authenticate_publickey_with(user, key.clone(), hash, &mut agent);
-        let result = wait_for(async { tokio::time::timeout(self.patience, work).await });
+        let result = wait_for(async { tokio::time::timeout(left, work).await });
         match result.map_err(system)?.map_err(|_| late())? {
             Ok(result) => Ok(self.note(&result, Way::Agent(key.clone()), &name)),
             Err(e) => {
@@ -242,6 +272,7 @@ impl Entering<'_> {
         let what = format!("the key {}", path.display());
         let mut wrong = 0;
         while let Some(phrase) = self.keys.next(&what, wrong) {
+            self.has_asked();
             if let Ok(phrase) = std::str::from_utf8(phrase.expose())
                 && let Ok(key) = decode_secret_key(text, Some(phrase))
             {
@@ -257,8 +288,9 @@ impl Entering<'_> {
     fn is_wanted(&mut self, key: &PublicKey) -> Fetched<bool> {
         let (hash, user) = (self.hash_for(&key.algorithm())?, self.place.user.clone());
         let mut probe = Probe { is_wanted: false };
+        let left = self.left();
         let work = self.handle.authenticate_publickey_with(user, key.clone(), hash, &mut probe);
-        let result = wait_for(async { tokio::time::timeout(self.patience, work).await });
+        let result = wait_for(async { tokio::time::timeout(left, work).await });
         let _ = result.map_err(system)?.map_err(|_| late())?;
         Ok(probe.is_wanted)
     }
@@ -287,6 +319,7 @@ impl Entering<'_> {
         let what = format!("{}, user {:?}", self.place.shown, self.place.user);
         while !self.handle.is_closed() {
             let Some(password) = self.keys.next(&what, wrong) else { break };
+            self.has_asked();
             let said = self.try_way(Way::Password(password), "a password")?;
             if said != Said::No {
                 return Ok(said);
@@ -299,8 +332,9 @@ impl Entering<'_> {
     /// A server that asks questions gets the password where it asks for one thing that is not shown.
     fn by_questions(&mut self, password: &Secret) -> Fetched<Said> {
         let user = self.place.user.clone();
+        let left = self.left();
         let start = self.handle.authenticate_keyboard_interactive_start(user, None);
-        let mut asked = wait(self.patience, start)?;
+        let mut asked = wait(left, start)?;
         let mut is_told = false;
         for _ in 0..QUESTIONS {
             let prompts = match asked {
@@ -322,7 +356,7 @@ impl Entering<'_> {
                     vec![String::new(); other.len()]
                 }
             };
-            asked = wait(self.patience, self.handle.authenticate_keyboard_interactive_respond(answers))?;
+            asked = wait(self.left(), self.handle.authenticate_keyboard_interactive_respond(answers))?;
         }
         Ok(Said::No)
     }

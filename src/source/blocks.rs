@@ -54,6 +54,11 @@ pub trait Far: Send + Sync {
     fn is_forward(&self) -> bool {
         false
     }
+
+    /// Whether to ask for a part is so dear that what lies together is one request, however long it is.
+    fn is_stream(&self) -> bool {
+        false
+    }
 }
 
 /// Whether to go on.
@@ -318,7 +323,10 @@ impl Inner {
                 None => missing.push(block),
             }
         }
-        let most = (missing.len() as u64).div_ceil(FLIGHTS).clamp(*FLIGHT.start(), *FLIGHT.end());
+        let most = match self.far.is_stream() {
+            true => u64::MAX,
+            false => (missing.len() as u64).div_ceil(FLIGHTS).clamp(*FLIGHT.start(), *FLIGHT.end()),
+        };
         let mut runs: Vec<(u64, Vec<Arc<Slot>>)> = Vec::new();
         let mut state = lock(&self.state);
         for block in missing {

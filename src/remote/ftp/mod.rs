@@ -6,34 +6,40 @@
 //!   ftpes://host/…             TLS after AUTH TLS, port 21
 //!
 //!   open     SIZE, MDTM ─► the length, and a version of both
-//!   fetch    SIZE, MDTM ─► still that version?   REST, RETR ─► bytes, until there are enough of them
+//!   fetch    SIZE, MDTM ─► still that version?   REST, RETR ─► bytes, until there are enough of them; the next range goes on
+//!            there
 //!   list     MLSD, or LIST where that is not known
 //! ```
 //!
-//! `control` has the commands, `server` the connections, `list` the listings, `write` what changes something there.
+//! `control` has the commands, `server` the connections, `streams` transfers that go on, `list` the listings, `write` what changes something there.
 
 mod control;
 mod list;
 mod server;
+mod streams;
 mod wire;
 mod write;
 
 use super::{Fetched, Item, Link, Login, Object, Share, Writes, never, scheme, shown};
 use crate::error::{Error, Kind, Result};
 use crate::key::Keys;
-use crate::source::{Far, Go};
+use crate::source::{Failure, Far, Go};
 use crate::tree::{Kind as NodeKind, Time};
 use control::{Control, Security, refused};
 use list::Entry;
-use server::Server;
-use std::io::Read;
+use server::{Held, Server};
+use std::io::{self, Read};
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 use url::Url;
 
 /// The longest listing of a directory.
 const LARGEST_LISTING: usize = 64 << 20;
+
+/// How long a file is believed to be what it was, while a transfer of it goes on.
+const CHECKED: Duration = Duration::from_secs(1);
 
 /// Bytes that are taken at once.
 const PIECE: usize = 64 << 10;
@@ -43,6 +49,14 @@ struct FtpObject {
     path: String,
     facts: Facts,
     is_forward: bool,
+    /// By which transfers of it are known.
+    number: u64,
+}
+
+impl Drop for FtpObject {
+    fn drop(&mut self) {
+        self.server.is_left(self.number);
+    }
 }
 
 /// What a server tells of a file.
@@ -120,7 +134,9 @@ fn object(server: &Arc<Server>, path: &str) -> Fetched<Object> {
     }
     let stamp = facts.changed.as_ref().map(|changed| format!("{changed} {}", facts.len));
     let (len, modified) = (facts.len, facts.modified());
-    let far = FtpObject { server: server.clone(), path: path.to_owned(), facts, is_forward: !has_rest };
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Relaxed);
+    let far = FtpObject { server: server.clone(), path: path.to_owned(), facts, is_forward: !has_rest, number };
     Ok(Object { stamp, modified, notes, leads_to_directory, ..Object::new(Arc::new(far), len) })
 }
 
@@ -165,39 +181,44 @@ fn is_directory(control: &mut Control, path: &str) -> Fetched<bool> {
 
 impl Far for FtpObject {
     fn fetch(&self, range: Range<u64>, take: &mut dyn FnMut(&[u8]) -> Go) -> Fetched<()> {
-        let (until, from) = (Instant::now() + self.server.patience(), if self.is_forward { 0 } else { range.start });
-        let mut held = self.server.take(until)?;
-        let mut begun = self.begin(&mut held, from);
-        if let Err(failure) = &begun
-            && held.has_ended(&failure.error)
-        {
-            drop(held);
-            held = self.server.take_new(until)?;
-            begun = self.begin(&mut held, from);
-        }
-        let mut data = begun?;
+        let from = if self.is_forward { 0 } else { range.start };
+        let running = self.server.runs(self.number, range.end);
+        let (mut held, mut data, checked) = self.transfer(from)?;
         let (mut at, mut piece) = (from, vec![0; PIECE]);
         while at < range.end {
-            data.until(Instant::now() + self.server.patience());
-            let read = match data.read(&mut piece) {
+            // So that there is time for another try, over another connection.
+            data.until(Instant::now() + self.server.patience() / 3);
+            // What is taken behind the end would be missing to who goes on there.
+            let most = piece.len().min(usize::try_from(range.end - at).unwrap_or(PIECE));
+            let read = match data.read(&mut piece[..most]) {
                 Ok(read) => read,
                 Err(e) => {
                     held.is_broken = true;
+                    if e.kind() == io::ErrorKind::TimedOut {
+                        self.server.are_silent();
+                    }
                     return Err(wire::failed(&e));
                 }
             };
             if read == 0 {
                 break;
             }
-            let read = read.min(usize::try_from(range.end - at).unwrap_or(read));
             at += read as u64;
             if take(&piece[..read]) == Go::Away {
                 break;
             }
         }
-        // The server sends all the rest; hanging up is how it is told that there is enough of it.
-        drop(data);
+        if at == range.end && at < self.facts.len && !self.is_forward {
+            self.server.park(held, data, (self.number, at), checked);
+            // Not before it is there: whoever waits for it finds it.
+            drop(running);
+        }
+        // Else the server sends all the rest; hanging up is how it is told that there is enough of it.
         Ok(())
+    }
+
+    fn is_stream(&self) -> bool {
+        true
     }
 
     fn is_forward(&self) -> bool {
@@ -206,14 +227,40 @@ impl Far for FtpObject {
 }
 
 impl FtpObject {
+    /// A transfer from there on, and when the file was known to be what it was.
+    fn transfer(&self, from: u64) -> Fetched<(Held<'_>, wire::Pipe, Instant)> {
+        let until = Instant::now() + self.server.patience() / 3;
+        if let Some((held, data, checked)) = self.server.goes_on(self.number, from, until) {
+            if checked.elapsed() < CHECKED {
+                return Ok((held, data, checked));
+            }
+            let now = Instant::now();
+            let asked = self.server.beside(|control| {
+                let path = control.path(&self.path);
+                facts(control, &path)
+            });
+            match asked.transpose()? {
+                Some(facts) if facts == self.facts => return Ok((held, data, now)),
+                Some(_) => return Err(changed()),
+                None => {}
+            }
+        }
+        let (held, data) = self.server.with_held(|control| self.begin(control, from))?;
+        Ok((held, data, Instant::now()))
+    }
+
     /// Begins to take it, if it is still what it was.
     fn begin(&self, control: &mut Control, at: u64) -> Fetched<wire::Pipe> {
         let path = control.path(&self.path);
         if facts(control, &path)? != self.facts {
-            return Err(never(Kind::Changed, "it was changed on the server while it was open"));
+            return Err(changed());
         }
         control.transfer("RETR", &path, at)
     }
+}
+
+fn changed() -> Failure {
+    never(Kind::Changed, "it was changed on the server while it was open")
 }
 
 /// A folder of a server.

@@ -5,6 +5,7 @@
 
 use super::super::{Fetched, Link, Login, late};
 use super::control::{Control, Place, Security};
+use super::streams::Parked;
 use super::wire;
 use crate::error::{Error, Kind, Result};
 use crate::key::Keys;
@@ -25,15 +26,19 @@ pub struct Server {
     /// Who the address says that asks.
     named: Option<Login>,
     login: Mutex<Option<Login>>,
-    pool: Mutex<Pool>,
-    freed: Condvar,
+    pub(super) pool: Mutex<Pool>,
+    pub(super) freed: Condvar,
 }
 
-struct Pool {
-    idle: Vec<Control>,
+pub struct Pool {
+    pub idle: Vec<Control>,
+    /// In the middle of a transfer that nobody takes now.
+    pub parked: Vec<Parked>,
+    /// Objects of which a range is being taken, and the ends of those.
+    pub running: Vec<(u64, u64)>,
     /// Those that are at work.
-    out: usize,
-    most: usize,
+    pub out: usize,
+    pub most: usize,
     /// Somebody was let in.
     has_worked: bool,
 }
@@ -62,7 +67,14 @@ impl Server {
             return Ok(server);
         }
         let tls = if security == Security::Clear { None } else { Some(wire::tls(link)?) };
-        let pool = Pool { idle: Vec::new(), out: 0, most: link.connections.max(1), has_worked: false };
+        let pool = Pool {
+            idle: Vec::new(),
+            parked: Vec::new(),
+            running: Vec::new(),
+            out: 0,
+            most: link.connections.max(1),
+            has_worked: false,
+        };
         let server = Arc::new(Self {
             place: Arc::new(Place { host, port, security, tls }),
             link: link.clone(),
@@ -98,17 +110,31 @@ impl Server {
         }
     }
 
-    /// Does something that may be done twice: a connection that turns out to have ended is made anew, once.
+    /// Does something that may be done twice.
     pub fn with<T>(&self, work: impl Fn(&mut Control) -> Fetched<T>) -> Fetched<T> {
+        self.with_held(|control| work(control)).map(|(_, done)| done)
+    }
+
+    /// The same, and tells over which connection. One that turns out to have ended, or to lead nowhere, is made anew, once.
+    pub fn with_held<T>(&self, work: impl Fn(&mut Control) -> Fetched<T>) -> Fetched<(Held<'_>, T)> {
         let until = Instant::now() + self.patience();
         let mut held = self.take(until)?;
-        let done = work(&mut held);
-        match done {
+        if held.was_idle {
+            // So that there is time for another.
+            held.until(until.min(Instant::now() + self.patience() / 3));
+        }
+        match work(&mut held) {
             Err(failure) if held.has_ended(&failure.error) => {
                 drop(held);
-                work(&mut *self.take_new(until)?)
+                held = self.take_new(until)?;
+                let done = work(&mut held)?;
+                Ok((held, done))
             }
-            done => done,
+            Err(failure) => Err(failure),
+            Ok(done) => {
+                held.until(until);
+                Ok((held, done))
+            }
         }
     }
 
@@ -116,6 +142,7 @@ impl Server {
     pub fn take(&self, until: Instant) -> Fetched<Held<'_>> {
         let mut pool = lock(&self.pool);
         loop {
+            pool.give_up_old();
             if let Some(control) = pool.idle.pop() {
                 pool.out += 1;
                 drop(pool);
@@ -125,6 +152,11 @@ impl Server {
                 }
                 drop(held);
                 pool = lock(&self.pool);
+                // What happened to one most likely happened to all.
+                pool.idle.clear();
+                continue;
+            }
+            if pool.out + pool.parked.len() >= pool.most && pool.give_up_oldest() {
                 continue;
             }
             if pool.out < pool.most {
@@ -140,7 +172,7 @@ impl Server {
                 };
                 pool = lock(&self.pool);
                 pool.out -= 1;
-                self.freed.notify_one();
+                self.freed.notify_all();
                 // Others are let in: it is not who asks, but how many.
                 let is_refused = matches!(failure.error.kind(), Kind::Unreachable | Kind::NotLetIn);
                 if !is_refused || !pool.has_worked || pool.out == 0 {
@@ -165,10 +197,17 @@ impl Server {
         }
     }
 
-    /// A new connection, where those that wait may have ended all at once.
+    /// A new connection.
     pub fn take_new(&self, until: Instant) -> Fetched<Held<'_>> {
-        lock(&self.pool).idle.clear();
+        self.are_silent();
         self.take(until)
+    }
+
+    /// Connections may have ended all at once, or lead nowhere any more: those that wait are not used again.
+    pub fn are_silent(&self) {
+        let mut pool = lock(&self.pool);
+        pool.idle.clear();
+        pool.parked.clear();
     }
 }
 
@@ -190,6 +229,18 @@ fn is_same(a: Option<&Login>, b: Option<&Login>) -> bool {
     }
 }
 
+impl<'a> Held<'a> {
+    /// One that goes on with what it did.
+    pub fn again(server: &'a Server, control: Control) -> Self {
+        Self { server, control: Some(control), was_idle: false }
+    }
+
+    /// Takes the connection, which is at work no more.
+    pub fn into_control(mut self) -> Option<Control> {
+        self.control.take()
+    }
+}
+
 impl Held<'_> {
     fn is_alive(&mut self, until: Instant) -> bool {
         let soon = until.min(Instant::now() + ALIVE);
@@ -201,9 +252,9 @@ impl Held<'_> {
         is_alive
     }
 
-    /// Whether what went wrong is that it had ended while it waited.
+    /// Whether what went wrong is that it had ended while it waited, or leads nowhere.
     pub fn has_ended(&self, error: &Error) -> bool {
-        self.was_idle && self.is_broken && error.kind() == Kind::Unreachable
+        self.was_idle && self.is_broken && error.is_of_link()
     }
 }
 
@@ -235,6 +286,6 @@ impl Drop for Held<'_> {
                 drop(broken);
             }
         }
-        self.server.freed.notify_one();
+        self.server.freed.notify_all();
     }
 }

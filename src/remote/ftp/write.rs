@@ -40,7 +40,10 @@ impl FtpShare {
     fn to_write(&self) -> Fetched<Held<'_>> {
         let until = Instant::now() + self.server.patience();
         let mut held = self.server.take(until)?;
-        match held.ask("NOOP", "") {
+        held.until(until.min(Instant::now() + self.server.patience() / 3));
+        let asked = held.ask("NOOP", "");
+        held.until(until);
+        match asked {
             Err(failure) if held.has_ended(&failure.error) => {
                 drop(held);
                 self.server.take_new(until)

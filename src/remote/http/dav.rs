@@ -125,7 +125,7 @@ impl HttpShare {
         dress: impl FnOnce(RequestBuilder) -> RequestBuilder,
     ) -> Fetched<Response> {
         let request = self.server.ask(method(name), url).map_err(ours)?;
-        let response = self.server.send(dress(request))?;
+        let response = self.server.send_once(dress(request))?;
         if response.status().is_success() { Ok(response) } else { Err(unwilling(&response)) }
     }
 
