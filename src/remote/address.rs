@@ -1,11 +1,15 @@
 //! Addresses: what is one, what it is called, and what of it may be shown.
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use std::borrow::Cow;
 use std::path::Path;
 use url::Url;
 
 /// Schemes of addresses.
 const SCHEMES: &[&str] = &["http", "https", "webdav", "webdavs", "s3", "sftp", "ftp", "ftps", "ftpes"];
+
+/// What stands in a path as it is.
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// The scheme of an address in lower case, where it is one of those known here.
 pub fn scheme(text: &str) -> Option<&'static str> {
@@ -66,8 +70,19 @@ pub fn beside(text: &str, name: &str) -> Option<String> {
         return None;
     }
     let mut url = Url::parse(text).ok()?;
-    url.path_segments_mut().ok()?.pop_if_empty().pop().push(name);
+    url.path_segments_mut().ok()?.pop_if_empty().pop();
+    go_down(&mut url, name);
     Some(url.into())
+}
+
+/// Adds a path to an address, whatever is in its names: one leads right below the other, and is just that one.
+pub fn go_down(url: &mut Url, path: &str) {
+    let mut text = url.path().trim_end_matches('/').to_owned();
+    for part in path.split('/').filter(|part| !matches!(*part, "" | "." | "..")) {
+        text.push('/');
+        text.extend(utf8_percent_encode(part, PLAIN));
+    }
+    url.set_path(&text);
 }
 
 /// Whether two addresses are of one server: scheme, host and port.
@@ -107,6 +122,20 @@ mod tests {
         for bad in ["", "..", ".", "x/y"] {
             assert_eq!(of(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn every_name_has_an_address_of_its_own() {
+        let of = |path| {
+            let mut url = Url::parse("http://host/a%20b/").unwrap();
+            go_down(&mut url, path);
+            url.path().to_owned()
+        };
+        assert_eq!(of("x/y z"), "/a%20b/x/y%20z");
+        assert_eq!(of("line\nfeed"), "/a%20b/line%0Afeed");
+        assert_eq!(of("%2e%2e/\\/a?b#c"), "/a%20b/%252e%252e/%5C/a%3Fb%23c");
+        assert_eq!(of("../.././x"), "/a%20b/x", "up it goes nowhere");
+        assert_eq!(of(""), "/a%20b");
     }
 
     #[test]

@@ -31,7 +31,7 @@ mod ssh;
 mod ssh_config;
 mod ssh_login;
 
-pub use address::{beside, has_password, is_address, is_folder, is_same_server, name_of, scheme, shown};
+pub use address::{beside, go_down, has_password, is_address, is_folder, is_same_server, name_of, scheme, shown};
 pub use credentials::{Login, Netrc, small_file};
 pub use failures::{Fetched, deepest, late, never, soon, system};
 pub use http::client;

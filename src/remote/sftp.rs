@@ -9,15 +9,15 @@
 //! ```
 
 use super::{
-    Asked, Attrs, Entry, Fault, Fetched, Item, Link, Object, Place, Sent, Session, Share, Ssh, Writes, flag, is_broken,
-    never, send, shown, system, wait_for,
+    Asked, Attrs, Entry, Fault, Fetched, Item, Link, Object, Place, Sent, Session, Share, Ssh, Writes, flag, go_down,
+    is_broken, never, send, shown, system, wait_for,
 };
 use crate::error::{Error, Kind, Result, Within};
 use crate::key::{Keys, NoKeys};
 use crate::pool::lock;
 use crate::source::{Far, Go};
 use crate::tree::{Kind as NodeKind, Time};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::percent_decode_str;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
@@ -47,9 +47,6 @@ const SETTLED: i64 = 2;
 
 /// The bits of a mode that say what it is.
 const TYPE: u32 = 0o170_000;
-
-/// What stands in an address as it is.
-const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 pub fn open(text: &str, link: &Link, keys: &dyn Keys) -> Result<Object> {
     let (ssh, url) = server(text, link, keys)?;
@@ -348,12 +345,7 @@ impl SftpShare {
 
     pub fn address(&self, path: &str) -> Url {
         let mut url = self.url.clone();
-        let mut text = url.path().trim_end_matches('/').to_owned();
-        for part in path.split('/').filter(|part| !part.is_empty()) {
-            text.push('/');
-            text.extend(utf8_percent_encode(part, PLAIN));
-        }
-        url.set_path(&text);
+        go_down(&mut url, path);
         url
     }
 }

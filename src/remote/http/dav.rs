@@ -7,9 +7,10 @@
 //! A file is sent under a name of its own: there are servers that write what comes over what was there, and a line that breaks
 //! would leave half of it. To give it its name is one step for the server.
 
-use super::super::{Fetched, Holds, Set, Share, Writes, late, never, part_of, soon, system, wait_for};
+use super::super::{Fetched, Holds, Item, Set, Share, Writes, late, never, part_of, soon, system, wait_for};
 use super::client::builder;
-use super::{HttpShare, failed, refused};
+use super::folder::HttpShare;
+use super::{failed, refused};
 use crate::error::{Error, Kind, Result};
 use crate::pool::lock;
 use crate::source::{Again, Failure, ReadAt};
@@ -117,7 +118,7 @@ impl HttpShare {
         // What was listed when the share was opened is of then.
         lock(&self.first).take();
         match self.list(parent) {
-            Ok(items) => Ok(items.iter().find(|item| item.name == name).map(super::Item::is_dir)),
+            Ok(items) => Ok(items.iter().find(|item| item.name == name).map(Item::is_dir)),
             Err(e) if e.kind() == Kind::NotFound => Ok(None),
             Err(e) => Err(e),
         }
