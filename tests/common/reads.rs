@@ -85,6 +85,8 @@ pub enum Links {
     /// They are what they lead to.
     Followed,
     LeftOut,
+    /// As files, with a length that is another.
+    Mistold,
 }
 
 /// By what it is noticed that a file was changed while it is open.
@@ -141,6 +143,7 @@ impl Can {
             Links::Told => "links",
             Links::Followed => "what they lead to",
             Links::LeftOut => "left out",
+            Links::Mistold => "as files of a wrong length",
         };
         let dirs = if self.empty_dirs { "yes" } else { "no" };
         let names = match (self.dot_files, self.line_feeds) {
@@ -387,7 +390,7 @@ impl Served<'_> {
         let seen = entries.filter_map(|entry| {
             let name = entry.file_name().into_string().ok()?;
             let meta = match (entry.metadata().unwrap(), self.can.links) {
-                (meta, Links::LeftOut) if meta.is_symlink() => return None,
+                (meta, Links::LeftOut | Links::Mistold) if meta.is_symlink() => return None,
                 (meta, Links::Followed) if meta.is_symlink() => fs::metadata(entry.path()).ok()?,
                 (meta, _) => meta,
             };
