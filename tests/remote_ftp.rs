@@ -11,9 +11,7 @@ mod servers;
 
 use desk::{Desk, until};
 use dice::Dice;
-use servers::{
-    Server, assert_mounts, assert_takes_changes, assert_writes, code, desk, fill, is_installed, ports, python, start,
-};
+use servers::{assert_mounts, assert_takes_changes, assert_writes, code, desk, fill, ftpd, ports, vsftpd};
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
@@ -29,31 +27,6 @@ const NOT_FOUND: i32 = 10;
 const UNTRUSTED: i32 = 24;
 const NOT_LET_IN: i32 = 41;
 const NETWORK: i32 = 42;
-
-/// Starts pyftpdlib: `clear`, `implicit` or `explicit`, and its switches.
-fn ftpd(desk: &Desk, port: u16, how: &[&str]) -> Option<Server> {
-    let python = python("pyftpdlib, OpenSSL")?;
-    if !is_installed("openssl") {
-        return None;
-    }
-    let mut command = Command::new(python);
-    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers/ftpd.py"));
-    command.arg(desk.path("")).arg(port.to_string()).args(how);
-    Some(start(&mut command, port))
-}
-
-fn vsftpd(desk: &Desk, port: u16, how: &[&str]) -> Option<Server> {
-    if !is_installed("vsftpd") || !is_installed("openssl") {
-        return None;
-    }
-    if !rustix::process::geteuid().is_root() {
-        println!("skipped: vsftpd has to be started by root");
-        return None;
-    }
-    let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers/vsftpd.sh"));
-    command.arg(desk.path("")).arg(port.to_string()).args(how);
-    Some(start(&mut command, port))
-}
 
 /// Adds names and kinds of files that are hard to tell in a list.
 fn fill_oddly(desk: &Desk) {

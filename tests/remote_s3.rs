@@ -7,45 +7,13 @@ mod dress;
 #[path = "common/servers.rs"]
 mod servers;
 
-use desk::Desk;
-use servers::{Server, assert_mounts, assert_takes_changes, code, desk, fill, is_installed, ports, python, start};
+use servers::{assert_mounts, assert_takes_changes, code, desk, fill, moto, s3s};
 use std::fs;
 use std::process::Command;
 
 const NOT_FOUND: i32 = 10;
 const NOT_LET_IN: i32 = 41;
 const NETWORK: i32 = 42;
-
-/// A file with the keys that these servers let in.
-fn has_keys(desk: &Desk) {
-    fs::create_dir_all(desk.path("home/.aws")).unwrap();
-    let keys = "[default]\naws_access_key_id = KEY\naws_secret_access_key = SECRET-OF-THE-KEY\n";
-    fs::write(desk.path("home/.aws/credentials"), keys).unwrap();
-}
-
-/// s3s-fs, which has its buckets in a directory.
-fn s3s(desk: &Desk) -> Option<(Server, u16)> {
-    if !is_installed("s3s-fs") {
-        return None;
-    }
-    has_keys(desk);
-    fs::create_dir_all(desk.path("buckets")).unwrap();
-    let port = ports();
-    let mut command = Command::new("s3s-fs");
-    command.args(["--host", "127.0.0.1", "--access-key", "KEY", "--secret-key", "SECRET-OF-THE-KEY", "--port"]);
-    command.arg(port.to_string()).arg(desk.path("buckets"));
-    Some((start(&mut command, port), port))
-}
-
-/// moto, which keeps all in memory and lets everybody in.
-fn moto(desk: &Desk) -> Option<(Server, u16)> {
-    let python = python("moto.server")?;
-    has_keys(desk);
-    let port = ports();
-    let mut command = Command::new(python);
-    command.args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()]);
-    Some((start(&mut command, port), port))
-}
 
 #[test]
 fn archives_and_folders_of_a_bucket() {

@@ -9,25 +9,16 @@ mod servers;
 
 use desk::{Desk, until};
 use servers::{
-    Server, assert_mounts, assert_takes_changes, assert_writes, code, desk, fill, is_installed, ports, python, start,
+    apache, assert_mounts, assert_takes_changes, assert_writes, code, copyparty, desk, fill, has_nginx_dav, nginx,
+    python_http, wsgidav,
 };
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 use stmount::key::NoKeys;
 use stmount::remote::{self, Link};
 
 const NOT_LET_IN: i32 = 41;
 const UNTRUSTED: i32 = 24;
-
-fn nginx(desk: &Desk) -> Option<(Server, u16)> {
-    if !is_installed("nginx") || !is_installed("openssl") {
-        return None;
-    }
-    let (port, script) = (ports(), Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers/nginx.sh"));
-    let server = start(Command::new(script).arg(desk.path("")).arg(port.to_string()), port);
-    Some((server, port))
-}
 
 #[test]
 fn nginx_in_clear_by_tls_and_for_who_is_let_in() {
@@ -56,13 +47,7 @@ fn nginx_in_clear_by_tls_and_for_who_is_let_in() {
 #[test]
 fn a_server_of_python_which_knows_no_ranges() {
     let Some(desk) = desk() else { return };
-    if !is_installed("python3") {
-        return;
-    }
-    let port = ports();
-    let mut command = Command::new("python3");
-    command.args(["-m", "http.server", "--bind", "127.0.0.1", &port.to_string()]).current_dir(desk.path("root"));
-    let _server = start(&mut command, port);
+    let Some((_server, port)) = python_http(&desk) else { return };
     for kind in ["st", "zip"] {
         assert_mounts(&desk, "nocache", &format!("http://127.0.0.1:{port}/x.{kind}"));
     }
@@ -111,23 +96,15 @@ fn folders_of_nginx_with_pages() {
 fn folders_of_python_which_tells_no_sizes() {
     let Some(desk) = desk() else { return };
     fill(&desk);
-    let port = ports();
-    let mut command = Command::new("python3");
-    command.args(["-m", "http.server", "--bind", "127.0.0.1", &port.to_string()]).current_dir(desk.path("root"));
-    let _server = start(&mut command, port);
+    let Some((_server, port)) = python_http(&desk) else { return };
     assert_shows_root(&desk, &format!("http://127.0.0.1:{port}/"));
 }
 
 #[test]
 fn folders_of_copyparty_by_its_lists_and_by_webdav() {
     let Some(desk) = desk() else { return };
-    let Some(python) = python("copyparty") else { return };
     fill(&desk);
-    let port = ports();
-    let mut command = Command::new(python);
-    command.args(["-m", "copyparty", "-q", "-i", "127.0.0.1", "-p", &port.to_string(), "-v"]);
-    command.arg(format!("{}::r", desk.path("root").display())).env("HOME", desk.path(""));
-    let _server = start(&mut command, port);
+    let Some((_server, port)) = copyparty(&desk, "r") else { return };
     assert_shows_root(&desk, &format!("http://127.0.0.1:{port}/"));
     assert_shows_root(&desk, &format!("webdav://127.0.0.1:{port}/"));
     assert_mounts(&desk, "nocache", &format!("http://127.0.0.1:{port}/x.zip"));
@@ -136,13 +113,8 @@ fn folders_of_copyparty_by_its_lists_and_by_webdav() {
 #[test]
 fn folders_of_wsgidav() {
     let Some(desk) = desk() else { return };
-    let Some(python) = python("wsgidav, cheroot") else { return };
     fill(&desk);
-    let port = ports();
-    let mut command = Command::new(python);
-    command.args(["-c", "from wsgidav.server.server_cli import run; run()", "--host", "127.0.0.1", "--port"]);
-    command.args([&port.to_string(), "--auth", "anonymous", "--server", "cheroot", "--root"]).arg(desk.path("root"));
-    let _server = start(&mut command, port);
+    let Some((_server, port)) = wsgidav(&desk, &[]) else { return };
     assert_shows_root(&desk, &format!("webdav://127.0.0.1:{port}/"));
     assert_mounts(&desk, "nocache", &format!("webdav://127.0.0.1:{port}/x.st"));
 }
@@ -157,17 +129,12 @@ fn assert_takes(desk: &Desk, address: &str, times: [bool; 2]) {
 #[test]
 fn wsgidav_is_written_to() {
     let Some(desk) = desk() else { return };
-    let Some(python) = python("wsgidav, cheroot") else { return };
     ["root/up", "root/tree"].iter().for_each(|dir| fs::create_dir_all(desk.path(dir)).unwrap());
     // Without it times are those of when something was sent.
     let config = desk.path("wsgidav.json");
     fs::write(&config, r#"{"mutable_live_props": ["{DAV:}getlastmodified"]}"#).unwrap();
-    let port = ports();
-    let mut command = Command::new(python);
-    command.args(["-c", "from wsgidav.server.server_cli import run; run()", "--config"]);
-    command.arg(config).args(["--host", "127.0.0.1", "--port"]);
-    command.args([&port.to_string(), "--auth", "anonymous", "--server", "cheroot", "--root"]).arg(desk.path("root"));
-    let server = start(&mut command, port);
+    let options = ["--config".as_ref(), config.as_os_str()];
+    let Some((server, port)) = wsgidav(&desk, &options) else { return };
     assert_takes(&desk, &format!("webdav://127.0.0.1:{port}/up/"), [true; 2]);
     let signal = |name: &str| server.signal(name);
     assert_takes_changes(&desk, "deadline=20s", &format!("webdav://127.0.0.1:{port}/tree/"), Some(&signal));
@@ -176,13 +143,8 @@ fn wsgidav_is_written_to() {
 #[test]
 fn copyparty_is_written_to() {
     let Some(desk) = desk() else { return };
-    let Some(python) = python("copyparty") else { return };
     ["root/up", "root/tree"].iter().for_each(|dir| fs::create_dir_all(desk.path(dir)).unwrap());
-    let port = ports();
-    let mut command = Command::new(python);
-    command.args(["-m", "copyparty", "-q", "-i", "127.0.0.1", "-p", &port.to_string(), "-v"]);
-    command.arg(format!("{}::rwmd:c,daw", desk.path("root").display())).env("HOME", desk.path(""));
-    let server = start(&mut command, port);
+    let Some((server, port)) = copyparty(&desk, "rwmd:c,daw") else { return };
     assert_takes(&desk, &format!("webdav://127.0.0.1:{port}/up/"), [true, false]);
     let signal = |name: &str| server.signal(name);
     assert_takes_changes(&desk, "deadline=20s", &format!("webdav://127.0.0.1:{port}/tree/"), Some(&signal));
@@ -191,15 +153,21 @@ fn copyparty_is_written_to() {
 #[test]
 fn nginx_is_written_to() {
     let Some(desk) = desk() else { return };
-    let module = Path::new("/usr/lib/nginx/modules/ngx_http_dav_ext_module.so");
-    assert!(module.exists() || std::env::var_os("CI").is_none(), "nginx has no module for all of WebDAV");
-    if !module.exists() {
-        println!("skipped: nginx has no module for all of WebDAV");
+    if !has_nginx_dav() {
         return;
     }
     let Some((_server, port)) = nginx(&desk) else { return };
     fs::create_dir_all(desk.path("root/up")).unwrap();
     assert_takes(&desk, &format!("webdav://127.0.0.1:{port}/dav/up/"), [false; 2]);
     fs::create_dir_all(desk.path("root/tree")).unwrap();
+    assert_takes_changes(&desk, "deadline=20s", &format!("webdav://127.0.0.1:{port}/dav/tree/"), None);
+}
+
+#[test]
+fn apache_is_written_to() {
+    let Some(desk) = desk() else { return };
+    ["root/up", "root/tree"].iter().for_each(|dir| fs::create_dir_all(desk.path(dir)).unwrap());
+    let Some((_server, port)) = apache(&desk) else { return };
+    assert_takes(&desk, &format!("webdav://127.0.0.1:{port}/dav/up/"), [false; 2]);
     assert_takes_changes(&desk, "deadline=20s", &format!("webdav://127.0.0.1:{port}/dav/tree/"), None);
 }

@@ -4,19 +4,22 @@
 mod desk;
 #[path = "common/dress.rs"]
 mod dress;
+#[path = "common/office.rs"]
+mod office;
 #[path = "common/servers.rs"]
 mod servers;
 
-use desk::{Desk, until};
+use desk::until;
+use office::Office;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
+use servers::noise;
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
-use std::net::{TcpListener, TcpStream};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 use stmount::error::Kind;
 use stmount::key::NoKeys;
@@ -31,127 +34,6 @@ const NOT_LET_IN: i32 = 41;
 const NETWORK: i32 = 42;
 
 const STMOUNT: &str = env!("CARGO_BIN_EXE_stmount");
-
-/// A desk with a server of ssh, whose home directory `home` knows that server and has the key that lets it in.
-struct Office {
-    desk: Desk,
-    server: Child,
-    port: u16,
-    user: String,
-}
-
-impl Drop for Office {
-    fn drop(&mut self) {
-        for pid in self.processes() {
-            let _ = kill_process(pid, Signal::KILL);
-        }
-        let _ = self.server.wait();
-    }
-}
-
-/// The process of another, as the kernel tells it.
-fn parent(pid: i32) -> Option<i32> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
-}
-
-impl Office {
-    fn new(options: &[&str]) -> Option<Self> {
-        if !servers::is_installed("sshd") || !servers::is_installed("ssh-agent") {
-            return None;
-        }
-        let desk = Desk::new()?;
-        desk.has_own_cache();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers/sshd.sh");
-        let log = File::create(desk.path("sshd.log")).unwrap();
-        let mut command = Command::new(script);
-        command.arg(desk.path("")).arg(port.to_string()).args(options);
-        let server = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
-        let user = String::from_utf8(Command::new("id").arg("-un").output().unwrap().stdout).unwrap();
-        let office = Self { desk, server, port, user: user.trim().to_owned() };
-        until("the server answers", || TcpStream::connect(("127.0.0.1", port)).is_ok());
-        fs::create_dir_all(office.path("home/.ssh")).unwrap();
-        fs::create_dir(office.path("root")).unwrap();
-        office.knows(&office.key("host.pub"));
-        office.has_key("client");
-        Some(office)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.desk.path(name)
-    }
-
-    fn key(&self, name: &str) -> String {
-        fs::read_to_string(self.path("ssh").join(name)).unwrap()
-    }
-
-    fn fingerprint(&self, name: &str) -> String {
-        let told = Command::new("ssh-keygen").arg("-lf").arg(self.path("ssh").join(name)).output().unwrap().stdout;
-        String::from_utf8(told).unwrap().split(' ').nth(1).unwrap().to_owned()
-    }
-
-    fn knows(&self, key: &str) {
-        fs::write(self.path("home/.ssh/known_hosts"), format!("[127.0.0.1]:{} {key}", self.port)).unwrap();
-    }
-
-    fn has_key(&self, name: &str) {
-        fs::write(self.path("home/.ssh/id_ed25519"), self.key(name)).unwrap();
-    }
-
-    fn address(&self, path: &str) -> String {
-        format!("sftp://{}@127.0.0.1:{}{}/root/{path}", self.user, self.port, self.path("").display())
-            .replace("//root/", "/root/")
-    }
-
-    #[track_caller]
-    fn ok(&self, args: &[&str]) -> String {
-        self.desk.ok(args)
-    }
-
-    /// The exit code and what was said.
-    fn fails(&self, args: &[&str]) -> (i32, String) {
-        let said = self.desk.say(args);
-        (said.status.code().unwrap_or(-1), String::from_utf8_lossy(&said.stderr).into_owned())
-    }
-
-    /// The server and all that it has started.
-    fn processes(&self) -> Vec<Pid> {
-        let server = self.server.id() as i32;
-        let is_of_it = |pid: &i32| {
-            let mut at = Some(*pid);
-            while let Some(pid) = at {
-                if pid == server {
-                    return true;
-                }
-                at = parent(pid).filter(|pid| *pid > 1);
-            }
-            false
-        };
-        let all = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-        all.filter(is_of_it).filter_map(Pid::from_raw).collect()
-    }
-
-    fn signal(&self, signal: Signal) {
-        for pid in self.processes() {
-            let _ = kill_process(pid, signal);
-        }
-    }
-
-    /// Fills `root/d`, and packs it into `root/x.st` and `root/x.zip`.
-    fn pack(&self) {
-        fs::create_dir_all(self.path("root/d/sub")).unwrap();
-        fs::write(self.path("root/d/noise"), noise(3_000_000)).unwrap();
-        fs::write(self.path("root/d/sub/text"), "a line of text\n".repeat(20_000)).unwrap();
-        for name in ["root/x.st", "root/x.zip"] {
-            self.ok(&["pack", "-q", "root/d", name]);
-        }
-    }
-}
-
-fn noise(len: u32) -> Vec<u8> {
-    (0..len / 4).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect()
-}
 
 #[track_caller]
 fn assert_same(one: &Path, other: &Path) {

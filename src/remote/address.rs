@@ -8,6 +8,9 @@ use url::Url;
 /// Schemes of addresses.
 const SCHEMES: &[&str] = &["http", "https", "webdav", "webdavs", "s3", "sftp", "ftp", "ftps", "ftpes"];
 
+/// What stands in a path as it is.
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
 /// The scheme of an address in lower case, where it is one of those known here.
 pub fn scheme(text: &str) -> Option<&'static str> {
     let (scheme, _) = text.split_once("://")?;
@@ -67,34 +70,29 @@ pub fn beside(text: &str, name: &str) -> Option<String> {
         return None;
     }
     let mut url = Url::parse(text).ok()?;
-    url.path_segments_mut().ok()?.pop_if_empty().pop().push(name);
+    url.path_segments_mut().ok()?.pop_if_empty().pop();
+    go_down(&mut url, name);
     Some(url.into())
 }
 
-/// What stands for itself in the path of an address of sftp.
-const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-
-/// The address of a path below a folder of sftp.
-pub fn below_by_sftp(folder: &Url, path: &str) -> Url {
-    let mut url = folder.clone();
+/// Adds a path to an address, whatever is in its names: one leads right below the other, and is just that one.
+pub fn go_down(url: &mut Url, path: &str) {
     let mut text = url.path().trim_end_matches('/').to_owned();
-    for part in path.split('/').filter(|part| !part.is_empty()) {
+    for part in path.split('/').filter(|part| !matches!(*part, "" | "." | "..")) {
         text.push('/');
         text.extend(utf8_percent_encode(part, PLAIN));
     }
     url.set_path(&text);
-    url
 }
 
 /// The address by which a share of this folder opens a file.
 pub fn below(folder: &str, path: &str) -> Option<String> {
     let mut url = Url::parse(&over_http(folder).0).ok()?;
-    if scheme(folder) == Some("sftp") {
-        return Some(below_by_sftp(&url, path).into());
+    if scheme(folder) != Some("sftp") {
+        let _ = (url.set_username(""), url.set_password(None));
+        url.set_query(None);
     }
-    let _ = (url.set_username(""), url.set_password(None));
-    url.set_query(None);
-    url.path_segments_mut().ok()?.pop_if_empty().extend(path.split('/').filter(|part| !part.is_empty()));
+    go_down(&mut url, path);
     Some(url.into())
 }
 
@@ -204,6 +202,20 @@ mod tests {
         for bad in ["s3://bucket", "https://host/dir/", "https://host/a%2F..%2Fb"] {
             assert_eq!(of(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn every_name_has_an_address_of_its_own() {
+        let of = |path| {
+            let mut url = Url::parse("http://host/a%20b/").unwrap();
+            go_down(&mut url, path);
+            url.path().to_owned()
+        };
+        assert_eq!(of("x/y z"), "/a%20b/x/y%20z");
+        assert_eq!(of("line\nfeed"), "/a%20b/line%0Afeed");
+        assert_eq!(of("%2e%2e/\\/a?b#c"), "/a%20b/%252e%252e/%5C/a%3Fb%23c");
+        assert_eq!(of("../.././x"), "/a%20b/x", "up it goes nowhere");
+        assert_eq!(of(""), "/a%20b");
     }
 
     #[test]

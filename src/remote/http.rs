@@ -10,22 +10,20 @@
 
 mod client;
 mod dav;
+mod folder;
 
-use super::{
-    Fetched, Item, Link, Login, Object, Share, Writes, asks_for_list, deepest, http_date, late, never, of_dav, of_html,
-    of_json, shown, soon, system, wait_for,
-};
+use super::{Fetched, Link, Login, Object, deepest, http_date, late, never, shown, soon, system, wait_for};
 use crate::error::{Error, Kind, Result};
-use crate::key::{Keys, NoKeys};
+use crate::key::Keys;
 use crate::pool::lock;
 use crate::source::{Again, Failure, Far, Go};
-use crate::tree::Kind as NodeKind;
 pub use client::Lines;
-use dav::Dav;
+pub use folder::share;
 use reqwest::header::{self, HeaderMap, HeaderValue};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
 use std::future::Future;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 use url::Origin;
@@ -58,6 +56,9 @@ struct HttpObject {
     len: u64,
     version: Option<Version>,
     is_forward: bool,
+    /// The server takes the version for too new to be told from another, and sends all of it where parts of just this one are
+    /// asked for.
+    is_new: AtomicBool,
 }
 
 /// What a server calls a version of an object.
@@ -81,13 +82,21 @@ impl Version {
         }
     }
 
-    /// Whether an answer is of another version. One that says nothing is believed.
-    fn differs(&self, headers: &HeaderMap) -> bool {
-        let name = match self {
+    fn header(&self) -> header::HeaderName {
+        match self {
             Self::Tag(_) => header::ETAG,
             Self::Date(_) => header::LAST_MODIFIED,
-        };
-        headers.get(name).is_some_and(|value| value.as_bytes() != self.text().as_bytes())
+        }
+    }
+
+    /// Whether an answer says of which version it is.
+    fn is_told(&self, headers: &HeaderMap) -> bool {
+        headers.contains_key(self.header())
+    }
+
+    /// Whether an answer is of another version. One that says nothing is believed.
+    fn differs(&self, headers: &HeaderMap) -> bool {
+        headers.get(self.header()).is_some_and(|value| value.as_bytes() != self.text().as_bytes())
     }
 }
 
@@ -96,18 +105,6 @@ pub fn open(text: &str, link: &Link, keys: &dyn Keys) -> Result<Object> {
     let (server, url) = server(text, link)?;
     let answer = server.first(&url, &format!("bytes=-{END}"), keys, &shown)?;
     Ok(object(server, url, answer))
-}
-
-/// Opens a folder. `is_dav` says that it is a share of WebDAV, and not pages for people.
-pub fn share(text: &str, is_dav: bool, link: &Link, keys: &dyn Keys) -> Result<Box<dyn Share>> {
-    let (server, mut url) = server(text, link)?;
-    url.set_query(None);
-    if let Ok(mut path) = url.path_segments_mut() {
-        path.pop_if_empty().push("");
-    }
-    let share = HttpShare { server, root: url, is_dav, dav: Dav::default(), first: Mutex::default() };
-    *lock(&share.first) = Some(share.page("", None, keys)?);
-    Ok(Box::new(share))
 }
 
 /// The server of an address, and the address without who asks.
@@ -155,8 +152,9 @@ impl Server {
     fn first_once(&self, url: &Url, range: &str, keys: &dyn Keys, shown: &str, begun: Instant) -> Result<Answer> {
         let with_range = || Ok(self.ask(Method::GET, url)?.header(header::RANGE, range));
         let mut response = self.let_in(with_range, keys, shown)?;
-        // It is empty, or shorter than was asked for.
-        if response.status() == StatusCode::RANGE_NOT_SATISFIABLE {
+        // It is empty, or shorter than was asked for; some send no part of it as a part.
+        let is_none = response.status() == StatusCode::PARTIAL_CONTENT && response.content_length() == Some(0);
+        if is_none || response.status() == StatusCode::RANGE_NOT_SATISFIABLE {
             response = self.let_in(|| self.ask(Method::GET, url), keys, shown)?;
         }
         match response.status().is_success() {
@@ -289,7 +287,15 @@ fn object(server: Arc<Server>, asked: Url, answer: Answer) -> Object {
     let modified = headers.get(header::LAST_MODIFIED).and_then(|value| http_date(value.to_str().ok()?));
     let stamp = version.as_ref().map(|version| version.text().to_owned());
     let leads_to_directory = url.path().ends_with('/');
-    let far = HttpObject { server, url: asked, found: Mutex::new(url), len, version, is_forward };
+    let far = HttpObject {
+        server,
+        url: asked,
+        found: Mutex::new(url),
+        len,
+        version,
+        is_forward,
+        is_new: AtomicBool::new(false),
+    };
     let seed = (!bytes.is_empty() && (is_part || is_whole)).then_some((at, bytes));
     Object { stamp, modified, seed, notes, leads_to_directory, ..Object::new(Arc::new(far), len) }
 }
@@ -300,11 +306,11 @@ impl HttpObject {
         let request = self.server.ask(Method::GET, &url).map_err(|error| Failure { error, again: Again::Never })?;
         let mut request = request.header(header::RANGE, format!("bytes={}-{}", range.start, range.end - 1));
         match &self.version {
-            Some(Version::Tag(tag)) => request = request.header(header::IF_RANGE, tag),
+            Some(Version::Tag(tag)) if !self.is_new.load(Relaxed) => request = request.header(header::IF_RANGE, tag),
             // By the standard a date that is less than a minute ago proves nothing, and all of it would come. What comes
             // tells its date.
             Some(Version::Date(date)) => request = request.header(header::IF_UNMODIFIED_SINCE, date),
-            None => {}
+            _ => {}
         }
         let response = self.server.send(request)?;
         let may_move = url != self.url && matches!(response.status().as_u16(), 401 | 403 | 404 | 410);
@@ -333,7 +339,10 @@ impl HttpObject {
                 return match (is_same, self.is_forward || range.start == 0) {
                     (true, true) => Ok(0),
                     (true, false) => {
-                        Err(soon(Kind::Io, "the server sends all of it, and not the part that was asked for"))
+                        let what = "the server sends all of it, and not the part that was asked for";
+                        let is_first = self.version.is_some() && !self.is_new.swap(true, Relaxed);
+                        let again = if is_first { Again::In(Duration::ZERO) } else { Again::Soon };
+                        Err(Failure { error: Error::new(Kind::Io, what), again })
                     }
                     (false, _) => Err(changed()),
                 };
@@ -342,8 +351,12 @@ impl HttpObject {
             _ => return Err(refused(response)),
         }
         encoded(headers)?;
-        if self.version.as_ref().is_some_and(|version| version.differs(headers)) {
-            return Err(changed());
+        match &self.version {
+            Some(version) if version.differs(headers) => return Err(changed()),
+            Some(version) if self.is_new.load(Relaxed) && !version.is_told(headers) => {
+                return Err(never(Kind::Io, "the server does not say of which version the part is that it sends"));
+            }
+            _ => {}
         }
         match content_range(headers) {
             Some((_, Some(len))) if len != self.len => Err(changed()),
@@ -369,107 +382,6 @@ impl Far for HttpObject {
 
     fn is_forward(&self) -> bool {
         self.is_forward
-    }
-}
-
-/// A folder of a server.
-struct HttpShare {
-    server: Arc<Server>,
-    /// With a slash at its end.
-    root: Url,
-    is_dav: bool,
-    dav: Dav,
-    /// The page of the root from when it was opened, for who lists it first.
-    first: Mutex<Option<Page>>,
-}
-
-/// What a server sent, whether that is JSON, and where it is.
-type Page = (String, bool, Url);
-
-impl HttpShare {
-    fn url(&self, path: &str, is_dir: bool) -> Url {
-        let mut url = self.root.clone();
-        if let Ok(mut parts) = url.path_segments_mut() {
-            parts.pop_if_empty().extend(path.split('/').filter(|part| !part.is_empty()));
-            if is_dir {
-                parts.push("");
-            }
-        }
-        url
-    }
-
-    /// The page of a directory, and where it is.
-    fn page(&self, path: &str, query: Option<&str>, keys: &dyn Keys) -> Result<Page> {
-        let mut url = self.url(path, true);
-        url.set_query(query);
-        let shown = shown(url.as_str());
-        let ask = || match self.is_dav {
-            true => dav::propfind(self, &url),
-            false => {
-                Ok(self.server.ask(Method::GET, &url)?.header(header::ACCEPT, "application/json, text/html;q=0.9"))
-            }
-        };
-        let begun = Instant::now();
-        let mut response = self.server.let_in(ask, keys, &shown)?;
-        if !response.status().is_success() {
-            return Err(refused(&response).error.within(&shown));
-        }
-        let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-        let is_json = kind.is_some_and(|kind| kind.contains("json"));
-        let base = response.url().clone();
-        let body = self.server.body(&mut response, LARGEST_PAGE, begun);
-        let (bytes, is_whole) = body.map_err(|failure| failure.error.within(&shown))?;
-        if !is_whole {
-            return Err(match bytes.len() as u64 > LARGEST_PAGE {
-                true => Error::new(Kind::Limit, format!("{shown}: its listing is too long")),
-                false => late().error.within(&shown),
-            });
-        }
-        Ok((String::from_utf8_lossy(&bytes).into_owned(), is_json, base))
-    }
-}
-
-impl Share for HttpShare {
-    fn list(&self, path: &str) -> Result<Vec<Item>> {
-        let first = if path.is_empty() { lock(&self.first).take() } else { None };
-        let (mut text, mut is_json, base) = first.map_or_else(|| self.page(path, None, &NoKeys), Ok)?;
-        if !self.is_dav && !is_json && asks_for_list(&text) {
-            (text, is_json, _) = self.page(path, Some("ls"), &NoKeys)?;
-        }
-        let items = match (self.is_dav, is_json) {
-            (true, _) => of_dav(&text, &base),
-            (false, true) => of_json(&text),
-            (false, false) => of_html(&text, &base),
-        };
-        items.ok_or_else(|| {
-            Error::new(Kind::Unsupported, format!("{}: it is no listing of a directory", shown(base.as_str())))
-        })
-    }
-
-    fn look(&self, path: &str) -> Result<Item> {
-        let url = self.url(path, false);
-        let shown = shown(url.as_str());
-        let response = self.server.let_in(|| self.server.ask(Method::HEAD, &url), &NoKeys, &shown)?;
-        if !response.status().is_success() {
-            return Err(refused(&response).error.within(&shown));
-        }
-        let told = |name: header::HeaderName| response.headers().get(name)?.to_str().ok().map(str::to_owned);
-        let len = told(header::CONTENT_LENGTH).and_then(|len| len.parse().ok());
-        let modified = told(header::LAST_MODIFIED).and_then(|date| http_date(&date));
-        let name = path.rsplit('/').next().unwrap_or(path).to_owned();
-        Ok(Item { len, modified, ..Item::new(name, NodeKind::File) })
-    }
-
-    fn open(&self, path: &str) -> Result<(String, Object)> {
-        let url = self.url(path, false);
-        let shown = shown(url.as_str());
-        // Most files are read from their front.
-        let answer = self.server.first(&url, &format!("bytes=0-{}", END - 1), &NoKeys, &shown)?;
-        Ok((url.to_string(), object(self.server.clone(), url, answer)))
-    }
-
-    fn writes(&self) -> Option<&dyn Writes> {
-        self.is_dav.then_some(self as &dyn Writes)
     }
 }
 

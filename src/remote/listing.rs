@@ -97,17 +97,18 @@ fn unescaped(text: &str) -> String {
     out
 }
 
+/// What a path is made of. Servers differ in what they escape.
+fn parts(url: &Url) -> Vec<Vec<u8>> {
+    let parts = url.path().split('/').filter(|part| !part.is_empty());
+    parts.map(|part| percent_encoding::percent_decode_str(part).collect()).collect()
+}
+
 /// The name that an address has right below another, and whether it is a directory.
 fn below(href: &str, base: &Url) -> Option<(String, bool)> {
     let url = base.join(href).ok()?;
     if url.origin() != base.origin() || url.query().is_some() || url.fragment().is_some() {
         return None;
     }
-    // Servers differ in what they escape.
-    let parts = |url: &Url| -> Vec<Vec<u8>> {
-        let parts = url.path().split('/').filter(|part| !part.is_empty());
-        parts.map(|part| percent_encoding::percent_decode_str(part).collect()).collect()
-    };
     let (mut parts, dir) = (parts(&url), parts(base));
     let name = String::from_utf8(parts.pop()?).ok()?;
     (base.path().ends_with('/') && parts == dir && !name.contains('/')).then(|| (name, url.path().ends_with('/')))
@@ -200,11 +201,12 @@ fn of_copyparty(entry: &Value, is_dir: bool) -> Option<Item> {
     Some(item(&name, is_dir, entry["sz"].as_u64(), modified))
 }
 
-/// Entries of an answer to PROPFIND, at this address.
+/// Entries of an answer to PROPFIND, at this address. Nothing where that is a file.
 pub fn of_dav(text: &str, base: &Url) -> Option<Vec<Item>> {
     use quick_xml::events::Event;
     let mut reader = quick_xml::Reader::from_str(text);
     let (mut items, mut path, mut now) = (Vec::new(), Vec::<Vec<u8>>::new(), Told::default());
+    let here = parts(base);
     loop {
         match reader.read_event().ok()? {
             Event::Start(tag) => {
@@ -222,7 +224,13 @@ pub fn of_dav(text: &str, base: &Url) -> Option<Vec<Item>> {
                 now.take(path.last(), &sign);
             }
             Event::CData(text) => now.take(path.last(), &text.decode().ok()?),
-            Event::End(_) if path.pop()? == b"response" => items.extend(std::mem::take(&mut now).item(base)),
+            Event::End(_) if path.pop()? == b"response" => {
+                let told = std::mem::take(&mut now);
+                if !told.is_dir && base.join(told.href.trim()).is_ok_and(|url| parts(&url) == here) {
+                    return None;
+                }
+                items.extend(told.item(base));
+            }
             Event::Eof => return Some(items),
             _ => {}
         }
@@ -348,5 +356,7 @@ mod tests {
         let want = [entry("s", true, None, Some(NOON)), entry("x&y", false, Some(5), Some(NOON))];
         assert_eq!(of_dav(text, &base()).unwrap(), want);
         assert_eq!(of_dav("<a><b></a>", &base()), None);
+        let file = "<multistatus><response><href>/a%20b</href><propstat><prop><resourcetype/></prop></propstat></response></multistatus>";
+        assert_eq!(of_dav(file, &base()), None, "a file is no folder");
     }
 }

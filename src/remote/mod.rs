@@ -34,9 +34,10 @@ mod ssh;
 mod ssh_config;
 mod ssh_login;
 
-use address::{below, below_by_sftp};
+use address::below;
 pub use address::{
-    beside, has_password, is_address, is_folder, is_same_server, name_of, parted, scheme, shown, to_write, with_state,
+    beside, go_down, has_password, is_address, is_folder, is_same_server, name_of, parted, scheme, shown, to_write,
+    with_state,
 };
 pub use credentials::{Login, Netrc, small_file};
 pub use failures::{Fetched, deepest, late, never, soon, system};

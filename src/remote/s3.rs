@@ -10,8 +10,8 @@
 //! says anything: then requests are not signed, as public buckets want it. The times of objects are those of their upload.
 
 use super::{
-    Amend, Amended, Fetched, Holds, Item, Lines, Link, Login, Object, Seen, Set, Share, Writes, deepest, late, never,
-    shown, small_file, soon, system, taken, wait_for,
+    Amend, Amended, Fetched, Holds, Item, Lines, Link, Login, Object, Seen, Set, Share, Writes, deepest, go_down, late,
+    never, shown, small_file, soon, system, taken, wait_for,
 };
 use crate::error::{Error, Kind, Result};
 use crate::key::Keys;
@@ -230,9 +230,7 @@ impl Bucket {
     fn address(&self, key: &str) -> String {
         let mut url = Url::parse("s3://bucket/").expect("it is an address");
         let _ = url.set_host(Some(&self.name));
-        if let Ok(mut parts) = url.path_segments_mut() {
-            parts.pop_if_empty().extend(key.split('/'));
-        }
+        go_down(&mut url, key);
         url.into()
     }
 

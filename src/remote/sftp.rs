@@ -9,8 +9,8 @@
 //! ```
 
 use super::{
-    Asked, Attrs, Entry, Fault, Fetched, Item, Link, Object, Place, Sent, Session, Share, Ssh, Writes, below_by_sftp,
-    flag, is_broken, never, send, shown, system, wait_for,
+    Asked, Attrs, Entry, Fault, Fetched, Item, Link, Object, Place, Sent, Session, Share, Ssh, Writes, flag, go_down,
+    is_broken, never, send, shown, system, wait_for,
 };
 use crate::error::{Error, Kind, Result, Within};
 use crate::key::{Keys, NoKeys};
@@ -344,7 +344,9 @@ impl SftpShare {
     }
 
     pub fn address(&self, path: &str) -> Url {
-        below_by_sftp(&self.url, path)
+        let mut url = self.url.clone();
+        go_down(&mut url, path);
+        url
     }
 }
 

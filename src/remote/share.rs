@@ -145,6 +145,14 @@ impl Known {
         Self { parent, listed: item.modified, item, looked: None, failed: None }
     }
 
+    /// Whether another change would have had its listing tell another time: a minute that was not over when the file was looked
+    /// at may have seen one.
+    fn is_settled(&self, listed: Option<Time>) -> bool {
+        let ends = listed.map(|time| time.secs.saturating_add(STILL.as_secs() as i64));
+        let ago = self.looked.map_or(0, |at| at.elapsed().as_secs() as i64);
+        ends.is_some_and(|ends| self.item.len.is_none() || self.looked.is_none() || ends < Time::now().secs - ago)
+    }
+
     /// Takes note of what the server said of the file itself.
     fn is_now(&mut self, len: u64, modified: Option<Time>) {
         self.looked = Some(Instant::now());
@@ -292,7 +300,7 @@ impl State {
             Some(known) => {
                 // What it was told to be exactly it still is, as long as the listing says the same as before.
                 let is_same = known.item.kind == item.kind && known.listed == item.modified;
-                let is_told = item.modified.is_some() || known.looked.is_some_and(|at| at.elapsed() < STILL);
+                let is_told = known.is_settled(item.modified) || known.looked.is_some_and(|at| at.elapsed() < STILL);
                 let stays = is_same && is_told && item.len.is_none_or(|len| known.item.len == Some(len));
                 known.listed = item.modified;
                 if !stays {
@@ -542,3 +550,6 @@ impl Tree for ShareTree {
         false
     }
 }
+
+#[cfg(test)]
+mod tests;

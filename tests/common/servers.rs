@@ -3,6 +3,7 @@
 #![allow(dead_code)]
 
 use super::desk::{Desk, until};
+use std::ffi::OsStr;
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -72,14 +73,17 @@ pub fn python(module: &str) -> Option<String> {
     found.then_some(python)
 }
 
+pub fn noise(len: u32) -> Vec<u8> {
+    (0..len / 4).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect()
+}
+
 /// A desk with a folder `d` that is also in `root/x.zip` and `root/x.st`.
 pub fn desk() -> Option<Desk> {
     let desk = Desk::new()?;
     desk.has_own_cache();
     fs::create_dir_all(desk.path("d/sub")).unwrap();
     fs::create_dir(desk.path("root")).unwrap();
-    let noise: Vec<u8> = (0..2_000_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
-    fs::write(desk.path("d/noise"), noise).unwrap();
+    fs::write(desk.path("d/noise"), noise(8_000_000)).unwrap();
     fs::write(desk.path("d/sub/text"), "a line of text\n".repeat(20_000)).unwrap();
     desk.ok(&["pack", "-q", "d", "root/x.st"]);
     desk.ok(&["pack", "-q", "d", "root/x.zip"]);
@@ -130,7 +134,7 @@ pub fn fill(desk: &Desk) {
 #[track_caller]
 pub fn assert_writes(share: &dyn Share, place: &Path, [keeps_times, sets_times]: [bool; 2]) {
     let writes = share.writes().unwrap();
-    let noise: Vec<u8> = (0..1_000_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    let noise = noise(4_000_000);
     let (time, mut gone) = (Time { secs: 1_500_000_000, nanos: 0 }, Vec::new());
     let what = Set { modified: Some(time), mode: Some(0o640) };
     let bytes = Memory::new(noise.clone());
@@ -234,4 +238,133 @@ pub fn assert_takes_changes(desk: &Desk, options: &str, address: &str, signal: O
     desk.ok(&["-o", &writable, address, "m"]);
     desk.ok(&["umount", "m"]);
     is_same("after it stood still");
+}
+
+/// Whether nginx has its module for all of WebDAV.
+pub fn has_nginx_dav() -> bool {
+    let is_there = Path::new("/usr/lib/nginx/modules/ngx_http_dav_ext_module.so").exists();
+    assert!(is_there || std::env::var_os("CI").is_none(), "nginx has no module for all of WebDAV");
+    if !is_there {
+        println!("skipped: nginx has no module for all of WebDAV");
+    }
+    is_there
+}
+
+/// nginx: in clear, by TLS, and by TLS for who shows a certificate, on three ports.
+pub fn nginx(desk: &Desk) -> Option<(Server, u16)> {
+    if !is_installed("nginx") || !is_installed("openssl") {
+        return None;
+    }
+    let (port, script) = (ports(), Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers/nginx.sh"));
+    let server = start(Command::new(script).arg(desk.path("")).arg(port.to_string()), port);
+    Some((server, port))
+}
+
+/// Apache, whose folder `/dav/` is one of WebDAV; its pages are long ones, and below `/plain/` short ones.
+pub fn apache(desk: &Desk) -> Option<(Server, u16)> {
+    if !is_installed("apache2") {
+        return None;
+    }
+    let (port, script) = (ports(), Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers/apache.sh"));
+    Some((start(Command::new(script).arg(desk.path("")).arg(port.to_string()), port), port))
+}
+
+/// The server of Python, which knows no ranges.
+pub fn python_http(desk: &Desk) -> Option<(Server, u16)> {
+    if !is_installed("python3") {
+        return None;
+    }
+    let port = ports();
+    let mut command = Command::new("python3");
+    command.args(["-m", "http.server", "--bind", "127.0.0.1", &port.to_string()]).current_dir(desk.path("root"));
+    Some((start(&mut command, port), port))
+}
+
+pub fn caddy(desk: &Desk) -> Option<(Server, u16)> {
+    if !is_installed("caddy") {
+        return None;
+    }
+    let port = ports();
+    let mut command = Command::new("caddy");
+    command.args(["file-server", "--browse", "--listen", &format!("127.0.0.1:{port}"), "--root"]);
+    command.arg(desk.path("root")).env("HOME", desk.path(""));
+    Some((start(&mut command, port), port))
+}
+
+/// copyparty, with what its volume lets everybody do.
+pub fn copyparty(desk: &Desk, lets: &str) -> Option<(Server, u16)> {
+    let python = python("copyparty")?;
+    let port = ports();
+    let mut command = Command::new(python);
+    command.args(["-m", "copyparty", "-q", "-i", "127.0.0.1", "-p", &port.to_string(), "-v"]);
+    command.arg(format!("{}::{lets}", desk.path("root").display())).env("HOME", desk.path(""));
+    Some((start(&mut command, port), port))
+}
+
+/// wsgidav, with more options.
+pub fn wsgidav(desk: &Desk, options: &[&OsStr]) -> Option<(Server, u16)> {
+    let python = python("wsgidav, cheroot")?;
+    let port = ports();
+    let mut command = Command::new(python);
+    command.args(["-c", "from wsgidav.server.server_cli import run; run()"]).args(options);
+    command.args(["--host", "127.0.0.1", "--port", &port.to_string(), "--auth", "anonymous", "--server", "cheroot"]);
+    command.arg("--root").arg(desk.path("root"));
+    Some((start(&mut command, port), port))
+}
+
+/// A file with the keys that these servers let in.
+pub fn has_keys(desk: &Desk) {
+    fs::create_dir_all(desk.path("home/.aws")).unwrap();
+    let keys = "[default]\naws_access_key_id = KEY\naws_secret_access_key = SECRET-OF-THE-KEY\n";
+    fs::write(desk.path("home/.aws/credentials"), keys).unwrap();
+}
+
+/// s3s-fs, which has its buckets in a directory.
+pub fn s3s(desk: &Desk) -> Option<(Server, u16)> {
+    if !is_installed("s3s-fs") {
+        return None;
+    }
+    has_keys(desk);
+    fs::create_dir_all(desk.path("buckets")).unwrap();
+    let port = ports();
+    let mut command = Command::new("s3s-fs");
+    command.args(["--host", "127.0.0.1", "--access-key", "KEY", "--secret-key", "SECRET-OF-THE-KEY", "--port"]);
+    command.arg(port.to_string()).arg(desk.path("buckets"));
+    Some((start(&mut command, port), port))
+}
+
+/// moto, which keeps all in memory and lets everybody in.
+pub fn moto(desk: &Desk) -> Option<(Server, u16)> {
+    let python = python("moto.server")?;
+    has_keys(desk);
+    let port = ports();
+    let mut command = Command::new(python);
+    command.args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()]);
+    Some((start(&mut command, port), port))
+}
+
+/// Starts pyftpdlib: `clear`, `implicit` or `explicit`, and its switches.
+pub fn ftpd(desk: &Desk, port: u16, how: &[&str]) -> Option<Server> {
+    let python = python("pyftpdlib, OpenSSL")?;
+    if !is_installed("openssl") {
+        return None;
+    }
+    let mut command = Command::new(python);
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers/ftpd.py"));
+    command.arg(desk.path("")).arg(port.to_string()).args(how);
+    Some(start(&mut command, port))
+}
+
+/// Starts vsftpd: `clear` or `explicit`.
+pub fn vsftpd(desk: &Desk, port: u16, how: &[&str]) -> Option<Server> {
+    if !is_installed("vsftpd") || !is_installed("openssl") {
+        return None;
+    }
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: vsftpd has to be started by root");
+        return None;
+    }
+    let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers/vsftpd.sh"));
+    command.arg(desk.path("")).arg(port.to_string()).args(how);
+    Some(start(&mut command, port))
 }

@@ -4,7 +4,7 @@
 #   tests/servers/nginx.sh DIR PORT      serves DIR/root: PORT in clear, PORT+1 by TLS, PORT+2 by TLS for who shows a certificate
 #
 # DIR/tls has ca.pem, the own authority, and client.pem, a certificate with its key. Below /closed/ the user `me` with the
-# password `secret` is let in; /old leads to the TLS side, and /down of that leads back to the clear one.
+# password `secret` is let in; lists below /json/ are those for programs; /old leads to the TLS side, and /down of that leads back to the clear one.
 set -euo pipefail
 dir=$(realpath "$1") port=$2
 mkdir -p "$dir"/{root,tls,tmp}
@@ -41,6 +41,7 @@ http {
     server {
         listen 127.0.0.1:$port;
         location /closed/ { auth_basic closed; auth_basic_user_file $dir/tls/htpasswd; alias $dir/root/; }
+        location /json/ { alias $dir/root/; autoindex_format json; }
         $dav
         location /old/ { rewrite ^/old/(.*) https://localhost:$((port + 1))/\$1 redirect; }
     }

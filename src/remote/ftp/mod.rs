@@ -20,7 +20,7 @@ mod streams;
 mod wire;
 mod write;
 
-use super::{Fetched, Item, Link, Login, Object, Share, Writes, never, scheme, shown};
+use super::{Fetched, Item, Link, Login, Object, Share, Writes, go_down, never, scheme, shown};
 use crate::error::{Error, Kind, Result};
 use crate::key::Keys;
 use crate::source::{Failure, Far, Go};
@@ -288,9 +288,7 @@ impl FtpShare {
 
     fn url(&self, path: &str) -> Url {
         let mut url = self.root.clone();
-        if let Ok(mut parts) = url.path_segments_mut() {
-            parts.pop_if_empty().extend(path.split('/').filter(|part| !part.is_empty()));
-        }
+        go_down(&mut url, path);
         url
     }
 

@@ -13,11 +13,12 @@
 //! would leave half of it. To give it its name is one step for the server.
 
 use super::super::{
-    Amend, Amended, Fetched, Holds, Rest, Seen, Set, Share, Writes, changed, late, never, part_of, soon, system, taken,
-    wait_for,
+    Amend, Amended, Fetched, Holds, Item, Rest, Seen, Set, Share, Writes, changed, late, never, part_of, soon, system,
+    taken, wait_for,
 };
 use super::client::builder;
-use super::{HttpShare, failed, refused};
+use super::folder::HttpShare;
+use super::{failed, refused};
 use crate::error::{Error, Kind, Result};
 use crate::pool::lock;
 use crate::source::{Again, Failure, Go, ReadAt};
@@ -139,7 +140,7 @@ impl HttpShare {
         // What was listed when the share was opened is of then.
         lock(&self.first).take();
         match self.list(parent) {
-            Ok(items) => Ok(items.iter().find(|item| item.name == name).map(super::Item::is_dir)),
+            Ok(items) => Ok(items.iter().find(|item| item.name == name).map(Item::is_dir)),
             Err(e) if e.kind() == Kind::NotFound => Ok(None),
             Err(e) => Err(e),
         }
