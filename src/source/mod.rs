@@ -3,6 +3,7 @@
 //! [`ReadAt`] is a local file, a part of one, a member of an archive, bytes in memory. [`Store`] is one that also takes
 //! bytes. Offsets are absolute, there is no cursor, and any number of threads may read at once.
 
+mod arrival;
 mod blocks;
 mod depot;
 mod file;
@@ -14,6 +15,7 @@ mod memory;
 pub mod objects;
 pub mod pace;
 pub mod parity;
+pub mod profile;
 mod seeking;
 mod shelf;
 mod span;
@@ -24,6 +26,7 @@ pub mod streams;
 mod summed;
 mod volumes;
 
+pub use arrival::Arrival;
 pub use blocks::{Again, BLOCK, Blocks, Failure, Far, Go, Kept, Traffic, Ways};
 pub use depot::{Depot, DepotObject, Version};
 pub use file::{FileSource, free_in};
