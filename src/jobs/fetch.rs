@@ -83,10 +83,10 @@ impl Fetch<'_> {
         if object.leads_to_directory {
             return Err(folder(&shown));
         }
-        if let Some(here) = here.as_ref().filter(|_| !self.whole) {
-            if self.is_same(here, &object)? {
-                return Ok(Fetched { len: object.len, was_there: true, ..Fetched::default() });
-            }
+        if let Some(here) = here.as_ref().filter(|_| !self.whole)
+            && self.is_same(here, &object)?
+        {
+            return Ok(Fetched { len: object.len, was_there: true, ..Fetched::default() });
         }
         self.bring(here.as_ref(), &place, object, watch).within(|| &shown)
     }
@@ -119,11 +119,12 @@ impl Fetch<'_> {
                 file
             }
         };
-        if !self.overwrite && !open::is_container(place) {
-            if let Some((journal, _)) = open::journal_of(place, self.how)? {
-                let what = format!("{} has changes that are not in {}", journal.display(), place.display());
-                return Err(Error::new(Kind::Changed, what).hint("--overwrite gives them up"));
-            }
+        if !self.overwrite
+            && !open::is_container(place)
+            && let Some((journal, _)) = open::journal_of(place, self.how)?
+        {
+            let what = format!("{} has changes that are not in {}", journal.display(), place.display());
+            return Err(Error::new(Kind::Changed, what).hint("--overwrite gives them up"));
         }
         Ok(Some(file))
     }

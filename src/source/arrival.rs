@@ -347,7 +347,7 @@ fn refuse_endless(place: &Path, draft: &FileSource, len: u64) -> Result<()> {
 fn resume(file: &FileSource, map: &File, version: &Version, blocks: &mut [Has]) -> io::Result<Option<u64>> {
     let most = HEAD + (blocks.len() as u64).saturating_mul(2 * LINE as u64);
     let mut bytes = Vec::new();
-    (&*map).take(most).read_to_end(&mut bytes)?;
+    map.take(most).read_to_end(&mut bytes)?;
     let Some(end) = bytes.iter().take(HEAD as usize).position(|b| *b == b'\n') else { return Ok(None) };
     if serde_json::from_slice::<Version>(&bytes[..end]).ok().as_ref() != Some(version) {
         return Ok(None);

@@ -202,10 +202,10 @@ impl Recorded {
     }
 
     fn write(&self, seen: &mut Seen) {
-        if seen.profile.ranges.len() > seen.written.0 {
-            if let Err(e) = seen.profile.write(&self.path, &self.version) {
-                log::warn!("{}: the profile cannot be written: {e}", self.path.display());
-            }
+        if seen.profile.ranges.len() > seen.written.0
+            && let Err(e) = seen.profile.write(&self.path, &self.version)
+        {
+            log::warn!("{}: the profile cannot be written: {e}", self.path.display());
         }
         seen.written = (seen.profile.ranges.len(), Instant::now());
     }
