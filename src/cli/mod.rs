@@ -11,6 +11,7 @@
 //!  history   log, snapshot, restore, compact                       overlay overlay
 //!  upload    put, and archives that are packed to a server
 //!  thin      fat, store, and what pack --base packs over
+//!  fetch     sync ADDRESS FILE
 //!  create    create                  recover recover           parity  parity, check --repair
 //!  volumes   split, join, and lost volumes made anew
 //!  ask       passwords, identities, keyfiles           sealing  for whom a new container is sealed
@@ -27,6 +28,7 @@ mod create;
 mod daemon;
 mod examine;
 pub mod exit;
+mod fetch;
 mod find;
 mod generate;
 mod heap;
@@ -99,7 +101,7 @@ fn perform(cli: &Cli) -> Result<u8> {
     match &cli.verb {
         Verb::Mount(given) => daemon::mount(given, common),
         Verb::Umount(given) => unmount::umount(given, common),
-        Verb::Sync(given) => unmount::sync(given),
+        Verb::Sync(given) => fetch::sync(given, common),
         Verb::Commit(given) => unmount::commit(given, common),
         Verb::Status(given) => unmount::status(given),
         Verb::List(given) => unmount::list(given),

@@ -56,6 +56,7 @@ pub fn mounting(source: &Path, mountpoint: Option<&Path>, given: &args::MountOpt
     if let Some(Overlaying::Dir(dir)) = &mut options.overlay {
         *dir = absolute(dir);
     }
+    options.archive.profiling = std::mem::take(&mut options.archive.profiling).of_mount(absolute);
     options.archive.bases.named.iter_mut().for_each(|place| *place = absolute(place));
     let (mountpoint, made) = match mountpoint {
         Some(place) => (checked(place, has_option(given, "nonempty"))?, made),

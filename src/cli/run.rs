@@ -10,8 +10,8 @@
 use super::args;
 use super::{daemon, exit, plan, say, unmount};
 use crate::error::{Error, Kind, Result};
-use crate::mount::place;
-use crate::mount::session::{self, Register};
+use crate::mount::session::{self, Register, absolute};
+use crate::mount::{self, place};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{SignalsInfo, exfiltrator::WithOrigin};
@@ -39,10 +39,11 @@ impl Drop for Place {
 }
 
 pub fn run(given: &args::Run) -> Result<u8> {
-    plan::mount_options(&given.options)?;
+    let options = options_of(given);
+    plan::mount_options(&options)?;
     let source = plan::existing(&given.source)?;
     let place = place_for(&source, given.mountpoint.as_deref())?;
-    let lifeline = match daemon::mount_for(&source, &place.at, &given.options)? {
+    let lifeline = match daemon::mount_for(&source, &place.at, &options)? {
         Ok(lifeline) => lifeline,
         Err(code) => return Ok(code),
     };
@@ -51,6 +52,16 @@ pub fn run(given: &args::Run) -> Result<u8> {
     drop(lifeline);
     taken?;
     code
+}
+
+/// The options of the mount, with what is recorded.
+fn options_of(given: &args::Run) -> args::MountOptions {
+    let mut options = given.options.clone();
+    options.option.extend(given.record.as_ref().map(|file| match file {
+        None => "record".to_owned(),
+        Some(file) => format!("record={}", mount::escaped(&absolute(file).display().to_string())),
+    }));
+    options
 }
 
 fn place_for(source: &Path, named: Option<&Path>) -> Result<Place> {

@@ -6,7 +6,7 @@
 use crate::error::{Error, Kind, Result};
 use crate::formats::Upkeep;
 use crate::open::overlay::Overlaying;
-use crate::open::{Indexing, Wishes};
+use crate::open::{Indexing, Profiling, Wishes};
 use crate::remote::{self, HostKey, Offline};
 use crate::vfs::{Commit, Policy};
 use std::ffi::OsString;
@@ -155,6 +155,8 @@ const FLAGS: &[(&str, SetFlag)] = &[
     ("sign", |o| o.sign = Some(PathBuf::new())),
     ("nocache", |o| o.archive.cache_max = Some(0)),
     ("allow-damaged", |o| o.archive.allow_damaged = true),
+    ("record", |o| o.archive.profiling = Profiling::Record),
+    ("noprofile", |o| o.archive.profiling = Profiling::Nothing),
     ("scrub", |o| o.scrub = Some(WEEK)),
     ("noscrub", |o| o.scrub = None),
 ];
@@ -197,6 +199,8 @@ const VALUES: &[(&str, SetValue)] = &[
     ("base", |o, v| text(v).map(|v| o.archive.bases.named.push(v.into()))),
     ("backup", |o, v| number(v, 10).map(|n| o.archive.backups = n)),
     ("trust", |o, v| v.parse().map(|level| o.archive.trust = Some(level))),
+    ("record", |o, v| text(v).map(|v| o.archive.profiling = Profiling::RecordIn(v.into()))),
+    ("profile", |o, v| text(v).map(|v| o.archive.profiling = Profiling::From(v.into()))),
     ("password-file", |o, v| text(v).map(|v| o.password_files.push(v.into()))),
     ("identity", |o, v| text(v).map(|v| o.identities.push(v.into()))),
     ("keyfile", |o, v| text(v).map(|v| o.keyfiles.push(v.into()))),

@@ -169,7 +169,9 @@ fn share_tree(share: KeptShare, how: &How) -> Result<ShareTree> {
 fn access_to(address: &str, object: Object, how: &How) -> Result<(Access, Vec<String>)> {
     let shown = remote::shown(address);
     let (modified, notes, stamp) = (object.modified, object.notes.clone(), object.stamp.clone());
-    let bytes: Arc<dyn ReadAt> = Arc::new(blocks(address, object, how).within(|| &shown)?);
+    let len = object.len;
+    let bytes = Arc::new(blocks(address, object, how).within(|| &shown)?);
+    let bytes = how.profiles.of_object(bytes, &shown, stamp.as_deref(), len)?;
     let dir = how.indexes.as_deref();
     let indexes = dir.zip(stamp).map(|(dir, stamp)| Indexes::called(dir, &[&shown, &stamp]));
     let memory = indexes.map(|indexes| Arc::new(indexes) as Arc<dyn Remembered>);

@@ -18,6 +18,7 @@ mod nested;
 pub mod outbox;
 pub mod overlay;
 pub mod process;
+mod profiles;
 mod record;
 mod remembering;
 mod sidecar;
@@ -29,6 +30,7 @@ pub use amending::{Amending, drafts};
 pub use far::Far;
 pub use follow::follow;
 pub use lease::Lease;
+pub use profiles::Wish as Profiling;
 pub use record::{Claim, record_of};
 pub use there::There;
 
@@ -46,6 +48,7 @@ use crate::source::{FileSource, Held, ReadAt, Spill};
 use crate::tree::{Owner, Time, Union};
 use amending::Published;
 use beside::{Beside, Indexes};
+use profiles::Profiles;
 use remembering::Remembering;
 use sidecar::Sidecar;
 use std::ffi::OsStr;
@@ -76,6 +79,8 @@ pub struct How {
     pub far: Far,
     /// Where bases of thin containers are looked for.
     pub bases: bases::Places,
+    /// What is recorded of reading, and replayed.
+    pub profiles: Profiles,
 }
 
 /// What a person wishes of opening archives.
@@ -102,6 +107,8 @@ pub struct Wishes {
     pub link: Link,
     /// Where bases of thin containers are looked for.
     pub bases: bases::Places,
+    /// What is recorded of reading, and replayed.
+    pub profiling: Profiling,
 }
 
 /// Where indexes are kept.
@@ -125,6 +132,7 @@ impl Wishes {
         let spill = dir.as_deref().map(|dir| Spill::new(dir, most) as Arc<dyn Below>);
         let far = Far::new(self.link.clone(), dir.as_deref(), most);
         let caches = dir.clone();
+        let profiles = Profiles::new(dir.clone().filter(|_| most > 0), self.profiling.clone());
         let indexes = match &self.indexes {
             Indexing::Auto => dir.map(|dir| dir.join("index")),
             Indexing::Nowhere => None,
@@ -151,6 +159,7 @@ impl Wishes {
             signing: Signing::default(),
             far,
             bases: self.bases.clone(),
+            profiles,
         }
     }
 }
@@ -184,6 +193,7 @@ impl How {
             signing: Signing::default(),
             far: Far::default(),
             bases: bases::Places::default(),
+            profiles: Profiles::default(),
         }
     }
 }
@@ -261,6 +271,7 @@ pub fn access(path: &Path, how: &How) -> Result<Access> {
     let access = Access::to_read(Arc::new(file), how.cache.clone(), path.display().to_string());
     let indexes = how.indexes.as_deref().and_then(|dir| Indexes::of(dir, path, &*access.bytes));
     let memory = indexes.map(|indexes| Arc::new(indexes) as Arc<dyn Remembered>);
+    let access = Access { bytes: how.profiles.of_file(access.bytes.clone(), path)?, ..access };
     let volumes = Beside::of(path).map(|beside| Arc::new(beside) as Arc<dyn Volumes>);
     let modified = path.metadata().and_then(|meta| meta.modified()).ok().map(Time::from);
     let reading = how.reading_of(path);

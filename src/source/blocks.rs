@@ -135,6 +135,19 @@ enum Landing {
     Failed(Kind, String, Option<String>),
 }
 
+/// Blocks that were sent for ahead.
+pub struct Coming(Vec<Arc<Slot>>);
+
+impl Coming {
+    /// Waits until all of them are there.
+    ///
+    /// # Errors
+    /// `TimedOut` when they are not until then; why one of them cannot come.
+    pub fn wait(&self, until: Instant) -> Result<()> {
+        self.0.iter().try_for_each(|slot| slot.wait(until).map(drop))
+    }
+}
+
 /// A block as a read finds it.
 enum Found {
     Here(Arc<Vec<u8>>),
@@ -187,6 +200,27 @@ impl Blocks {
                 self.0.keep(block, Arc::new(bytes[(range.start - at) as usize..(range.end - at) as usize].to_vec()));
             }
         }
+    }
+
+    /// Whether only all of it can be had, from its front.
+    pub fn is_forward(&self) -> bool {
+        self.0.far.is_forward()
+    }
+
+    /// Starts to fetch what of these ranges is not here, behind all that somebody waits for.
+    pub fn bring(&self, ranges: &[Range<u64>]) -> Coming {
+        let mut slots = Vec::new();
+        for range in ranges.iter().filter(|_| !self.0.far.is_forward()) {
+            let end = range.end.min(self.0.len);
+            if range.start < end {
+                let found = self.0.find(range.start / BLOCK..end.div_ceil(BLOCK), true);
+                slots.extend(found.into_iter().filter_map(|(_, found)| match found {
+                    Found::Flying(slot) => Some(slot),
+                    Found::Here(_) => None,
+                }));
+            }
+        }
+        Coming(slots)
     }
 
     /// Starts to fetch what of a range is not here. False where nothing of it has to be.

@@ -3,6 +3,7 @@
 //! [`ReadAt`] is a local file, a part of one, a member of an archive, bytes in memory. [`Store`] is one that also takes
 //! bytes. Offsets are absolute, there is no cursor, and any number of threads may read at once.
 
+mod arrival;
 mod blocks;
 mod depot;
 mod file;
@@ -18,6 +19,7 @@ pub mod objects;
 pub mod pace;
 pub mod parity;
 mod patched;
+pub mod profile;
 mod seeking;
 mod shelf;
 mod span;
@@ -28,6 +30,7 @@ pub mod streams;
 mod summed;
 mod volumes;
 
+pub use arrival::Arrival;
 pub use blocks::{Again, BLOCK, Blocks, Failure, Far, Go, Kept, Ways};
 pub use depot::{Depot, DepotObject, Pin, Version};
 pub use file::{FileSource, free_in};

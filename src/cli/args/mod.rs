@@ -98,7 +98,7 @@ pub enum Verb {
     /// Unmount, and wait until it is done
     #[command(alias = "unmount")]
     Umount(Umount),
-    /// Make durable what was written to a mount
+    /// Make durable what was written to a mount; or make a file what is at an address
     Sync(Sync),
     /// Bring what was written to a mount of an archive from its journal into the archive
     Commit(Commit),

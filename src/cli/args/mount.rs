@@ -1,6 +1,6 @@
 //! The words of a mount, and of those that look after it.
 
-use super::Reading;
+use super::{Opening, Reading};
 use clap::{Args, ValueHint};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -94,6 +94,11 @@ more; 64M without it
 keep-last=N, keep-hourly=N, keep-daily=N, keep-weekly=N, keep-monthly=N: which earlier states stay when space is given
 back, besides those with names; 32, 24, 31, 9 and 12 without it
 
+record, record=FILE: write down which parts of an object at an address are read, and in which order; the next mount of the same
+version has them fetched ahead
+
+profile=FILE, noprofile: fetch ahead what this profile tells, or nothing
+
 readahead=SIZE, threads=N: how far to read ahead; threads that take requests
 
 follow: read-only, and moving on with each commit of whoever writes to the container
@@ -166,13 +171,28 @@ pub struct Status {
 #[derive(Args, Debug)]
 #[command(after_help = "EXAMPLES\n  \
     stmount sync /mnt/backup\n  \
-    stmount sync                          all mounts of this user\n\n\
+    stmount sync                          all mounts of this user\n  \
+    stmount sync https://host/game.st game.st\n\n\
+    With an address, FILE becomes what is there, byte by byte, and of it only what is not here is fetched: of a .st what was\n\
+    appended, or what a pack has written anew. FILE is what it was until all has come and is checked; what a call did not\n\
+    get done the next one goes on with. Of other files all is fetched, unless length and time are the same.\n\n\
     When it returns 0, everything written before is in the container and on the disk. Without it that takes at most the\n\
     time of -o commit=, five seconds. sync(1) does not reach a FUSE mount, fsync(2) does.")]
 pub struct Sync {
-    /// Mount points or sources
-    #[arg(value_name = "MOUNTPOINT|SOURCE", value_hint = ValueHint::AnyPath)]
+    /// Mount points or sources; or an address, and the file that is to become the same
+    #[arg(value_name = "MOUNTPOINT|SOURCE|ADDRESS FILE", value_hint = ValueHint::AnyPath)]
     pub named: Vec<PathBuf>,
+    /// Of an address: take what is there, though FILE has commits that are not
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Of an address: use nothing of what is in FILE
+    #[arg(long)]
+    pub whole: bool,
+    /// Of an address: fetch it though length and time are the same
+    #[arg(long)]
+    pub checksum: bool,
+    #[command(flatten)]
+    pub opening: Opening,
 }
 
 #[derive(Args, Debug)]
@@ -202,6 +222,7 @@ pub struct List {
     stmount run game.st -- ./start.sh --fullscreen\n  \
     stmount run game.st                   a shell in it\n  \
     stmount run game.st /mnt/game -- ./start.sh\n  \
+    stmount run --record https://host/game.st -- ./start.sh     the next start is faster\n  \
     stmount run --overlay saves game.zip -- ./start.sh     what it saves is in saves/files\n\n\
     The exit code is that of the command, or 128+N when the signal N ended it. SIGINT, SIGTERM and SIGHUP are passed on.")]
 pub struct Run {
@@ -213,6 +234,9 @@ pub struct Run {
     pub mountpoint: Option<PathBuf>,
     #[command(flatten)]
     pub options: MountOptions,
+    /// Write down what is read of SOURCE, and in which order: the next start has it fetched ahead; in FILE, for other machines
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, value_hint = ValueHint::FilePath)]
+    pub record: Option<Option<PathBuf>>,
     /// What to run, with the mount as its working directory; without it the shell
     #[arg(last = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
     pub command: Vec<OsString>,

@@ -148,6 +148,16 @@ pub struct Passwords {
 }
 
 impl Passwords {
+    /// Whether there is anything that opens what is encrypted, without asking.
+    pub fn opens(&self) -> bool {
+        let given = [&self.password_file, &self.identity, &self.keyfile];
+        given.iter().any(|files| !files.is_empty())
+            || self.password_command.is_some()
+            || self.password_env.is_some()
+            || self.password_fd.is_some()
+            || self.password.is_some()
+    }
+
     /// The same as words for a program that is started, but for the password itself: others could read it there.
     pub fn words(&self) -> Vec<OsString> {
         let files =

@@ -17,6 +17,7 @@
 //!  keys      who opens a sealed container  signed   who signed a commit
 //!  create    an empty container          recover  lost headers, ends and commits
 //!  parity    what makes damage good      volumes  what of several files may be lost
+//!  likeness  what a container has in common with what it was, or has become, elsewhere
 //! ```
 
 mod append;
@@ -34,6 +35,7 @@ mod index;
 mod info;
 mod keys;
 mod layout;
+mod likeness;
 mod limits;
 mod locks;
 mod medium;
@@ -62,6 +64,7 @@ pub use create::create;
 pub use generations::{count, generations, open_at, restore};
 pub use info::Info;
 pub use keys::{KeySet, Label, NewSlot, SlotInfo};
+pub use likeness::{Likeness, has_own_state, is_container, is_whole, likeness, reuse, sound};
 pub use named::LostName;
 pub use pack::{Packer, Segmentation};
 pub use parity::{Policy, Repaired, add_parity, drop_parity, repair};
