@@ -78,7 +78,7 @@ fn a_file_that_is_not_there_is_fetched_whole_and_the_second_time_nothing_of_it()
     let json = desk.say(&["sync", "--progress=json", "--whole", &web.url("x.st"), "y.st"]);
     let json = String::from_utf8_lossy(&json.stderr).into_owned() + &String::from_utf8_lossy(&json.stdout);
     let len = bytes(&desk, "x.st").len();
-    assert!(json.contains(&format!("\"fetched\":{len}")), "{json}");
+    assert!(json.contains(&format!("\"bytes\":{len}")) && json.contains("\"fetched\":"), "{json}");
 }
 
 #[test]
