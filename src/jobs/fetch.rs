@@ -13,8 +13,8 @@ use crate::error::{Error, Kind, Result, Within};
 use crate::formats::st::{self, Likeness};
 use crate::formats::{Access, Reading, Watch};
 use crate::open::{self, How};
-use crate::remote::{self, Object};
-use crate::source::{Arrival, BLOCK, Blocks, FileSource, Kept, ReadAt, Ways};
+use crate::remote::{self, Asking, Object};
+use crate::source::{Arrival, BLOCK, Blocks, FileSource, Kept, Meter, ReadAt, Ways};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -62,6 +62,7 @@ pub struct Fetched {
 /// The object while it comes.
 struct Coming {
     blocks: Arc<Blocks>,
+    meter: Arc<Meter>,
     arrival: Arc<Arrival>,
     len: u64,
     /// Bytes that came with the answer that told the length.
@@ -79,7 +80,7 @@ impl Fetch<'_> {
         self.refuse_odd(&shown)?;
         let place = std::fs::canonicalize(self.local).unwrap_or_else(|_| self.local.to_owned());
         let here = self.here(&place)?;
-        let object = remote::open(self.address, &self.how.far.link, &*self.how.reading.keys, None)?;
+        let object = self.object()?;
         if object.leads_to_directory {
             return Err(folder(&shown));
         }
@@ -147,8 +148,8 @@ impl Fetch<'_> {
         let (stamp, modified, len) = (object.stamp.clone(), object.modified, object.len);
         let coming = self.begin(place, &shown, object)?;
         let done = self.complete(here, &coming, stamp.is_none().then_some(modified), watch);
-        let Coming { blocks, arrival, seeded, .. } = &coming;
-        let fetched = seeded + blocks.traffic().bytes;
+        let Coming { meter, arrival, seeded, .. } = &coming;
+        let fetched = seeded + meter.traffic().bytes;
         let fetched = Fetched { len, fetched, resumed: arrival.resumed(), was_there: false };
         match done {
             Ok(true) => {
@@ -170,13 +171,15 @@ impl Fetch<'_> {
         let len = object.len;
         let arrival = Arc::new(Arrival::begin(place, shown, len, object.stamp.as_deref())?);
         let (fleet, patience) = (self.how.far.fleet.clone(), self.how.far.link.patience);
-        let ways = Ways { cache: Cache::new(CACHE), fleet, kept: Some(arrival.clone()), patience };
+        let meter = Arc::new(Meter::default());
+        let ways =
+            Ways { cache: Cache::new(CACHE), fleet, kept: Some(arrival.clone()), patience, meter: meter.clone() };
         let is_forward = object.far.is_forward();
         let blocks = Blocks::new(object.far, len, ways);
         if let Some((at, bytes)) = object.seed.filter(|_| !is_forward) {
             blocks.seed(at, &bytes);
         }
-        Ok(Coming { blocks: Arc::new(blocks), seeded: arrival.landed(), arrival, len })
+        Ok(Coming { blocks: Arc::new(blocks), meter, seeded: arrival.landed(), arrival, len })
     }
 
     /// Has all of it come. True when the file here is the same already. `unsure` has the time of an object whose version nobody
@@ -223,9 +226,14 @@ impl Fetch<'_> {
         }
     }
 
+    /// What is there now, whatever is kept of it.
+    fn object(&self) -> Result<Object> {
+        remote::open(self.address, &Asking { depot: None, ..self.how.asking() })
+    }
+
     /// Of an object without a version: whether it looks as it did at the beginning.
     fn still(&self, len: u64, modified: Option<crate::tree::Time>) -> Result<()> {
-        let now = remote::open(self.address, &self.how.far.link, &*self.how.reading.keys, None)?;
+        let now = self.object()?;
         match now.len == len && now.modified == modified {
             true => Ok(()),
             false => Err(Error::new(Kind::Changed, "it was changed while it came")),
@@ -326,9 +334,9 @@ impl Coming {
             if watch.is_cancelled() {
                 return Err(Error::new(Kind::Interrupted, "interrupted"));
             }
-            let before = self.blocks.traffic().bytes;
+            let before = self.meter.traffic().bytes;
             match self.blocks.read_exact_at(at, into) {
-                Err(e) if e.kind() == Kind::TimedOut && self.blocks.traffic().bytes > before => {}
+                Err(e) if e.kind() == Kind::TimedOut && self.meter.traffic().bytes > before => {}
                 done => return done,
             }
         }

@@ -15,7 +15,7 @@ use super::trust::{homeless, state_dir};
 use super::{Claim, How};
 use crate::error::{Error, Kind, Result, Within};
 use crate::formats::{self, Access, Remembered, Volume, Volumes, Writer};
-use crate::remote::{self, Asking, KeptShare, Link, Object, Offline, ShareTree};
+use crate::remote::{self, Asking, KeptShare, Link, Object, ShareTree};
 use crate::source::{Blocks, Depot, Fleet, Kept, Limit, Meter, ReadAt, Ways};
 use crate::tree::find_path;
 use std::path::Path;
@@ -93,19 +93,22 @@ pub fn access(address: &str, how: &How) -> Result<Access> {
     access_to(address, object(address, how)?, how).map(|(access, _)| access)
 }
 
-fn asking(how: &How) -> Asking {
-    let Far { link, depot, meter, .. } = how.far.clone();
-    Asking { link, keys: how.reading.keys.clone(), depot, meter }
+impl How {
+    /// How the servers of addresses are asked.
+    pub fn asking(&self) -> Asking {
+        let Far { link, depot, meter, .. } = self.far.clone();
+        Asking { link, keys: self.reading.keys.clone(), depot, meter }
+    }
 }
 
 /// The source itself, which may have mirrors.
 fn object(address: &str, how: &How) -> Result<Object> {
-    remote::open(address, &asking(how))
+    remote::open(address, &how.asking())
 }
 
 /// Anything else: the mirrors are not of it.
 fn other_object(address: &str, how: &How) -> Result<Object> {
-    let asking = asking(how);
+    let asking = how.asking();
     let link = Link { mirrors: Vec::new(), ..asking.link };
     remote::open(address, &Asking { link, ..asking })
 }
@@ -135,7 +138,7 @@ pub fn open_to_write(address: &str, how: &How, claim: &Claim) -> Result<Volume> 
         );
     }
     let states = state_dir().ok_or_else(homeless)?;
-    let tree = Arc::new(share_tree(KeptShare::open(address, &asking(how))?, how)?);
+    let tree = Arc::new(share_tree(KeptShare::open(address, &how.asking())?, how)?);
     let (outbox, tree, left) = Outbox::open(&shown, tree, how.far.fleet.limit().cloned(), &states, claim)?;
     let mut notes = Vec::new();
     if left.entries > 0 {
@@ -153,7 +156,7 @@ fn container(address: &str, how: &How) -> Result<Volume> {
 
 /// A folder of a server, as a volume.
 fn folder(address: &str, how: &How) -> Result<Volume> {
-    let share = KeptShare::open(address, &asking(how))?;
+    let share = KeptShare::open(address, &how.asking())?;
     let notes = share.notes();
     let tree = Arc::new(share_tree(share, how)?);
     Ok(Volume { cache: Some(how.cache.clone()), notes, ..Volume::read_only(tree, "remote folder") })
@@ -201,8 +204,8 @@ pub(super) fn blocks(address: &str, object: Object, how: &How) -> Result<Blocks>
         let what = "the server knows no parts of it, and there is nowhere to keep it while it comes";
         return Err(Error::new(Kind::Unsupported, what).hint("download it first; or leave nocache away"));
     }
-    let (cache, fleet, meter) = (how.cache.clone(), fleet.clone(), meter.clone());
-    let ways = Ways { cache, fleet, kept, patience: link.patience, meter };
+    let (cache, patience) = (how.cache.clone(), link.patience);
+    let ways = Ways { cache, fleet: fleet.clone(), kept, patience, meter: meter.clone() };
     let blocks = Blocks::new(object.far, object.len, ways);
     if let Some((at, bytes)) = object.seed {
         blocks.seed(at, &bytes);

@@ -269,6 +269,10 @@ impl Kept for Arrival {
         self.has(block) != Has::Nothing
     }
 
+    fn count(&self) -> u64 {
+        lock(&self.state).blocks.iter().filter(|has| **has != Has::Nothing).count() as u64
+    }
+
     fn put(&self, block: u64, bytes: &[u8]) {
         if self.has(block) == Has::Come || self.is_over.load(Relaxed) {
             return;

@@ -143,8 +143,9 @@ impl Coming {
     ///
     /// # Errors
     /// `TimedOut` when they are not until then; why one of them cannot come.
-    pub fn wait(&self, until: Instant) -> Result<()> {
-        self.0.iter().try_for_each(|slot| slot.wait(until).map(drop))
+    pub fn wait(&self, patience: Duration) -> Result<()> {
+        let until = Until::new(patience, None);
+        self.0.iter().try_for_each(|slot| slot.wait(&until).map(drop))
     }
 }
 
@@ -258,7 +259,10 @@ impl ReadAt for Blocks {
         for (block, found) in found {
             let bytes = match found {
                 Found::Here(bytes) => bytes,
-                Found::Flying(slot) => slot.wait(&until).inspect_err(|_| inner.meter.read_failed())?,
+                Found::Flying(slot) => {
+                    slot.is_awaited.store(true, Relaxed);
+                    slot.wait(&until).inspect_err(|_| inner.meter.read_failed())?
+                }
             };
             let begin = block * BLOCK;
             let part = at.max(begin)..end.min(begin + bytes.len() as u64);
@@ -288,7 +292,6 @@ impl Portion for Inner {
 
 impl Slot {
     fn wait(&self, until: &Until<'_>) -> Result<Arc<Vec<u8>>> {
-        self.is_awaited.store(true, Relaxed);
         let mut landing = lock(&self.landing);
         loop {
             match &*landing {
@@ -369,7 +372,7 @@ impl Inner {
                 continue;
             }
             // It may have landed since it was looked for.
-            if let Some(bytes) = self.cache.get::<Vec<u8>>(self.key(block)) {
+            if let Some(bytes) = self.here(block) {
                 found.push((block, Found::Here(bytes)));
                 continue;
             }

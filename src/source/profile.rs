@@ -276,7 +276,7 @@ fn fetch(windows: &[Vec<Range<u64>>], object: &Weak<Blocks>) {
         coming.push_back(there.bring(window));
         drop(there);
         while coming.len() >= WINDOWS {
-            match coming.front().map(|first: &Coming| first.wait(Instant::now() + WAIT)) {
+            match coming.front().map(|first: &Coming| first.wait(WAIT)) {
                 Some(Err(e)) if e.kind() == Kind::TimedOut && object.strong_count() > 0 => {}
                 Some(Err(e)) => return log::debug!("no more is fetched ahead: {e}"),
                 Some(Ok(())) | None => drop(coming.pop_front()),

@@ -190,7 +190,7 @@ fn blocks_are_read_over_several_places_and_each_byte_once() {
     let other = script(bytes(), vec![]);
     let all = mirrors(&first, &[&other], LONG);
     let (cache, fleet) = (crate::cache::Cache::new(64 << 20), Arc::new(Fleet::new(4)));
-    let blocks = Blocks::new(all, LEN as u64, Ways { cache, fleet, kept: None, patience: LONG });
+    let blocks = Blocks::new(all, LEN as u64, Ways { cache, fleet, kept: None, patience: LONG, meter: Arc::default() });
     let mut read = vec![0; LEN];
     blocks.read_exact_at(0, &mut read).unwrap();
     assert!(read == bytes());
