@@ -204,7 +204,7 @@ fn mounted(server: &Arc<Server>, states: &Path) -> (Ours, Arc<Outbox>) {
     };
     let (fleet, patience) = (Arc::new(Fleet::new(2)), Duration::from_secs(5));
     let tree = ShareTree::new(Box::new(Link(server.clone())), Box::new(opener), fleet, patience).unwrap();
-    let (outbox, tree, _) = Outbox::open("test://server/", Arc::new(tree), states, &Claim::default()).unwrap();
+    let (outbox, tree, _) = Outbox::open("test://server/", Arc::new(tree), None, states, &Claim::default()).unwrap();
     let outbox = Arc::new(outbox);
     let volume = Volume { writer: Some(outbox.clone()), ..Volume::read_only(tree, "remote folder") };
     (Ours::of(volume), outbox)
@@ -430,7 +430,7 @@ fn one_mount_at_a_time_and_a_folder_that_is_only_read_says_so() {
         let opener = |path: &str, _: Object| Ok(Arc::new(FileSource::open(Path::new(path))?) as Arc<dyn ReadAt>);
         Arc::new(ShareTree::new(share, Box::new(opener), Arc::new(Fleet::new(2)), Duration::from_secs(5)).unwrap())
     };
-    let open = |share: Box<dyn Share>| Outbox::open("test://server/", tree(share), &states, &Claim::default());
+    let open = |share: Box<dyn Share>| Outbox::open("test://server/", tree(share), None, &states, &Claim::default());
     let first = open(Box::new(Link(server.clone()))).map(|(outbox, ..)| outbox).unwrap();
     assert_eq!(open(Box::new(Link(server.clone()))).err().unwrap().kind(), Kind::Locked);
     drop(first);

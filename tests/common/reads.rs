@@ -11,12 +11,13 @@ use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use stmount::cache::Cache;
 use stmount::error::{Kind as ErrorKind, Result};
 use stmount::key::NoKeys;
 use stmount::open::{self, Far, How};
-use stmount::remote::{self, Item, Link, Set, Writes, http_date};
+use stmount::remote::{self, Asking, Item, Link, Set, Writes, http_date};
 use stmount::source::{BLOCK, Memory, ReadAt};
 use stmount::tree::{Kind, Name, NameBuf, Node, Time, Tree, find_path};
 
@@ -433,7 +434,7 @@ fn assert_notices(served: &Served<'_>) {
     let [old, new] = [1, 2].map(|seed| noise(24 << 20, seed));
     served.put("changes", &old, 1_500_000_000);
     let address = served.at("changes");
-    let told = remote::open(&address, &served.link, &NoKeys, None).unwrap();
+    let told = remote::open(&address, &asking(&served.link)).unwrap();
     assert_eq!(told.far.is_forward(), !served.can.ranges);
     let stamp = told.stamp.expect("its version is told");
     let is_so = match served.can.noticed {
@@ -640,4 +641,8 @@ fn assert_sees_changes(served: &Served<'_>, tree: &dyn Tree, root: Node) {
     assert_reads(&*tree.open(one).unwrap(), b"another one", 0, 100);
     assert_eq!(tree.attr(one).unwrap().size, 11);
     assert_eq!(before.len().unwrap(), 1);
+}
+
+fn asking(link: &Link) -> Asking {
+    Asking { link: link.clone(), keys: Arc::new(NoKeys), depot: None, meter: Arc::default() }
 }
