@@ -568,7 +568,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (here, odd) = (dir.path().join("a.st"), dir.path().join("b+c.st"));
         let (here, odd) = (here.to_str().unwrap(), odd.to_str().unwrap());
-        [here, odd].map(|path| std::fs::write(path, b"").unwrap());
+        [here, odd].iter().for_each(|path| std::fs::write(path, b"").unwrap());
         let far = ["https://me@host/c++.st", "s3://b/x+y@3", "http://host/z"];
         for expected in
             [vec![far[0], far[1]], vec![far[0], here, far[1], odd, far[2]], vec![here, far[0]], vec![odd, far[2], here]]

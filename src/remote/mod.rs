@@ -187,6 +187,10 @@ fn open_or_kept(
 /// # Errors
 /// As [`open`].
 pub fn share(address: &str, link: &Link, keys: &dyn Keys) -> Result<Box<dyn Share>> {
+    open_folder(address, link, keys)
+}
+
+fn open_folder(address: &str, link: &Link, keys: &dyn Keys) -> Result<Box<dyn Share>> {
     if link.offline == Offline::Only {
         let what = format!("{}: a folder is not kept, and nobody is to be asked", address::shown(address));
         return Err(Error::new(Kind::Unreachable, what));
