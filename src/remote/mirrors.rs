@@ -96,10 +96,10 @@ fn found(object: Object) -> Found {
     Found { is_stamped: object.stamp.is_some(), far: object.far, len: object.len, seed: object.seed }
 }
 
-/// As [`super::share`], with the mirrors of the link, and what is to be told of it.
+/// As [`super::share()`], with the mirrors of the link, and what is to be told of it.
 pub fn share_mirrored(address: &str, link: &Link, keys: &Arc<dyn Keys>) -> Result<(Box<dyn Share>, Vec<String>)> {
     if link.mirrors.is_empty() {
-        return Ok((super::share(address, link, &**keys)?, Vec::new()));
+        return Ok((super::open_folder(address, link, &**keys)?, Vec::new()));
     }
     let hurried = Arc::new(hurried(link));
     let addresses = std::iter::once(address).chain(link.mirrors.iter().map(String::as_str));
@@ -142,7 +142,7 @@ impl Place {
         if let Some(share) = &lock(&self.state).share {
             return Ok(share.clone());
         }
-        let share: Arc<dyn Share> = super::share(&self.address, &self.link, &*self.keys)?.into();
+        let share: Arc<dyn Share> = super::open_folder(&self.address, &self.link, &*self.keys)?.into();
         Ok(lock(&self.state).share.get_or_insert(share).clone())
     }
 

@@ -164,6 +164,10 @@ impl Object {
 /// # Errors
 /// As [`open`].
 pub fn share(address: &str, link: &Link, keys: &dyn Keys) -> Result<Box<dyn Share>> {
+    open_folder(address, link, keys)
+}
+
+fn open_folder(address: &str, link: &Link, keys: &dyn Keys) -> Result<Box<dyn Share>> {
     let (over_http, is_dav) = address::over_http(address);
     match address::scheme(address) {
         Some("http" | "https" | "webdav" | "webdavs") => http::share(&over_http, is_dav, link, keys),
