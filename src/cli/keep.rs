@@ -17,6 +17,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// How often it is tried to keep all of it.
+const TRIES: u32 = 3;
+
 /// Something at an address, or in a mount.
 struct Wanted {
     source: PathBuf,
@@ -60,19 +63,18 @@ pub fn pin(given: &args::Pin, common: &Common) -> Result<u8> {
     let progress = Progress::new("pin", common);
     let (mut pins, mut failed) = (Vec::new(), 0);
     for operand in &given.sources {
-        // Each with what it needs and nothing else: what others have in memory already is not seen to be used.
-        let how = plan::how_kept(&given.opening, given.place.options(), progress.clone())?;
-        let depot = depot(&how).ok_or_else(nowhere)?;
         let wanted = at_its_address(wanted(operand))?;
-        depot.note();
-        let read = progress.guard(|| {}, || read(&wanted, &how, &progress)).within(|| wanted.name())?;
-        failed += read.failed;
-        let pinned = depot.pin(&wanted.name());
-        let (pin, missing) = pinned.map_err(|e| Error::io(e, "cannot write down what is pinned"))?;
+        let (mut pinned, mut tries) = (pin_one(&wanted, given, &progress)?, 1);
+        // Somebody else has made room meanwhile. What is pinned by now he leaves alone.
+        while pinned.1 > 0 && tries < TRIES {
+            (pinned, tries) = (pin_one(&wanted, given, &progress)?, tries + 1);
+        }
+        let (pin, missing, lost) = pinned;
         if missing > 0 {
             let what = format!("{}: {missing} parts of it could not be kept", wanted.name());
             return Err(Error::new(Kind::NoSpace, what).hint("make room on the disk, and pin it again"));
         }
+        failed += lost;
         pins.push(pin);
     }
     let bytes = pins.iter().map(|pin| pin.bytes).sum();
@@ -80,6 +82,18 @@ pub fn pin(given: &args::Pin, common: &Common) -> Result<u8> {
     let code = code_of(Warmed { failed, ..Warmed::default() });
     progress.finish(&format!("pinned {names}: {}", say::size(bytes)), json!({"bytes": bytes, "failed": failed}), code);
     Ok(code)
+}
+
+/// Reads what is to be pinned, and pins it: what it is, how much of it could not be kept, and how many files could not be read.
+fn pin_one(wanted: &Wanted, given: &args::Pin, progress: &Arc<Progress>) -> Result<(Pin, u64, u64)> {
+    // With nothing in memory: what is there already is not seen to be used.
+    let how = plan::how_kept(&given.opening, given.place.options(), progress.clone())?;
+    let depot = depot(&how).ok_or_else(nowhere)?;
+    depot.note();
+    let read = progress.guard(|| {}, || read(wanted, &how, progress)).within(|| wanted.name())?;
+    let pinned = depot.pin(&wanted.name());
+    let (pin, missing) = pinned.map_err(|e| Error::io(e, "cannot write down what is pinned"))?;
+    Ok((pin, missing, read.failed))
 }
 
 pub fn unpin(given: &args::Unpin) -> Result<u8> {

@@ -141,6 +141,10 @@ impl Returning {
 }
 
 impl Far for Returning {
+    fn is_stream(&self) -> bool {
+        lock(&self.far).as_ref().is_some_and(|far| far.is_stream())
+    }
+
     fn fetch(&self, range: Range<u64>, take: &mut dyn FnMut(&[u8]) -> Go) -> std::result::Result<(), Failure> {
         let far = self.far()?;
         if !far.is_forward() {

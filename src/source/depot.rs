@@ -296,13 +296,15 @@ impl Depot {
         let mut all: Vec<(SystemTime, u64, PathBuf)> = Vec::new();
         let age =
             |path: &Path| path.metadata().and_then(|meta| meta.modified()).ok().and_then(|time| time.elapsed().ok());
-        let pinned = self.pinned();
         for dir in entries(&self.dir.join("blocks")) {
-            all.extend(entries(&dir).filter(|path| !pinned.contains(path)).filter_map(|path| {
+            all.extend(entries(&dir).filter_map(|path| {
                 let meta = path.metadata().ok()?;
                 Some((meta.modified().ok()?, meta.len(), path))
             }));
         }
+        // Whoever pins notes it before he writes it: what is listed above and not noted by now is nobody's.
+        let pinned = self.pinned();
+        all.retain(|(_, _, path)| !pinned.contains(path));
         // What a process that was killed left behind, and what nobody opens any more.
         let drafts = entries(&self.dir).filter(|path| path.is_file() && age(path).is_some_and(|age| age > TOUCH));
         let all_of = |below: &str| entries(&self.dir.join(below));
