@@ -144,25 +144,3 @@ fn an_archive_that_is_here_has_a_profile_too() {
     assert!(recorded(&fs::read_to_string(desk.path("start")).unwrap()).len() > 20);
     desk.ok(&["run", "-o", "profile=start", "x.zip", "--", "sh", "-c", START]);
 }
-
-#[test]
-fn a_start_over_a_far_link_waits_less_with_a_profile() {
-    let Some((desk, web)) = desk_and_web() else { return };
-    let (url, begun) = (web.url("x.zip"), Instant::now());
-    desk.ok(&["run", "--record", &url, "--", "sh", "-c", START]);
-    let near = begun.elapsed();
-    web.is_far(Duration::from_millis(300));
-    let mut took = [Duration::ZERO; 2];
-    for (took, option) in took.iter_mut().zip(["noprofile", "ro"]) {
-        forget(&desk);
-        let begun = Instant::now();
-        desk.ok(&["run", "-o", option, &url, "--", "sh", "-c", START]);
-        *took = begun.elapsed();
-    }
-    let [without, with] = took;
-    println!(
-        "near {near:?}, far {without:?}, with a profile {with:?}: {:.2}",
-        with.as_secs_f64() / without.as_secs_f64()
-    );
-    assert!(with < without, "{with:?} with it, {without:?} without");
-}

@@ -162,10 +162,10 @@ fn a_mirror_that_changes_is_left_out_and_its_bytes_are_never_mixed_in() {
 #[test]
 fn mirrors_cost_no_time_at_the_opening() {
     let Some((desk, [main, other])) = desk_and_webs(4_000_000) else { return };
-    other.is_far(Duration::from_secs(5));
+    other.is_far(Duration::from_secs(60));
     let begun = Instant::now();
     desk.ok(&["ls", "--mirror", &other.url("x.st"), &main.url("x.st")]);
-    assert!(begun.elapsed() < Duration::from_secs(5), "it was waited for the mirror");
+    assert!(begun.elapsed() < Duration::from_secs(25), "it was waited for the mirror");
     assert!(main.asked().len() <= 3);
 }
 
