@@ -498,8 +498,9 @@ impl Flight {
 
     fn land(&mut self, block: u64) {
         let bytes = Arc::new(std::mem::take(&mut self.partial));
-        self.slots[self.landed].land(Landing::Here(bytes.clone()));
-        self.of.keep(block, bytes);
+        // What somebody has read is kept: who pins it counts on that.
+        self.of.keep(block, bytes.clone());
+        self.slots[self.landed].land(Landing::Here(bytes));
         // Not before it is in the cache: whoever looks there and then here finds it.
         lock(&self.of.state).flying.remove(&block);
         (self.landed, self.progress) = (self.landed + 1, Instant::now());
