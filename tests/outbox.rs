@@ -23,7 +23,7 @@ use stmount::formats::{Volume, Writer};
 use stmount::open::Claim;
 use stmount::open::outbox::Outbox;
 use stmount::remote::{Holds, Item, Object, Set, Share, ShareTree, Writes};
-use stmount::source::{Failure, Far, FileSource, Fleet, Go, Memory, ReadAt};
+use stmount::source::{Failure, Far, FileSource, Fleet, Go, Limit, Memory, ReadAt};
 use stmount::tree::{Kind as NodeKind, Time};
 use stmount::vfs::{Policy, Rename, Vfs};
 
@@ -197,6 +197,11 @@ impl Far for Nothing {
 
 /// A mount of the server, with its queue.
 fn mounted(server: &Arc<Server>, states: &Path) -> (Ours, Arc<Outbox>) {
+    mounted_with(server, states, None)
+}
+
+/// The same with a limit of what is sent.
+fn mounted_with(server: &Arc<Server>, states: &Path, limit: Option<Arc<Limit>>) -> (Ours, Arc<Outbox>) {
     // What is open goes on being what it was.
     let opener = |path: &str, _: Object| {
         let bytes = fs::read(path).map_err(|e| Error::io(e, "it cannot be read"))?;
@@ -204,7 +209,7 @@ fn mounted(server: &Arc<Server>, states: &Path) -> (Ours, Arc<Outbox>) {
     };
     let (fleet, patience) = (Arc::new(Fleet::new(2)), Duration::from_secs(5));
     let tree = ShareTree::new(Box::new(Link(server.clone())), Box::new(opener), fleet, patience).unwrap();
-    let (outbox, tree, _) = Outbox::open("test://server/", Arc::new(tree), states, &Claim::default()).unwrap();
+    let (outbox, tree, _) = Outbox::open("test://server/", Arc::new(tree), limit, states, &Claim::default()).unwrap();
     let outbox = Arc::new(outbox);
     let volume = Volume { writer: Some(outbox.clone()), ..Volume::read_only(tree, "remote folder") };
     (Ours::of(volume), outbox)
@@ -343,6 +348,20 @@ fn random_operations_come_to_a_server_that_fails_and_after_ends_in_the_middle() 
 }
 
 #[test]
+fn what_is_sent_is_held_by_the_limit_and_comes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, states) = (Server::new(&dir.path().join("server")), dir.path().join("states"));
+    let limit = Arc::new(Limit::new(1000));
+    let (mut ours, _outbox) = mounted_with(&server, &states, Some(limit.clone()));
+    ours.apply(&Op::Create(vec!["a"])).unwrap();
+    ours.apply(&Op::Write(vec!["a"], 0, vec![7; 3000])).unwrap();
+    flushed(&server, &ours, "");
+    assert_eq!(fs::read(server.at("a")).unwrap(), [7; 3000]);
+    // The first half leaves a debt of more than a second.
+    assert!(limit.held() >= Duration::from_millis(500), "{:?}", limit.held());
+}
+
+#[test]
 fn a_file_that_is_open_and_has_no_name_goes_on_while_the_rest_goes_up() {
     let dir = tempfile::tempdir().unwrap();
     let (server, states) = (Server::new(&dir.path().join("server")), dir.path().join("states"));
@@ -430,7 +449,7 @@ fn one_mount_at_a_time_and_a_folder_that_is_only_read_says_so() {
         let opener = |path: &str, _: Object| Ok(Arc::new(FileSource::open(Path::new(path))?) as Arc<dyn ReadAt>);
         Arc::new(ShareTree::new(share, Box::new(opener), Arc::new(Fleet::new(2)), Duration::from_secs(5)).unwrap())
     };
-    let open = |share: Box<dyn Share>| Outbox::open("test://server/", tree(share), &states, &Claim::default());
+    let open = |share: Box<dyn Share>| Outbox::open("test://server/", tree(share), None, &states, &Claim::default());
     let first = open(Box::new(Link(server.clone()))).map(|(outbox, ..)| outbox).unwrap();
     assert_eq!(open(Box::new(Link(server.clone()))).err().unwrap().kind(), Kind::Locked);
     drop(first);
