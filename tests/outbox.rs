@@ -23,7 +23,7 @@ use stmount::formats::{Volume, Writer};
 use stmount::open::Claim;
 use stmount::open::outbox::Outbox;
 use stmount::remote::{Holds, Item, Object, Set, Share, ShareTree, Writes};
-use stmount::source::{Failure, Far, FileSource, Fleet, Go, Memory, ReadAt};
+use stmount::source::{Failure, Far, FileSource, Fleet, Go, Limit, Memory, ReadAt};
 use stmount::tree::{Kind as NodeKind, Time};
 use stmount::vfs::{Policy, Rename, Vfs};
 
@@ -197,6 +197,11 @@ impl Far for Nothing {
 
 /// A mount of the server, with its queue.
 fn mounted(server: &Arc<Server>, states: &Path) -> (Ours, Arc<Outbox>) {
+    mounted_with(server, states, None)
+}
+
+/// The same with a limit of what is sent.
+fn mounted_with(server: &Arc<Server>, states: &Path, limit: Option<Arc<Limit>>) -> (Ours, Arc<Outbox>) {
     // What is open goes on being what it was.
     let opener = |path: &str, _: Object| {
         let bytes = fs::read(path).map_err(|e| Error::io(e, "it cannot be read"))?;
@@ -204,7 +209,7 @@ fn mounted(server: &Arc<Server>, states: &Path) -> (Ours, Arc<Outbox>) {
     };
     let (fleet, patience) = (Arc::new(Fleet::new(2)), Duration::from_secs(5));
     let tree = ShareTree::new(Box::new(Link(server.clone())), Box::new(opener), fleet, patience).unwrap();
-    let (outbox, tree, _) = Outbox::open("test://server/", Arc::new(tree), None, states, &Claim::default()).unwrap();
+    let (outbox, tree, _) = Outbox::open("test://server/", Arc::new(tree), limit, states, &Claim::default()).unwrap();
     let outbox = Arc::new(outbox);
     let volume = Volume { writer: Some(outbox.clone()), ..Volume::read_only(tree, "remote folder") };
     (Ours::of(volume), outbox)
@@ -340,6 +345,20 @@ fn random_operations_come_to_a_server_that_fails_and_after_ends_in_the_middle() 
         let left: Vec<_> = fs::read_dir(&server.root).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert!(left.iter().all(|name| !name.to_string_lossy().starts_with(".stmount")), "{left:?}");
     }
+}
+
+#[test]
+fn what_is_sent_is_held_by_the_limit_and_comes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, states) = (Server::new(&dir.path().join("server")), dir.path().join("states"));
+    let limit = Arc::new(Limit::new(1000));
+    let (mut ours, _outbox) = mounted_with(&server, &states, Some(limit.clone()));
+    ours.apply(&Op::Create(vec!["a"])).unwrap();
+    ours.apply(&Op::Write(vec!["a"], 0, vec![7; 3000])).unwrap();
+    flushed(&server, &ours, "");
+    assert_eq!(fs::read(server.at("a")).unwrap(), [7; 3000]);
+    // The first half leaves a debt of more than a second.
+    assert!(limit.held() >= Duration::from_millis(500), "{:?}", limit.held());
 }
 
 #[test]

@@ -307,10 +307,12 @@ async fn start(handle: &Handle<Client>) -> Fetched<(Sftp, HashSet<String>)> {
             None => return Err(soon(Kind::Unreachable, "the connection was cut")),
         }
     }
-    Sftp::start(channel).await.map_err(|fault| match fault {
-        Fault::Broken => refused(fault),
-        _ => never(Kind::Unsupported, NO_FILES),
-    })
+    match Sftp::start(channel).await {
+        // If it is the line that broke, nothing else goes over it either.
+        Err(Fault::Broken) if handle.channel_open_session().await.is_err() => Err(refused(Fault::Broken)),
+        Err(_) => Err(never(Kind::Unsupported, NO_FILES)),
+        Ok(started) => Ok(started),
+    }
 }
 
 /// What is answered to a server while keys are exchanged.

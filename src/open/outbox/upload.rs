@@ -182,6 +182,7 @@ impl Worker {
                 };
                 let put = writes.put(path, &*bytes, set, &mut told);
                 put.inspect_err(|_| lock(&self.shared.state).progress.done = before)?;
+                self.pace(size.saturating_sub(gone));
                 lock(&self.shared.state).progress.done = before + size;
                 match share.look(path)?.len {
                     Some(len) if len != *size => {
