@@ -159,14 +159,7 @@ fn endpoint(port: u16) -> Link {
     Link { endpoint: Some(format!("http://127.0.0.1:{port}")), ..Link::default() }
 }
 
-const S3: Can = Can {
-    empty_dirs: false,
-    prefixes: true,
-    links: Links::Mistold,
-    noticed: Noticed::Not,
-    called: "S3: s3s-fs",
-    ..WEB
-};
+const S3: Can = Can { empty_dirs: false, prefixes: true, links: Links::Mistold, called: "S3: s3s-fs", ..WEB };
 
 #[test]
 fn s3s_with_its_buckets_in_directories() {
@@ -192,14 +185,7 @@ fn moto_with_its_buckets_in_memory() {
     // The library for S3 takes a blank at an end for no part of a key.
     fs::remove_file(desk.path("root/rich/names/behind ")).unwrap();
     let share = remote::share(&address, &endpoint(port), &NoKeys).unwrap();
-    let can = Can {
-        times: [Times::Upload; 2],
-        links: Links::LeftOut,
-        empty_dirs: true,
-        noticed: Noticed::Tag,
-        called: "S3: moto",
-        ..S3
-    };
+    let can = Can { times: [Times::Upload; 2], links: Links::LeftOut, empty_dirs: true, called: "S3: moto", ..S3 };
     let can = Can { line_feeds: false, ..can };
     let was = desk.path("root/rich");
     assert_serves(&Served { address, link: endpoint(port), was, by: share.writes(), can });

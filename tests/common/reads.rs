@@ -96,8 +96,6 @@ pub enum Noticed {
     Tag,
     Date,
     TimeAndLength,
-    /// It calls its versions by a tag, and sends another one all the same where that is asked for.
-    Not,
 }
 
 /// A web server that is like most.
@@ -157,7 +155,6 @@ impl Can {
             Noticed::Tag => "ETag",
             Noticed::Date => "Last-Modified",
             Noticed::TimeAndLength => "time and length",
-            Noticed::Not => "nothing: it takes no `If-Match`",
         };
         format!("| {} | {lens} | {times} | {facts} | {links} | {dirs} | {names} | {noticed} |", self.called)
     }
@@ -438,7 +435,7 @@ fn assert_notices(served: &Served<'_>) {
     assert_eq!(told.far.is_forward(), !served.can.ranges);
     let stamp = told.stamp.expect("its version is told");
     let is_so = match served.can.noticed {
-        Noticed::Tag | Noticed::Not => stamp.contains('"'),
+        Noticed::Tag => stamp.contains('"'),
         Noticed::Date => http_date(&stamp).is_some(),
         Noticed::TimeAndLength => stamp.ends_with(&format!(" {}", old.len())),
     };
@@ -451,7 +448,6 @@ fn assert_notices(served: &Served<'_>) {
     for at in (0..old.len()).step_by(1 << 19) {
         let len = into.len().min(old.len() - at);
         match bytes.read_at(at as u64, &mut into[..len]) {
-            Ok(_) if served.can.noticed == Noticed::Not => {}
             Ok(got) => assert!(got == len && into[..len] == old[at..at + len], "{at}"),
             Err(e) => {
                 assert_eq!(e.kind(), ErrorKind::Changed, "{at}: {e}");
@@ -460,8 +456,7 @@ fn assert_notices(served: &Served<'_>) {
         }
     }
     // Of who is read from the front all may have come before that.
-    let is_told = served.can.ranges && served.can.noticed != Noticed::Not;
-    assert!(stale > 0 && bytes.is_changed() || !is_told, "{stale} reads told that it was changed");
+    assert!(stale > 0 && bytes.is_changed() || !served.can.ranges, "{stale} reads told that it was changed");
     assert_reads(&*object(&address, &served.link).unwrap(), &new, 12 << 20, 100_000);
     served.remove("changes");
     assert_eq!(object(&address, &served.link).err().unwrap().kind(), ErrorKind::NotFound);

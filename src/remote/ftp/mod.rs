@@ -32,14 +32,11 @@ use std::io::{self, Read};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use url::Url;
 
 /// The longest listing of a directory.
 const LARGEST_LISTING: usize = 64 << 20;
-
-/// How long a file is believed to be what it was, while a transfer of it goes on.
-const CHECKED: Duration = Duration::from_secs(1);
 
 /// Bytes that are taken at once.
 const PIECE: usize = 64 << 10;
@@ -183,7 +180,7 @@ impl Far for FtpObject {
     fn fetch(&self, range: Range<u64>, take: &mut dyn FnMut(&[u8]) -> Go) -> Fetched<()> {
         let from = if self.is_forward { 0 } else { range.start };
         let running = self.server.runs(self.number, range.end);
-        let (mut held, mut data, checked) = self.transfer(from)?;
+        let (mut held, mut data) = self.transfer(from)?;
         let (mut at, mut piece) = (from, vec![0; PIECE]);
         while at < range.end {
             // So that there is time for another try, over another connection.
@@ -209,7 +206,7 @@ impl Far for FtpObject {
             }
         }
         if at == range.end && at < self.facts.len && !self.is_forward {
-            self.server.park(held, data, (self.number, at), checked);
+            self.server.park(held, data, (self.number, at));
             // Not before it is there: whoever waits for it finds it.
             drop(running);
         }
@@ -227,26 +224,21 @@ impl Far for FtpObject {
 }
 
 impl FtpObject {
-    /// A transfer from there on, and when the file was known to be what it was.
-    fn transfer(&self, from: u64) -> Fetched<(Held<'_>, wire::Pipe, Instant)> {
+    /// A transfer from there on, of a file that is still what it was.
+    fn transfer(&self, from: u64) -> Fetched<(Held<'_>, wire::Pipe)> {
         let until = Instant::now() + self.server.patience() / 3;
-        if let Some((held, data, checked)) = self.server.goes_on(self.number, from, until) {
-            if checked.elapsed() < CHECKED {
-                return Ok((held, data, checked));
-            }
-            let now = Instant::now();
+        if let Some((held, data)) = self.server.goes_on(self.number, from, until) {
             let asked = self.server.beside(|control| {
                 let path = control.path(&self.path);
                 facts(control, &path)
             });
             match asked.transpose()? {
-                Some(facts) if facts == self.facts => return Ok((held, data, now)),
+                Some(facts) if facts == self.facts => return Ok((held, data)),
                 Some(_) => return Err(changed()),
                 None => {}
             }
         }
-        let (held, data) = self.server.with_held(|control| self.begin(control, from))?;
-        Ok((held, data, Instant::now()))
+        self.server.with_held(|control| self.begin(control, from))
     }
 
     /// Begins to take it, if it is still what it was.

@@ -28,8 +28,6 @@ pub struct Parked {
     at: u64,
     control: Control,
     data: Pipe,
-    /// When the file was known to be the same version.
-    checked: Instant,
     since: Instant,
 }
 
@@ -83,16 +81,15 @@ impl Server {
         Running { server: self, of, end }
     }
 
-    /// A transfer that has come to this place of an object, once those have that will; and when it was known to be of the same
-    /// version.
-    pub fn goes_on(&self, of: u64, at: u64, until: Instant) -> Option<(Held<'_>, Pipe, Instant)> {
+    /// A transfer that has come to this place of an object, once those have that will.
+    pub fn goes_on(&self, of: u64, at: u64, until: Instant) -> Option<(Held<'_>, Pipe)> {
         let mut pool = lock(&self.pool);
         loop {
             pool.give_up_old();
             if let Some(n) = pool.parked.iter().position(|parked| (parked.of, parked.at) == (of, at)) {
-                let Parked { control, data, checked, .. } = pool.parked.swap_remove(n);
+                let Parked { control, data, .. } = pool.parked.swap_remove(n);
                 pool.out += 1;
-                return Some((Held::again(self, control), data, checked));
+                return Some((Held::again(self, control), data));
             }
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() || !pool.running.contains(&(of, at)) {
@@ -103,10 +100,10 @@ impl Server {
     }
 
     /// Leaves a transfer where it is.
-    pub fn park(&self, held: Held<'_>, data: Pipe, (of, at): (u64, u64), checked: Instant) {
+    pub fn park(&self, held: Held<'_>, data: Pipe, (of, at): (u64, u64)) {
         let Some(control) = held.into_control() else { return };
         let mut pool = lock(&self.pool);
-        pool.parked.push(Parked { of, at, control, data, checked, since: Instant::now() });
+        pool.parked.push(Parked { of, at, control, data, since: Instant::now() });
         let own = pool.parked.iter().filter(|parked| parked.of == of).count();
         if own > OF_ONE
             && let Some(n) = pool.parked.iter().position(|parked| parked.of == of)
