@@ -259,6 +259,14 @@ fn assert_takes_a_container(site: &Site) {
     }
     let told = site.ok(&["pack", "--update"], &["both", &at]);
     assert!(told.contains("nothing is new"), "{told}");
+    // Some servers take a small one only as a whole.
+    let (small, tiny) = (site.at("small.st"), site.desk.path("tiny"));
+    fs::create_dir(&tiny).unwrap();
+    for n in 0..3 {
+        fs::write(tiny.join(format!("{n}")), format!("{n}\n")).unwrap();
+        site.ok(&["pack", "-q", if n == 0 { "-1" } else { "--update" }], &["tiny", &small]);
+        site.has("small.st", "tiny");
+    }
     // Anything else is made there as well, and replaced.
     site.ok(&["pack", "-q", "--encrypt=pass", "--force"], &["more", &at]);
     site.has("x.st", "more");

@@ -18,7 +18,7 @@ use crate::key::Keys;
 use crate::source::{Failure, Far, Go, ReadAt};
 use crate::tree::{Kind as NodeKind, Time};
 use futures_util::StreamExt;
-use http::{HeaderValue, Request, Response, header};
+use http::{HeaderValue, Method, Request, Response, header};
 use opendal_core::{
     Buffer, EntryMode, ErrorKind, HttpBody, HttpTransport, Metadata, OperationContext, Operator, Writer, options,
 };
@@ -139,7 +139,7 @@ struct Newest(Arc<Lines>);
 
 impl HttpTransport for Newest {
     async fn fetch(&self, request: Request<Buffer>) -> opendal_core::Result<Response<HttpBody>> {
-        let wanted = request.headers().get(header::IF_MATCH).cloned();
+        let wanted = request.headers().get(header::IF_MATCH).filter(|_| request.method() == Method::GET).cloned();
         let answer = ReqwestTransport::new(self.0.client()).fetch(request).await?;
         // There are servers that do not heed the condition. What they send of another version is not taken.
         let found = answer.headers().get(header::ETAG);
@@ -492,7 +492,11 @@ fn modified(facts: &Metadata) -> Option<Time> {
 /// What an error means here. Its own text names requests with all of their headers, so that only the kind of it and what
 /// the server said are told.
 fn failure(e: &opendal_core::Error, is_unsigned: bool) -> Failure {
-    let what = || format!("the server says: {}", said(e.message()));
+    // What answers a HEAD has no words.
+    let what = || match said(e.message()) {
+        words if words.is_empty() => "the server refuses it, and does not say why".to_owned(),
+        words => format!("the server says: {words}"),
+    };
     match e.kind() {
         _ if e.message().contains("\"NoSuchBucket\"") => never(Kind::NotFound, "there is no such bucket"),
         ErrorKind::NotFound => never(Kind::NotFound, "there is nothing of this name"),
