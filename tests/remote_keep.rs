@@ -181,7 +181,8 @@ fn fsync_may_wait_for_the_server() {
     fs::create_dir(desk.path("root/up")).unwrap();
     let port = ports();
     let server = nginx(&desk, port);
-    desk.ok(&["-o", "rw,fsync=remote,deadline=2s", &format!("webdav://127.0.0.1:{port}/dav/up/"), "m"]);
+    let address = format!("webdav://127.0.0.1:{port}/dav/up/");
+    desk.ok(&["-o", "rw,fsync=remote,deadline=2s", &address, "m"]);
     let write = |text: &str| {
         let line = format!("printf {text} >m/file; sync m/file");
         Command::new("bash").args(["-ec", &line]).current_dir(desk.path("")).output().unwrap().status.success()
@@ -191,8 +192,13 @@ fn fsync_may_wait_for_the_server() {
     drop(server);
     assert!(!write("two"), "it is not on the server");
     assert_eq!(fs::read(desk.path("m/file")).unwrap(), b"two");
-    let _server = nginx(&desk, port);
+    let server = nginx(&desk, port);
     assert!(write("three"));
     assert_eq!(fs::read(desk.path("root/up/file")).unwrap(), b"three");
     desk.ok(&["umount", "m"]);
+    // What is kept of it is shown, and nothing is written to that.
+    assert_eq!(desk.ok(&["cat", &format!("{address}!file")]), "three");
+    drop(server);
+    assert_eq!(desk.ok(&["cat", &format!("{address}!file")]), "three");
+    assert_eq!(code(&desk, &["-o", "rw,deadline=2s", &address, "m"]), NETWORK);
 }

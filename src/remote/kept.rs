@@ -167,6 +167,8 @@ pub struct KeptShare {
     asking: Asking,
     share: OnceLock<(Box<dyn Share>, Vec<String>)>,
     away: Away,
+    /// What is kept stands in for the server. Who writes there has to know what is true.
+    shows_kept: bool,
 }
 
 impl KeptShare {
@@ -177,7 +179,7 @@ impl KeptShare {
     pub fn open(address: &str, asking: &Asking) -> Result<Self> {
         let name = shown(address).trim_end_matches('/').to_owned();
         let (address, asking) = (address.to_owned(), asking.clone());
-        let kept = Self { name, address, asking, share: OnceLock::new(), away: Away::default() };
+        let kept = Self { name, address, asking, share: OnceLock::new(), away: Away::default(), shows_kept: true };
         match kept.share() {
             Err(e) if e.is_of_link() && kept.page("").is_none() => Err(match kept.asking.link.offline {
                 Offline::Only => Error::new(Kind::Unreachable, format!("{}: nothing of it is kept", kept.name))
@@ -187,6 +189,16 @@ impl KeptShare {
             Err(e) if !e.is_of_link() => Err(e),
             _ => Ok(kept),
         }
+    }
+
+    /// Opens a folder that is written to: its server has to be there.
+    ///
+    /// # Errors
+    /// As [`open`].
+    pub fn to_write(address: &str, asking: &Asking) -> Result<Self> {
+        let opened = Self::open(address, asking)?;
+        opened.share()?;
+        Ok(Self { shows_kept: false, ..opened })
     }
 
     /// What is to be told of how it was opened.
@@ -214,6 +226,9 @@ impl KeptShare {
 
     /// What the server says; what is kept where it says nothing, at once where it said nothing just before.
     fn or_kept<T>(&self, kept: impl Fn() -> Option<T>, ask: impl FnOnce(&dyn Share) -> Result<T>) -> Result<T> {
+        if !self.shows_kept {
+            return self.ask(ask);
+        }
         if self.away.is_left_alone()
             && let Some(kept) = kept()
         {
