@@ -14,9 +14,11 @@
 //! from a pipe, which can be read once only.
 
 use super::args::Passwords as Given;
+use super::keyring;
 use crate::error::{Error, Kind, Result, Within};
 use crate::key::{Identity, Keyfile, Keys, Secret, guard, parse_identities};
 use crate::pool::lock;
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
@@ -45,6 +47,8 @@ pub struct Passwords {
     keyfiles: Vec<Keyfile>,
     may_prompt: bool,
     prompted: Mutex<usize>,
+    /// What the keyring was asked for, where it is asked at all.
+    keyring: Option<Mutex<HashSet<String>>>,
 }
 
 impl Passwords {
@@ -79,7 +83,15 @@ impl Passwords {
             guard::no_core_dumps();
         }
         let may_prompt = !given.no_prompt && io::stderr().is_terminal();
-        Ok(Self { known: Mutex::new(known), identities, keyfiles, may_prompt, prompted: Mutex::new(0) })
+        let is_asked = given.keyring || var("STMOUNT_KEYRING").is_some_and(|value| value != "0");
+        let (keyring, prompted) = (is_asked.then(Mutex::default), Mutex::new(0));
+        Ok(Self { known: Mutex::new(known), identities, keyfiles, may_prompt, prompted, keyring })
+    }
+
+    /// What the keyring has; it is asked once for each thing.
+    fn stored(&self, what: &str) -> Option<Secret> {
+        let is_new = lock(self.keyring.as_ref()?).insert(what.to_owned());
+        if is_new { keyring::lookup(what) } else { None }
     }
 
     fn prompt(&self, what: &str, wrong: usize) -> Option<Secret> {
@@ -104,7 +116,10 @@ impl Keys for Passwords {
             return Some(known.clone());
         }
         // An empty name asks for those that are known already.
-        let typed = if what.is_empty() { None } else { self.prompt(what, wrong) }?;
+        if what.is_empty() {
+            return None;
+        }
+        let typed = self.stored(what).or_else(|| self.prompt(what, wrong))?;
         lock(&self.known).push(typed.clone());
         Some(typed)
     }

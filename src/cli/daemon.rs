@@ -114,6 +114,7 @@ pub fn mount(given: &args::Mount, common: &Common) -> Result<Code> {
 fn keys(plan: &Mounting, given: &args::Mount) -> Result<Passwords> {
     let mut passwords = given.options.reading.passwords.clone();
     passwords.password_file.extend(plan.options.password_files.iter().cloned());
+    passwords.keyring |= plan.options.keyring;
     passwords.identity.extend(plan.options.identities.iter().cloned());
     passwords.keyfile.extend(plan.options.keyfiles.iter().cloned());
     Passwords::new(&passwords)

@@ -15,6 +15,7 @@
 //!  create    create                  recover recover           parity  parity, check --repair
 //!  volumes   split, join, and lost volumes made anew
 //!  ask       passwords, identities, keyfiles           sealing  for whom a new container is sealed
+//!  keyring   login, logout, and passwords that are stored
 //!  keys      key, rekey                keep    prefetch, pin, unpin
 //!  trust     keygen, trust           sign    sign, verify
 //!  generate  manual, completions                         logging  stderr, syslog, a file
@@ -36,6 +37,7 @@ mod helper;
 mod history;
 mod inspect;
 mod keep;
+mod keyring;
 mod keys;
 mod logging;
 mod output;
@@ -104,6 +106,8 @@ fn perform(cli: &Cli) -> Result<u8> {
         Verb::Sync(given) => fetch::sync(given, common),
         Verb::Commit(given) => unmount::commit(given, common),
         Verb::Status(given) => unmount::status(given),
+        Verb::Login(given) => keyring::login(given, common),
+        Verb::Logout(given) => keyring::logout(given),
         Verb::List(given) => unmount::list(given),
         Verb::Log(given) => history::log(given),
         Verb::Snapshot(given) => history::snapshot(given),

@@ -68,6 +68,8 @@ pub struct Options {
     pub archive: Wishes,
     /// Files with passwords to try, for whoever opens the archive.
     pub password_files: Vec<PathBuf>,
+    /// The keyring of the desktop is asked for passwords. As `password_files`.
+    pub keyring: bool,
     /// Files with secret keys, and keyfiles. As `password_files`.
     pub identities: Vec<PathBuf>,
     pub keyfiles: Vec<PathBuf>,
@@ -113,6 +115,7 @@ impl Default for Options {
             volname: None,
             archive: Wishes::default(),
             password_files: Vec::new(),
+            keyring: false,
             identities: Vec::new(),
             keyfiles: Vec::new(),
             sign: None,
@@ -147,6 +150,7 @@ const FLAGS: &[(&str, SetFlag)] = &[
     ("sync", |o| o.sync = true),
     ("async", |o| o.sync = false),
     ("dirsync", |o| o.dirsync = true),
+    ("keyring", |o| o.keyring = true),
     ("strict", |o| o.archive.strict = true),
     ("force", |o| o.archive.force = true),
     ("backup", |o| o.archive.backups = 1),

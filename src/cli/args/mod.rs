@@ -1,6 +1,7 @@
 //! The command line as clap sees it. Nothing is done here; `plan` makes plain options of it.
 
 mod keep;
+mod keyring;
 mod keys;
 mod looking;
 mod mount;
@@ -16,6 +17,7 @@ mod volumes;
 mod writing;
 
 pub use keep::{Pin, Prefetch, Unpin};
+pub use keyring::{Login, Logout};
 pub use keys::{Key, KeyVerb, NewWays, Rekey};
 pub use looking::{Cat, Check, Info, Ls, Recover};
 pub use mount::{Commit, List, Mount, MountOptions, Run, Status, Sync, Umount};
@@ -104,6 +106,10 @@ pub enum Verb {
     Commit(Commit),
     /// Tell what was written to a mount and is not stored yet
     Status(Status),
+    /// Store a password in the keyring of the desktop
+    Login(Login),
+    /// Remove a password from the keyring of the desktop
+    Logout(Logout),
     /// List the mounts of this user
     #[command(visible_alias = "ps")]
     List(List),

@@ -135,6 +135,9 @@ pub struct Passwords {
     /// A keyfile, for a .st that opens with one, or with one and a passphrase together (repeatable)
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub keyfile: Vec<PathBuf>,
+    /// Ask the keyring of the desktop, before anybody at the terminal; see stmount login
+    #[arg(long)]
+    pub keyring: bool,
     /// Never ask for a password
     #[arg(long)]
     pub no_prompt: bool,
@@ -173,6 +176,7 @@ impl Passwords {
             ("--password-fd", &fd),
         ];
         words.extend(others.iter().filter_map(|(name, value)| Some(format!("{name}={}", value.as_ref()?).into())));
+        words.extend(self.keyring.then(|| "--keyring".into()));
         words.extend(self.no_prompt.then(|| "--no-prompt".into()));
         words
     }
