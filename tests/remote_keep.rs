@@ -11,11 +11,13 @@ use desk::{Desk, until};
 use serde_json::Value;
 use servers::{Server, code, desk, fill, is_installed, ports, start};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
 const USAGE: i32 = 1;
 const NO_SOURCE: i32 = 10;
+const NOT_LET_IN: i32 = 41;
 const NETWORK: i32 = 42;
 
 fn nginx(desk: &Desk, port: u16) -> Server {
@@ -168,6 +170,47 @@ fn what_was_prefetched_is_not_asked_for_again() {
     desk.ok(&["prefetch", desk.path("m").to_str().unwrap()]);
     assert!(link(&desk)["kept"].as_u64() > Some(0));
     desk.ok(&["umount", "m"]);
+}
+
+#[test]
+fn passwords_come_from_the_keyring() {
+    let Some(desk) = desk() else { return };
+    if !has_nginx() {
+        return;
+    }
+    let port = ports();
+    let _server = nginx(&desk, port);
+    // What secret-tool does, with a file for a keyring.
+    fs::create_dir(desk.path("bin")).unwrap();
+    let tool = desk.path("bin/secret-tool");
+    let script = "#!/bin/sh\nverb=$1; shift; case $1 in --label=*) shift;; esac; file=\"$RING/$(echo \"$*\" | tr '/ :' '___')\"\n\
+        case $verb in store) cat >\"$file\";; lookup) cat \"$file\" 2>/dev/null;; clear) rm \"$file\";; esac\n";
+    fs::write(&tool, script).unwrap();
+    fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::create_dir(desk.path("ring")).unwrap();
+    let path = format!("{}:{}", desk.path("bin").display(), std::env::var("PATH").unwrap());
+    let say = |args: &[&str]| {
+        let mut command = desk.command(args);
+        command.env("PATH", &path).env("RING", desk.path("ring")).output().unwrap()
+    };
+    let closed = format!("http://me@127.0.0.1:{port}/closed/");
+    fs::write(desk.path("pw"), "secret\n").unwrap();
+    assert_eq!(say(&["ls", "--keyring", "--no-prompt", &closed]).status.code(), Some(NOT_LET_IN));
+    let stored = say(&["login", "--password-file", "pw", &closed]);
+    assert!(stored.status.success(), "{}", String::from_utf8_lossy(&stored.stderr));
+    assert_eq!(say(&["ls", "--no-prompt", &closed]).status.code(), Some(NOT_LET_IN), "nobody asks it unless told");
+    assert!(say(&["ls", "--keyring", "--no-prompt", &closed]).status.success());
+    let mounted = say(&["-o", "nocache,keyring", &format!("{closed}x.st"), "m"]);
+    assert!(mounted.status.success(), "{}", String::from_utf8_lossy(&mounted.stderr));
+    assert_same(&desk, "d", "by the keyring");
+    desk.ok(&["umount", "m"]);
+    assert!(say(&["logout", &closed]).status.success());
+    assert_eq!(say(&["logout", &closed]).status.code(), Some(NO_SOURCE));
+    assert_eq!(say(&["ls", "--keyring", "--no-prompt", &closed]).status.code(), Some(NOT_LET_IN));
+    // The passphrase of a container, by whatever name it is opened.
+    desk.ok(&["pack", "-q", "--encrypt=pw", "d", "sealed.st"]);
+    assert!(say(&["login", "--password-file", "pw", "sealed.st"]).status.success());
+    assert!(say(&["ls", "--keyring", "--no-prompt", desk.path("sealed.st").to_str().unwrap()]).status.success());
 }
 
 #[test]

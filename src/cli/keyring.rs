@@ -14,6 +14,7 @@ use super::args::{self, Common};
 use super::{ask, exit, say};
 use crate::error::{Error, Kind, Result};
 use crate::key::{Secret, guard};
+use crate::mount::session::absolute;
 use crate::remote;
 use std::io::{Read, Write};
 use std::path::Path;
@@ -47,7 +48,13 @@ impl Entry {
             let user = user.filter(|user| !user.is_empty()).or(named);
             Some(Self::Server { host: url.host_str()?.to_owned(), protocol: url.scheme().to_owned(), user })
         });
-        server.unwrap_or_else(|| Self::Path(what.to_owned()))
+        server.unwrap_or_else(|| Self::of_path(what))
+    }
+
+    /// A file that is there goes by the whole of its path.
+    fn of_path(text: &str) -> Self {
+        let path = Path::new(text);
+        Self::Path(if path.exists() { absolute(path).display().to_string() } else { text.to_owned() })
     }
 
     fn attributes(&self) -> Vec<&str> {
@@ -133,7 +140,7 @@ fn wait(child: &mut Child) -> Option<i32> {
 fn named(operand: &Path) -> Entry {
     match remote::is_address(operand) {
         Some(address) => Entry::of(address),
-        None => Entry::Path(operand.display().to_string()),
+        None => Entry::of_path(&operand.display().to_string()),
     }
 }
 
