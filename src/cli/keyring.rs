@@ -86,9 +86,13 @@ impl Entry {
         match self {
             Self::Server { host, user, .. } => {
                 command.args(["find-internet-password", "-s", host]);
-                user.iter().for_each(|user| drop(command.args(["-a", user])));
+                if let Some(user) = user {
+                    command.args(["-a", user]);
+                }
             }
-            Self::Path(path) => drop(command.args(["find-generic-password", "-s", "stmount", "-a", path])),
+            Self::Path(path) => {
+                command.args(["find-generic-password", "-s", "stmount", "-a", path]);
+            }
         }
         command.arg("-w");
         command
