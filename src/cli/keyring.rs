@@ -39,7 +39,7 @@ enum Entry {
 impl Entry {
     /// By the words in which a password is asked for: `ADDRESS`, `ADDRESS, user "USER"`, or the name of an archive.
     fn of(what: &str) -> Self {
-        let (place, user) = match what.rsplit_once(", user ") {
+        let (place, user) = match what.split_once(", user ") {
             Some((place, user)) => (place, serde_json::from_str::<String>(user).ok()),
             None => (what, None),
         };
