@@ -132,6 +132,15 @@ fn a_file_of_one_byte_does_not_let_a_wrong_password_pass() {
     }
 }
 
+/// Nor do headers that have no checksum.
+#[test]
+fn hidden_headers_let_no_wrong_password_pass() {
+    let archive = rar(Rar40).stored().locked("secret").hidden().of(&[("noise", &[7; 70_000])]);
+    for n in 0..300 {
+        assert_eq!(refused(&archive, &[&format!("wrong {n}")]), Kind::WrongPassword, "wrong {n}");
+    }
+}
+
 #[test]
 fn each_entry_may_have_a_password_of_its_own() {
     for version in [Rar20, Rar40, Rar50] {
