@@ -53,10 +53,6 @@ fn hurried(link: &Link) -> Link {
     Link { mirrors: Vec::new(), patience, ..link.clone() }
 }
 
-fn is_away(e: &Error) -> bool {
-    matches!(e.kind(), Kind::Unreachable | Kind::TimedOut)
-}
-
 fn is_about_the_path(e: &Error) -> bool {
     matches!(e.kind(), Kind::NotFound | Kind::NotADirectory | Kind::IsADirectory)
 }
@@ -67,7 +63,7 @@ fn first<T>(count: usize, ask: impl Fn(usize) -> Result<T>) -> Result<(T, usize)
     for n in 0..count {
         match ask(n) {
             Ok(answer) => return Ok((answer, n)),
-            Err(e) if n == 0 && !is_away(&e) => return Err(e),
+            Err(e) if n == 0 && !e.is_of_link() => return Err(e),
             Err(e) => {
                 log::info!("{e}");
                 failed = failed.or(Some(e));
@@ -165,7 +161,7 @@ impl MirroredShare {
                     return Ok((answer, n));
                 }
                 // What is not there is not looked for elsewhere.
-                Err(e) if (n == 0 && !is_away(&e)) || is_about_the_path(&e) => return Err(e),
+                Err(e) if (n == 0 && !e.is_of_link()) || is_about_the_path(&e) => return Err(e),
                 Err(e) => {
                     lock(&place.state).rests_until = Some(Instant::now() + REST);
                     log::info!("{}: {e}", shown(&place.address));

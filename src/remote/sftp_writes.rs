@@ -231,7 +231,7 @@ impl SftpShare {
         let opened = self.ssh.wait(&session, session.sftp.open(&full, flag::WRITE, Attrs::default()));
         let handle = opened.map_err(plain)?;
         let done = self.amend_open(&session, &handle, amend, len, told);
-        if done.as_ref().is_err_and(|e| matches!(e.kind(), Kind::Unreachable | Kind::TimedOut)) {
+        if done.as_ref().is_err_and(Error::is_of_link) {
             self.ssh.forget(&session);
         }
         let closed = self.ssh.wait(&session, session.sftp.close(&handle)).map_err(plain);
@@ -269,7 +269,7 @@ impl SftpShare {
 
     /// Takes away what a failure left, over another connection where this one is gone.
     fn clean(&self, session: &Arc<Session>, part: &str, why: &Error) {
-        if matches!(why.kind(), Kind::Unreachable | Kind::TimedOut) {
+        if why.is_of_link() {
             self.ssh.forget(session);
         }
         let removed = self.ssh.ask(async |session, _| session.sftp.remove(part).await);

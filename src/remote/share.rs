@@ -370,7 +370,7 @@ impl Inner {
         }
         let begun = Instant::now();
         let items = match (self.at_path(dir, path.clone(), |path| self.share.list(path)), old) {
-            (Err(e), Some(old)) if matches!(e.kind(), ErrorKind::Unreachable | ErrorKind::TimedOut) => {
+            (Err(e), Some(old)) if e.is_of_link() => {
                 log::warn!("{path}: it is shown as it was: {e}");
                 return Ok(old);
             }

@@ -337,7 +337,7 @@ impl client::Handler for Client {
 
 /// Whether there is no connection any more, or none that answers.
 pub fn is_broken(failure: &Failure) -> bool {
-    matches!(failure.error.kind(), Kind::Unreachable | Kind::TimedOut)
+    failure.error.is_of_link()
 }
 
 /// What an answer means that is none of those that were asked for.

@@ -6,7 +6,7 @@
 //!   objects that are open ───────┘       how much of them is kept here
 //! ```
 
-use crate::error::{Error, Kind};
+use crate::error::Error;
 use crate::pool::lock;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -109,7 +109,7 @@ impl Meter {
 
     /// What came of a request: also that there is no such thing is an answer.
     pub fn note(&self, failed: Option<&Error>) {
-        match failed.filter(|e| matches!(e.kind(), Kind::Unreachable | Kind::TimedOut)) {
+        match failed.filter(|e| e.is_of_link()) {
             Some(e) => self.silent(e, None),
             None => self.answered(),
         }
@@ -167,6 +167,7 @@ impl Meter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
     use std::sync::Arc;
 
     struct Half;

@@ -355,9 +355,7 @@ impl HttpShare {
         match done {
             // What it says of a property is believed less than what it shows of it.
             Ok(_) => Ok(is_at(self.look(path)?.modified, time)),
-            Err(failure) if matches!(failure.error.kind(), Kind::Unreachable | Kind::TimedOut) => {
-                self.within(path, Err(failure))
-            }
+            Err(failure) if failure.error.is_of_link() => self.within(path, Err(failure)),
             Err(_) => Ok(false),
         }
     }
