@@ -41,7 +41,10 @@ pub(super) fn unders(named: &[PathBuf], out: &Path, how: &How) -> Result<Vec<Arc
             }
             Err(e) if remote::is_address(place).is_none() => return Err(e),
             // At an address it is a container where no store is.
-            _ => all.push(st::Under::container(&open::access(place, how)?, hints)?),
+            _ => {
+                let is_near = remote::is_address(place).is_none();
+                all.push(st::Under::container(&open::access(place, how)?, hints, is_near)?);
+            }
         }
     }
     Ok(all.into_iter().map(Arc::new).collect())

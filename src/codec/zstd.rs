@@ -13,7 +13,7 @@ thread_local! {
 }
 
 /// Largest match window that a decoder accepts, as a power of two: 64 MiB, the largest segment.
-const WINDOW_LOG_MAX: u32 = 26;
+pub const WINDOW_LOG_MAX: u32 = 26;
 
 /// A trained dictionary, ready to decode with.
 pub struct DecodeDict(DDict<'static>);

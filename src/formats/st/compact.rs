@@ -14,7 +14,7 @@ use super::bases::{Entry, Kept, Put};
 use super::commit;
 use super::generations::{self, History, Tagged};
 use super::index::At;
-use super::pack::{Again, Packer};
+use super::pack::{Again, Keeping, Packer};
 use super::parity::{POLICY, Policy};
 use super::rows::{Block, MetaRow, Names, NodeRow, Nodes};
 use super::seal::{Seal, Sealing};
@@ -134,7 +134,8 @@ pub fn compact_with<T: Target + 'static>(
     let policy = newest.index().meta(POLICY)?.map(|value| Policy::decode(&value)).transpose()?;
     let packer = Packer { again: Some(again), seal: seal.clone(), signing, parity: policy, ..packer.clone() };
     let mut stream = target.stream()?;
-    let keeping = kept.as_ref().map(|kept| (kept.clone(), before.shared_index()));
+    let keeping =
+        kept.clone().map(|kept| Keeping { kept, index: before.shared_index(), medium: before.medium().clone() });
     let packed = packer.write_keeping(&before, keeping, &mut *stream, watch)?;
     stream.flush().map_err(|e| Error::io(e, "cannot write the new container"))?;
     drop(stream);

@@ -2,7 +2,10 @@
 
 use super::bases::Stores;
 use super::healing::Healing;
-use super::seal::Sealing;
+use super::layout::{Base, RECORD_HEADER_LEN};
+use super::rows::SegmentRow;
+use super::seal::{Piece, Sealing};
+use super::segment;
 use crate::codec::damaged;
 use crate::codec::id::Id;
 use crate::error::Result;
@@ -38,6 +41,19 @@ impl Medium {
     /// them good.
     pub fn read_checked(&self, at: u64, into: &mut [u8], hash: &[u8; 32]) -> Result<()> {
         self.read_right(at, into, &|bytes| Id::of(bytes).0 == *hash)
+    }
+
+    /// What a segment of this container is decoded with.
+    pub fn bases(&self, row: &SegmentRow) -> Result<Vec<Base>> {
+        // Of a sealed one nothing can be read by itself.
+        let most = if self.sealing.is_sealed() { row.payload_len } else { segment::FRONT as u64 };
+        let mut front = vec![0; most.min(row.payload_len) as usize];
+        let at = row.record.checked_add(RECORD_HEADER_LEN).ok_or_else(|| damaged("its offset is too large"))?;
+        match most < row.payload_len {
+            true => self.read_exact_at(at, &mut front)?,
+            false => self.read_checked(at, &mut front, &row.hash)?,
+        }
+        segment::bases(self.sealing.open(Piece::Segment, &mut front)?)
     }
 
     /// The same of bytes that can be told in another way.

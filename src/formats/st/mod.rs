@@ -20,6 +20,7 @@
 //!  likeness  what a container has in common with what it was, or has become, elsewhere
 //! ```
 
+mod anchors;
 mod append;
 mod bases;
 mod check;

@@ -81,6 +81,8 @@ pub struct Preset {
     pub filters: bool,
     /// Whether a segment may be packed against an earlier one that it resembles. Reading it then takes both.
     pub bases: bool,
+    /// Whether what resembles something in a base of the container is packed against that.
+    pub over: bool,
     /// Whether dictionaries are trained and tried.
     pub dicts: bool,
     /// zstd level of the index.
@@ -106,11 +108,12 @@ impl Preset {
             coder: Coder::zstd(1),
             filters: false,
             bases: false,
+            over: false,
             dicts: false,
             index: 9,
             chunk_rows: true,
         };
-        let helped = Self { filters: true, dicts: true, ..fast };
+        let helped = Self { filters: true, dicts: true, over: true, ..fast };
         let related = Self { bases: true, ..helped };
         let by = |level, preset| Self { text_coder: Coder::zstd(level), coder: Coder::zstd(level), ..preset };
         match level {

@@ -1,22 +1,22 @@
-//! What stays where it is when a container is packed anew: segments that lie in bases keep their addresses, and files go on
-//! consisting of them, so that no base need be there.
+//! What stays where it is when a container is packed anew: segments that lie in bases, and those that are decoded with what
+//! lies in one, keep their addresses, and files go on consisting of them, so that no base need be there.
 //!
 //! The same makes a container thin: its own segments become objects of a store, and stay where they are on the tape.
 
 use super::super::generations::History;
 use super::super::index::Index;
-use super::super::layout::{INCOMPAT_THIN, RECORD_HEADER_LEN};
+use super::super::layout::{Base, INCOMPAT_THIN, RECORD_HEADER_LEN};
+use super::super::limits;
+use super::super::medium::Medium;
 use super::super::rows::{ExtentRow, MetaRow, Nodes, Rows, SegmentRow};
-use super::super::seal::Piece;
 use super::super::tree::Container;
-use super::super::{limits, segment};
 use super::under::overlaps;
 use super::{Entry, entries};
 use crate::error::{Error, Kind, Result};
 use crate::formats::Access;
 use crate::source::{ReadAt, Stored};
 use crate::tree::Draft;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -71,16 +71,16 @@ impl Kept {
         }
         for container in opened() {
             let container = &container?;
-            let live = Self::live(container, own.is_some())?;
+            let (live, leaning) = Self::live(container, own.is_some())?;
             let mut rows = container.index().all::<Rows<SegmentRow>>()?;
             while let Some(at) = rows.next()? {
                 let row = *at.block.get(at.row);
                 let is_kept = match known.get(&row.store) {
-                    _ if row.store == 0 => own.is_some() && is_live(&live, &row),
+                    _ if row.store == 0 => leaning.contains(&row.record) || own.is_some() && is_live(&live, &row),
                     Some(entry) => entry.related || is_live(&live, &row),
                     None => false,
                 };
-                if is_kept && row.store != 0 {
+                if is_kept && (row.store != 0 || own.is_none()) {
                     kept.add(row);
                 } else if let (true, Some((_, put))) = (is_kept, &mut own) {
                     if moved.get(&row.record) == Some(&row.address) {
@@ -88,8 +88,8 @@ impl Kept {
                     }
                     let new = SegmentRow { record: 0, store: number, ..row };
                     if kept.add(new) {
-                        let bytes = payload(container, &row)?;
-                        related |= !segment::bases(&payload_front(container, &row)?)?.is_empty();
+                        let bytes = payload(container.medium(), &row)?;
+                        related |= !container.medium().bases(&row)?.is_empty();
                         put(&row, &bytes)?;
                         moved.insert(row.record, row.address);
                     }
@@ -109,12 +109,14 @@ impl Kept {
         Ok((!kept.rows.is_empty()).then_some(kept))
     }
 
-    /// What of the tape a state needs; with what its own segments are decoded with, where that is asked for.
-    fn live(container: &Container, own: bool) -> Result<Vec<Stretch>> {
+    /// What of the tape a state needs, and records of own segments that cannot be written anew when no base is there: those
+    /// that are decoded with what lies in one. Of `all` own segments that stay, what they are decoded with is needed as well.
+    fn live(container: &Container, all: bool) -> Result<(Vec<Stretch>, HashSet<u64>)> {
         let mut live = Vec::new();
         mark_files(container.index(), &mut live)?;
-        while own && mark_related(container, &mut live)? {}
-        Ok(live)
+        let leaning = if all { HashSet::new() } else { leaning(container, &mut live)? };
+        while all && mark_related(container, &mut live)? {}
+        Ok((live, leaning))
     }
 
     /// Adds a row; false when another one lies there.
@@ -129,8 +131,14 @@ impl Kept {
         }
     }
 
-    pub fn rows(&self) -> impl Iterator<Item = &SegmentRow> {
-        self.rows.values()
+    /// Rows of what lies in bases.
+    pub fn foreign(&self) -> impl Iterator<Item = &SegmentRow> {
+        self.rows.values().filter(|row| row.store != 0)
+    }
+
+    /// Rows of what lies in the container itself, and is copied as it is.
+    pub fn own(&self) -> impl Iterator<Item = &SegmentRow> {
+        self.rows.values().filter(|row| row.store == 0)
     }
 
     /// How far a stretch of the tape goes that is kept as a whole, or not kept as a whole, from its beginning on; `index`
@@ -196,22 +204,45 @@ impl ReadAt for Same {
     }
 }
 
-fn payload(container: &Container, row: &SegmentRow) -> Result<Vec<u8>> {
+pub fn payload(medium: &Medium, row: &SegmentRow) -> Result<Vec<u8>> {
     let mut payload = vec![0; row.payload_len as usize];
-    container.medium().read_checked(row.record.saturating_add(RECORD_HEADER_LEN), &mut payload, &row.hash)?;
+    medium.read_checked(row.record.saturating_add(RECORD_HEADER_LEN), &mut payload, &row.hash)?;
     Ok(payload)
 }
 
-/// The beginning of what a payload says; of a sealed one, all of it.
-fn payload_front(container: &Container, row: &SegmentRow) -> Result<Vec<u8>> {
-    let sealing = &container.medium().sealing;
-    if sealing.is_sealed() {
-        let mut sealed = payload(container, row)?;
-        return Ok(sealing.open(Piece::Segment, &mut sealed)?.to_vec());
+/// The own segments of which something is needed that are decoded with what lies in a base, and those that these are decoded
+/// with; what that is, is needed as well.
+fn leaning(container: &Container, live: &mut Vec<Stretch>) -> Result<HashSet<u64>> {
+    let (index, medium) = (container.index(), container.medium());
+    let lies_elsewhere = |base: &Base| Ok(index.segment(base.address.get())?.is_some_and(|row| row.store != 0));
+    let (mut found, mut with) = (HashSet::new(), Vec::new());
+    loop {
+        let before = found.len();
+        let mut rows = index.all::<Rows<SegmentRow>>()?;
+        while let Some(at) = rows.next()? {
+            let row = at.block.get(at.row);
+            let (is_needed, is_base) = (is_live(live, row), is_live(&with, row));
+            if row.store != 0 || found.contains(&row.record) || !(is_needed || is_base) {
+                continue;
+            }
+            let bases = medium.bases(row)?;
+            let leans = bases.iter().map(lies_elsewhere).collect::<Result<Vec<_>>>()?.contains(&true);
+            if leans || is_base {
+                found.insert(row.record);
+                with.extend(bases.iter().map(stretch));
+            }
+        }
+        join(&mut with);
+        if found.len() == before {
+            live.append(&mut with);
+            join(live);
+            return Ok(found);
+        }
     }
-    let mut front = vec![0; row.payload_len.min(segment::FRONT as u64) as usize];
-    container.medium().read_exact_at(row.record.saturating_add(RECORD_HEADER_LEN), &mut front)?;
-    Ok(front)
+}
+
+fn stretch(base: &Base) -> Stretch {
+    (base.address.get(), base.address.get().saturating_add(base.len.get()))
 }
 
 /// Marks what the own segments are decoded with of which something is needed. Whether that is more than before.
@@ -221,10 +252,8 @@ fn mark_related(container: &Container, live: &mut Vec<Stretch>) -> Result<bool> 
     while let Some(at) = rows.next()? {
         let row = at.block.get(at.row);
         if row.store == 0 && is_live(&before, row) {
-            let bases = segment::bases(&payload_front(container, row)?)?;
-            live.extend(
-                bases.iter().map(|base| (base.address.get(), base.address.get().saturating_add(base.len.get()))),
-            );
+            let bases = container.medium().bases(row)?;
+            live.extend(bases.iter().map(stretch));
         }
     }
     join(live);

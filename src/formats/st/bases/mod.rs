@@ -15,6 +15,7 @@
 //! What comes from a base is compared with the hash in the row before it is used: a base need not be trusted, and one
 //! that has grown since is as good as before.
 
+mod alike;
 mod catalog;
 mod entry;
 mod kept;
@@ -22,7 +23,7 @@ mod under;
 
 pub use catalog::{Added, Collected, add, collect};
 pub use entry::{Entry, entries, name};
-pub use kept::{Kept, Put};
+pub use kept::{Kept, Put, payload};
 pub use under::{Ground, Under};
 
 use super::index::Index;

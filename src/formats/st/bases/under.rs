@@ -7,12 +7,13 @@
 
 use super::super::generations::History;
 use super::super::index::Index;
-use super::super::layout::{Base as Related, RECORD_HEADER_LEN, TAPE_START};
+use super::super::layout::{Base as Related, TAPE_START};
 use super::super::pack::chunks::Chunks;
 use super::super::rows::{ChunkRow, MetaRow, Nodes, Plain, Rows, SegmentRow};
 use super::super::tree::Container;
 use super::super::{limits, segment};
 use super::Entry;
+use super::alike::Alike;
 use crate::cache::Cache;
 use crate::codec::cdc::Chunker;
 use crate::codec::id::Id;
@@ -48,6 +49,8 @@ pub struct Under {
     /// Chunks by the beginning of their id, where its index has none.
     chunks: Option<HashMap<u64, ChunkRow>>,
     objects: Option<Arc<dyn Objects>>,
+    /// All of it may be read: it is one container, and on a disk.
+    pub is_near: bool,
     /// Keeps anybody from removing objects from the store meanwhile.
     _held: Option<Arc<Guard>>,
 }
@@ -59,11 +62,12 @@ impl fmt::Debug for Under {
 }
 
 impl Under {
-    /// Opens a container to be packed over. `hints` say where it will be found.
+    /// Opens a container to be packed over. `hints` say where it will be found; `is_near` that reading all of it costs
+    /// little.
     ///
     /// # Errors
     /// `Unsupported` when it is sealed.
-    pub fn container(access: &Access, hints: Vec<String>) -> Result<Self> {
+    pub fn container(access: &Access, hints: Vec<String>, is_near: bool) -> Result<Self> {
         let (history, container) = History::open(access).within(|| &access.name)?;
         if container.seal().is_some() {
             let what = format!("{}: it is sealed, and nothing can be packed over it", access.name);
@@ -81,7 +85,7 @@ impl Under {
             }
         };
         let end = head.next_address.get();
-        Ok(Self { entry, container, store: 0, end, chunks, objects: None, _held: None })
+        Ok(Self { entry, container, store: 0, end, chunks, objects: None, is_near, _held: None })
     }
 
     /// Opens what lies in a store, catalog by catalog.
@@ -103,7 +107,8 @@ impl Under {
                     let (uid, hints) = (objects.uid(), hints.to_vec());
                     let entry = Entry { is_store: true, own_seal: false, related: false, uid, shift: 0, hints };
                     let (objects, _held) = (Some(objects.clone()), Some(held.clone()));
-                    found.push(Self { entry, container, store: 1, end, chunks: None, objects, _held });
+                    let (store, chunks, is_near) = (1, None, false);
+                    found.push(Self { entry, container, store, end, chunks, objects, is_near, _held });
                 }
                 Err(e) => log::warn!("{}: a catalog cannot be used: {e}", objects.place()),
             }
@@ -142,20 +147,61 @@ impl Under {
         (there == bytes).then_some(row.address)
     }
 
+    /// Whether a segment counts.
+    fn holds(&self, row: &SegmentRow) -> bool {
+        // Behind the end that a base tells lies the next one.
+        row.store == self.store && row.address >= TAPE_START && row.address + row.raw_len <= self.end
+    }
+
+    /// The segments that count, in the order of the tape.
+    pub fn segments(&self) -> Result<Vec<SegmentRow>> {
+        let (mut found, mut end) = (Vec::new(), 0);
+        let mut rows = self.container.index().all::<Rows<SegmentRow>>()?;
+        while let Some(at) = rows.next()? {
+            let row = *at.block.get(at.row);
+            if self.holds(&row) && row.address >= end {
+                end = row.address + row.raw_len;
+                found.push(row);
+            }
+        }
+        Ok(found)
+    }
+
+    /// A stretch of its tape.
+    pub fn read(&self, address: u64, len: u64) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; len as usize];
+        self.container.tape().read(address, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Whether others can be decoded with a stretch of its tape: not with what is decoded with what needs another itself.
+    fn can_be_base(&self, address: u64, len: u64) -> Result<bool> {
+        self.is_shallow(address, len, limits::BASE_DEPTH - 1)
+    }
+
+    /// Whether what a stretch is decoded with lies in it, and no deeper than this.
+    fn is_shallow(&self, mut address: u64, len: u64, depth: u32) -> Result<bool> {
+        let end = address.saturating_add(len);
+        while address < end {
+            let Some(row) = self.container.index().segment(address)?.filter(|row| self.holds(row)) else {
+                return Ok(false);
+            };
+            for base in self.related(&row)? {
+                if depth == 0 || !self.is_shallow(base.address.get(), base.len.get(), depth - 1)? {
+                    return Ok(false);
+                }
+            }
+            address = row.address + row.raw_len;
+        }
+        Ok(true)
+    }
+
     /// What a segment is decoded with.
     fn related(&self, row: &SegmentRow) -> Result<Vec<Related>> {
-        let front = match &self.objects {
-            None => {
-                let mut front = vec![0; row.payload_len.min(segment::FRONT as u64) as usize];
-                self.container.medium().read_exact_at(row.record + RECORD_HEADER_LEN, &mut front)?;
-                front
-            }
-            Some(objects) => {
-                let gone = || Error::new(ErrorKind::MissingBase, "an object is gone");
-                sound(&**objects, Drawer::Segments, &row.hash, row.payload_len)?.ok_or_else(gone)?
-            }
-        };
-        segment::bases(&front)
+        let Some(objects) = &self.objects else { return self.container.medium().bases(row) };
+        let gone = || Error::new(ErrorKind::MissingBase, "an object is gone");
+        let payload = sound(&**objects, Drawer::Segments, &row.hash, row.payload_len)?.ok_or_else(gone)?;
+        segment::bases(&payload)
     }
 }
 
@@ -241,12 +287,15 @@ pub struct Ground {
     end: u64,
     /// Bytes of different chunks that were found.
     found: u64,
+    /// Where contents like new ones are; known when the first were asked for.
+    pub(super) alike: Option<Alike>,
 }
 
-struct Placed {
-    under: Arc<Under>,
+/// A base on the tape of a new container.
+pub struct Placed {
+    pub under: Arc<Under>,
     number: u64,
-    shift: u64,
+    pub shift: u64,
     related: bool,
     used: bool,
 }
@@ -265,7 +314,7 @@ impl Ground {
             placed.push(Placed { under: under.clone(), number, shift, related: false, used: false });
         }
         let is_some = !placed.is_empty();
-        Ok(is_some.then(|| Self { placed, rows: BTreeMap::new(), end, found: 0 }))
+        Ok(is_some.then(|| Self { placed, rows: BTreeMap::new(), end, found: 0, alike: None }))
     }
 
     /// Where the own contents begin.
@@ -293,6 +342,18 @@ impl Ground {
         None
     }
 
+    pub(super) fn placed(&self) -> &[Placed] {
+        &self.placed
+    }
+
+    /// The bytes of a stretch of the tape that lies in a base, to decode others with. `None` when it cannot be that.
+    pub(super) fn use_of(&mut self, base: usize, from: u64, to: u64) -> Result<Option<Vec<u8>>> {
+        let Placed { under, shift, .. } = &self.placed[base];
+        let (under, at, len) = (under.clone(), from - shift, to - from);
+        let bytes = under.read(at, len)?;
+        Ok((under.can_be_base(at, len)? && self.take_in(base, at, len)?).then_some(bytes))
+    }
+
     /// Takes the rows in that a stretch of a base needs. False when they do not go together with those that are there.
     fn take_in(&mut self, at: usize, address: u64, len: u64) -> Result<bool> {
         let base = &self.placed[at];
@@ -308,9 +369,7 @@ impl Ground {
                     store: base.number,
                     ..row
                 };
-                // Behind the end that a base tells lies the next one.
-                let is_inside = row.address >= TAPE_START && row.address + row.raw_len <= base.under.end;
-                if row.store != base.under.store || !is_inside || new.len() >= NEEDED {
+                if !base.under.holds(&row) || new.len() >= NEEDED {
                     return Ok(false);
                 }
                 if new.contains_key(&moved.address) || self.rows.get(&moved.address) == Some(&moved) {

@@ -114,7 +114,7 @@ impl Content {
 
     /// Begins behind what lies elsewhere.
     pub fn lie_over(&mut self, ground: Option<Ground>, keeping: Option<Keeping>) {
-        let behind = [ground.as_ref().map(Ground::end), keeping.as_ref().map(|(kept, _)| kept.start)];
+        let behind = [ground.as_ref().map(Ground::end), keeping.as_ref().map(|keeping| keeping.kept.start)];
         self.start = behind.into_iter().flatten().fold(TAPE_START, u64::max);
         (self.address, self.ground, self.keeping) = (self.start, ground, keeping);
     }
@@ -130,8 +130,8 @@ impl Content {
             table.segments.extend(rows);
             table.metas.extend(metas);
         }
-        if let Some((kept, _)) = &self.keeping {
-            table.segments.extend(kept.rows().copied());
+        if let Some(Keeping { kept, .. }) = &self.keeping {
+            table.segments.extend(kept.foreign().copied());
             table.metas.extend(kept.metas.iter().cloned());
         }
     }
@@ -204,7 +204,7 @@ impl Content {
     ) -> Result<u64> {
         let end = range.end;
         let parts = match &self.keeping {
-            Some((kept, index)) => kept.parts(index, file, range)?,
+            Some(Keeping { kept, index, .. }) => kept.parts(index, file, range)?,
             None if self.even && self.ground.is_some() => self.found(file, range)?,
             None => vec![(range, None)],
         };
@@ -367,9 +367,10 @@ impl Content {
         let raw = std::mem::replace(&mut self.open, Vec::with_capacity(capacity));
         let address = self.address - raw.len() as u64;
         let bytes = Arc::new(raw);
-        let base = self.kinship.as_mut().and_then(|kinship| kinship.find(address, &bytes));
+        let lower = self.ground.as_mut().filter(|_| self.preset.over).and_then(|ground| ground.alike(&bytes));
+        let prefix = lower.or_else(|| self.kinship.as_mut()?.find(address, &bytes));
         let dict = self.dicts.of(self.open_class).cloned();
-        let raw = Raw { address, bytes, class: self.open_class, base, dict };
+        let raw = Raw { address, bytes, class: self.open_class, prefix, dict };
         if send(raw) { Ok(()) } else { Err(cancelled()) }
     }
 

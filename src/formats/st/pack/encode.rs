@@ -15,11 +15,23 @@ pub struct Raw {
     pub address: u64,
     pub bytes: Arc<Vec<u8>>,
     pub class: Class,
-    /// An earlier stretch of the tape that this one resembles.
-    pub base: Option<(Base, Arc<Vec<u8>>)>,
+    /// What lies elsewhere on the tape and resembles this.
+    pub prefix: Option<Prefix>,
     /// What segments of its class have in common.
     pub dict: Option<Dict>,
 }
+
+/// Stretches of the tape that a segment is packed against, and their bytes, one behind the other.
+#[derive(Clone)]
+pub struct Prefix {
+    pub bases: Vec<Base>,
+    pub bytes: Arc<Vec<u8>>,
+    /// They lie in another container, which need not be there when this one is read.
+    pub elsewhere: bool,
+}
+
+/// What is saved by what lies elsewhere is so large a part at least: all that is in the segment then needs that.
+const WORTH: usize = 16;
 
 /// A payload that is ready to be written.
 pub struct Segment {
@@ -39,9 +51,18 @@ struct Way {
 /// Encodes a segment, and seals it; what hardly shrinks is stored, so that reading it costs no decoding.
 pub fn encode(raw: &Raw, preset: &Preset, sealing: &Sealing) -> Result<Segment> {
     let bytes = &raw.bytes[..];
-    let way = match preset.coder_of(raw.class) {
-        Coder::Zstd(effort) => by_zstd(raw, effort, preset)?,
-        Coder::Xz(level) => by_xz(raw, level)?,
+    let coder = preset.coder_of(raw.class);
+    let against = raw.prefix.as_ref().map(|prefix| behind(raw, prefix, coder)).transpose()?;
+    let elsewhere = raw.prefix.as_ref().is_some_and(|prefix| prefix.elsewhere);
+    let way = match against {
+        // Text has no records to filter: what it resembles decides.
+        Some(way) if raw.class == Class::Text && !elsewhere => way,
+        Some(way) => {
+            let alone = alone(raw, coder, preset)?;
+            let saved = if elsewhere { alone.size() / WORTH } else { 0 };
+            if way.size() + saved < alone.size() { way } else { alone }
+        }
+        None => alone(raw, coder, preset)?,
     };
     let raw_len = bytes.len() as u64;
     let (stages, bases, data) = if way.data.len() < bytes.len() - bytes.len() / 128 {
@@ -57,27 +78,40 @@ pub fn encode(raw: &Raw, preset: &Preset, sealing: &Sealing) -> Result<Segment> 
     Ok(Segment { address: raw.address, raw_len, front, data })
 }
 
-/// The smaller of two ways: against the base, where there is one, or by itself with a filter. Text has no records to
-/// filter, so its base decides.
-fn by_zstd(raw: &Raw, effort: zstd::Effort, preset: &Preset) -> Result<Way> {
-    let against = match &raw.base {
-        Some((base, prefix)) => {
-            let data = zstd::encode(&raw.bytes, effort, zstd::With::Prefix(prefix))?;
-            Some(Way { stages: vec![Stage::plain(codec::ZSTD_PREFIX)], bases: vec![*base], data })
-        }
-        None => None,
-    };
-    match against {
-        Some(way) if raw.class == Class::Text => Ok(way),
-        Some(way) => {
-            let alone = by_itself(raw, effort, preset)?;
-            Ok(if way.data.len() < alone.data.len() { way } else { alone })
-        }
-        None => by_itself(raw, effort, preset),
+impl Way {
+    fn size(&self) -> usize {
+        self.data.len() + size_of::<Base>() * self.bases.len()
     }
 }
 
-fn by_itself(raw: &Raw, effort: zstd::Effort, preset: &Preset) -> Result<Way> {
+/// Up to so many bytes the window that zstd chooses by itself holds all of them.
+const WINDOW: usize = 4 << 20;
+
+/// The level of zstd where LZMA is used else, which knows of nothing before the segment.
+const BEHIND: i32 = 19;
+
+/// Against what it resembles.
+fn behind(raw: &Raw, prefix: &Prefix, coder: Coder) -> Result<Way> {
+    let mut effort = match coder {
+        Coder::Zstd(effort) => effort,
+        Coder::Xz(_) => zstd::Effort::level(BEHIND),
+    };
+    let both = prefix.bytes.len() + raw.bytes.len();
+    if both > WINDOW {
+        effort.window_log = both.next_power_of_two().ilog2().min(zstd::WINDOW_LOG_MAX);
+    }
+    let data = zstd::encode(&raw.bytes, effort, zstd::With::Prefix(&prefix.bytes))?;
+    Ok(Way { stages: vec![Stage::plain(codec::ZSTD_PREFIX)], bases: prefix.bases.clone(), data })
+}
+
+fn alone(raw: &Raw, coder: Coder, preset: &Preset) -> Result<Way> {
+    match coder {
+        Coder::Zstd(effort) => by_zstd(raw, effort, preset),
+        Coder::Xz(level) => by_xz(raw, level),
+    }
+}
+
+fn by_zstd(raw: &Raw, effort: zstd::Effort, preset: &Preset) -> Result<Way> {
     let looks = preset.filters && raw.class == Class::Binary;
     let filter = if looks { guess::filter(&raw.bytes)? } else { Filter::None };
     if let (Filter::None, Some(dict)) = (&filter, &raw.dict) {

@@ -8,7 +8,9 @@
 //! A base has no base itself, so reading a segment takes two at most. Only what is still in memory is a candidate: files
 //! are ordered so that what is alike comes close together.
 
+use super::super::anchors::Anchors;
 use super::super::layout::Base;
+use super::encode::Prefix;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
@@ -18,15 +20,12 @@ const WINDOW: usize = 64 << 20;
 /// Places with so many zero bits on top are anchors: one of 1024.
 const ANCHOR_BITS: u32 = 10;
 
-/// A segment on the tape, with its raw bytes.
-pub type Kin = (Base, Arc<Vec<u8>>);
-
 /// Segments that may become bases.
 pub struct Kinship {
-    gear: Box<[u64; 256]>,
+    places: Anchors,
     /// Anchor to the number of the segment in which it came first.
     anchors: HashMap<u64, u64>,
-    window: VecDeque<Kin>,
+    window: VecDeque<Prefix>,
     /// The number of the first segment of the window.
     first: u64,
     bytes: usize,
@@ -35,12 +34,12 @@ pub struct Kinship {
 impl Kinship {
     pub fn new() -> Self {
         let (anchors, window) = (HashMap::new(), VecDeque::new());
-        Self { gear: gear(), anchors, window, first: 0, bytes: 0 }
+        Self { places: Anchors::new(ANCHOR_BITS), anchors, window, first: 0, bytes: 0 }
     }
 
     /// The base for a segment, if there is one. Without one, the segment becomes a candidate itself.
-    pub fn find(&mut self, address: u64, raw: &Arc<Vec<u8>>) -> Option<Kin> {
-        let anchors = self.anchors_of(raw);
+    pub fn find(&mut self, address: u64, raw: &Arc<Vec<u8>>) -> Option<Prefix> {
+        let anchors: HashSet<u64> = self.places.of(raw).map(|(hash, _)| hash).collect();
         if let Some(base) = self.most_alike(&anchors) {
             return Some(base);
         }
@@ -48,19 +47,7 @@ impl Kinship {
         None
     }
 
-    fn anchors_of(&self, raw: &[u8]) -> HashSet<u64> {
-        let mut hash = 0u64;
-        let mut anchors = HashSet::new();
-        for byte in raw {
-            hash = (hash << 1).wrapping_add(self.gear[usize::from(*byte)]);
-            if hash >> (64 - ANCHOR_BITS) == 0 {
-                anchors.insert(hash);
-            }
-        }
-        anchors
-    }
-
-    fn most_alike(&self, anchors: &HashSet<u64>) -> Option<Kin> {
+    fn most_alike(&self, anchors: &HashSet<u64>) -> Option<Prefix> {
         let mut votes: HashMap<u64, usize> = HashMap::new();
         for segment in anchors.iter().filter_map(|anchor| self.anchors.get(anchor)) {
             *votes.entry(*segment).or_default() += 1;
@@ -80,10 +67,11 @@ impl Kinship {
             }
         }
         self.bytes += raw.len();
-        self.window.push_back((Base { address: address.into(), len: (raw.len() as u64).into() }, raw.clone()));
+        let base = Base { address: address.into(), len: (raw.len() as u64).into() };
+        self.window.push_back(Prefix { bases: vec![base], bytes: raw.clone(), elsewhere: false });
         while self.bytes > WINDOW {
-            let Some((_, gone)) = self.window.pop_front() else { break };
-            self.bytes -= gone.len();
+            let Some(gone) = self.window.pop_front() else { break };
+            self.bytes -= gone.bytes.len();
             self.first += 1;
         }
         self.forget();
@@ -96,19 +84,6 @@ impl Kinship {
             self.anchors.retain(|_, segment| *segment >= first);
         }
     }
-}
-
-/// A fixed table of random numbers (splitmix64), one for each byte.
-fn gear() -> Box<[u64; 256]> {
-    let mut state = 0x5354_4d4f_554e_5431u64;
-    let mut table = Box::new([0; 256]);
-    for slot in table.iter_mut() {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        *slot = mixed ^ (mixed >> 31);
-    }
-    table
 }
 
 #[cfg(test)]
@@ -131,9 +106,9 @@ mod tests {
         assert!(kinship.find(300_000, &Arc::new(noise(200_000, 2))).is_none());
         let mut new = old.to_vec();
         new.splice(50_000..50_100, noise(5000, 3));
-        let (base, bytes) = kinship.find(600_000, &Arc::new(new)).unwrap();
-        assert_eq!((base.address.get(), base.len.get()), (4096, 200_000));
-        assert_eq!(bytes, old);
+        let found = kinship.find(600_000, &Arc::new(new)).unwrap();
+        assert_eq!((found.bases[0].address.get(), found.bases[0].len.get()), (4096, 200_000));
+        assert_eq!(found.bytes, old);
     }
 
     #[test]

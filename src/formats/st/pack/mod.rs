@@ -25,10 +25,11 @@ mod guess;
 mod kin;
 mod walk;
 
-use super::bases::{Ground, Kept, Under};
+use super::bases::{self, Ground, Kept, Under};
 use super::commit::Commit;
 use super::index::Index;
 use super::layout::{CommitHead, INCOMPAT_THIN, RecordType, TableRef, TotalsItem};
+use super::medium::Medium;
 use super::parity::{self, Policy};
 use super::plan::{self, Class, Preset};
 use super::records::Log;
@@ -45,7 +46,7 @@ use crate::source::Seeking;
 use crate::tree::{Filter, Kind, Time, Tree, device};
 pub(super) use content::{Content, Sink};
 use dict::{Dict, Samples};
-pub(super) use encode::{Raw, Segment, encode};
+pub(super) use encode::{Prefix, Raw, Segment, encode};
 pub(super) use feed::{append_segment, segments};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{BufWriter, Write};
@@ -86,7 +87,11 @@ pub struct Packer {
 }
 
 /// What stays where it is of a container that is packed again, and the state that is packed.
-pub(super) type Keeping = (Arc<Kept>, Arc<Index>);
+pub(super) struct Keeping {
+    pub kept: Arc<Kept>,
+    pub index: Arc<Index>,
+    pub medium: Medium,
+}
 
 /// What stays of a container that is packed again, besides what its tree shows: inode numbers and all times stay too.
 #[derive(Clone, Copy, Debug)]
@@ -180,6 +185,9 @@ impl Packer {
         let facts = (thin, parity::compat(self.parity), self.volume_size);
         let (log, keys) = create::begin(out, (uid, seq), &sealing, facts)?;
         let mut written = Written { log, keys, sealing, segments: Vec::new(), tables: Vec::new() };
+        if let Some(keeping) = &keeping {
+            written.copy(keeping)?;
+        }
         let mut run = Run::new(self, &preset, &written.sealing, tree, watch);
         run.incompat = thin;
         run.content.lie_over(ground, keeping);
@@ -235,6 +243,16 @@ struct Written<'a> {
 }
 
 impl Written<'_> {
+    /// Takes over the segments that stay as they are.
+    fn copy(&mut self, keeping: &Keeping) -> Result<()> {
+        for row in keeping.kept.own() {
+            let payload = bases::payload(&keeping.medium, row)?;
+            let placed = self.log.append(RecordType::Segment, &[&payload])?;
+            self.segments.push(SegmentRow { record: placed.record, ..*row });
+        }
+        Ok(())
+    }
+
     fn take(&mut self, done: Done, index_level: i32) -> Result<()> {
         match done {
             Done::Segment(segment) => self.segment(segment, index_level),

@@ -98,7 +98,7 @@ impl StWriter {
                 Piece::Parts(parts) => {
                     let (address, bytes) = self.parts(&plan.needed, &parts)?;
                     let class = Class::of(&bytes);
-                    let raw = pack::Raw { address, bytes: Arc::new(bytes), class, base: None, dict: None };
+                    let raw = pack::Raw { address, bytes: Arc::new(bytes), class, prefix: None, dict: None };
                     let new = copy.put_segment(
                         state.commit.head.seq.get(),
                         &pack::encode(&raw, &self.preset, &self.medium.sealing)?,

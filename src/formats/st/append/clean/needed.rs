@@ -5,11 +5,10 @@ use super::super::super::generations::{self, History, time_of};
 use super::super::super::index::Index;
 use super::super::super::layout::{Base, HEADER_LEN, RECORD_HEADER_LEN, RecordType, TableRef, record_len};
 use super::super::super::locks;
+use super::super::super::open_table;
 use super::super::super::records;
 use super::super::super::rows::{ExtentRow, Nodes, Rows, SegmentRow};
-use super::super::super::seal::Piece as Sealed;
 use super::super::super::table::Left;
-use super::super::super::{open_table, segment};
 use super::super::{MERGED_ROWS, RESERVE, StWriter, State};
 use crate::codec::damaged;
 use crate::error::Result;
@@ -81,6 +80,8 @@ pub(super) struct Segment {
     pub(super) row: SegmentRow,
     /// How many of its bytes are needed.
     pub(super) live: u64,
+    /// It is decoded with what lies in a base, which need not be there: it stays as it is.
+    leans: bool,
 }
 
 impl Segment {
@@ -100,7 +101,7 @@ impl Segment {
 
     /// Whether it is worth to leave out what is not needed.
     fn is_sparse(&self) -> Result<bool> {
-        Ok(self.live > 0 && self.least()? < self.len()? / 4 * 3)
+        Ok(self.live > 0 && !self.leans && self.least()? < self.len()? / 4 * 3)
     }
 
     pub(super) fn end(&self) -> u64 {
@@ -179,7 +180,7 @@ impl Needed {
             if self.segments.len() == self.segments.capacity() && self.segments.len() > MANY {
                 self.sort_segments();
             }
-            self.segments.push(Segment { row: *at.block.get(at.row), live: 0 });
+            self.segments.push(Segment { row: *at.block.get(at.row), live: 0, leans: false });
         }
         Ok(())
     }
@@ -194,6 +195,15 @@ impl Needed {
         let behind = self.segments.partition_point(|segment| segment.row.address <= address);
         let found = self.segments.get(behind.checked_sub(1)?)?;
         (address - found.row.address < found.row.raw_len).then_some(found)
+    }
+
+    /// Has a segment stay as it is from now on when what it is decoded with lies in a base; whether it does.
+    fn keep_whole(&mut self, row: &SegmentRow, bases: &[Base]) -> bool {
+        let lies_elsewhere = |base: &Base| self.find(base.address.get()).is_some_and(|segment| !segment.is_own());
+        let leans = bases.iter().any(lies_elsewhere);
+        let at = self.segments.binary_search_by_key(&row.address, |segment| segment.row.address);
+        let segment = at.ok().map(|at| &mut self.segments[at]).filter(|segment| leans && !segment.leans);
+        segment.map(|segment| segment.leans = true).is_some()
     }
 
     /// What is written of the segments from a place on, in the order of the tape.
@@ -386,23 +396,24 @@ impl StWriter {
     /// Marks what the segments from `start` on are decoded with that are written as they are; false when all of it was.
     fn mark_bases(&self, needed: &mut Needed, start: u64) -> Result<bool> {
         let before = needed.live();
+        let lies_over = needed.segments.iter().any(|segment| !segment.is_own());
+        let mut is_less = false;
         for piece in needed.pieces(start)? {
-            let Piece::Whole(row) = piece else { continue };
-            for base in self.bases(&row)? {
-                needed.mark(base.address.get(), base.len.get());
+            match piece {
+                Piece::Whole(row) => {
+                    for base in self.medium.bases(&row)? {
+                        needed.mark(base.address.get(), base.len.get());
+                    }
+                }
+                Piece::Parts(rows) if lies_over => {
+                    for row in rows {
+                        is_less |= needed.keep_whole(&row, &self.medium.bases(&row)?);
+                    }
+                }
+                Piece::Parts(_) => {}
             }
         }
         needed.settle();
-        Ok(needed.live() > before)
-    }
-
-    /// What a segment is decoded with.
-    fn bases(&self, row: &SegmentRow) -> Result<Vec<Base>> {
-        // Of a sealed one nothing can be read by itself.
-        let sealing = &self.medium.sealing;
-        let most = if sealing.is_sealed() { row.payload_len } else { segment::FRONT as u64 };
-        let mut front = vec![0; most.min(row.payload_len) as usize];
-        self.medium.read_exact_at(row.record + RECORD_HEADER_LEN, &mut front)?;
-        segment::bases(sealing.open(Sealed::Segment, &mut front)?)
+        Ok(needed.live() > before || is_less)
     }
 }
