@@ -74,7 +74,7 @@ def vsftpd(work, port):
 
 
 def home(work):
-    """A home of its own with the keys that sshd and the server of S3 let in, and the environment of a program that lives there."""
+    """A home of its own with the keys that sshd and the server of S3 let in; the environment of a program that lives there."""
     os.makedirs(f"{work}/home/.ssh", exist_ok=True)
     os.makedirs(f"{work}/home/.aws", exist_ok=True)
     if os.path.exists(f"{work}/ssh/client"):
@@ -114,11 +114,13 @@ class Line:
             return near_out.close()
         for out in (near_out, far_out):
             out.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        await asyncio.gather(self.way(near, far_out, False), self.way(far, near_out, True), return_exceptions=True)
+        ways = self.way(near, far_out, None), self.way(far, near_out, far_out.get_extra_info("socket"))
+        await asyncio.gather(*ways, return_exceptions=True)
         near_out.close()
         far_out.close()
 
-    async def way(self, source, sink, is_down):
+    async def way(self, source, sink, server):
+        """One direction; that towards here comes from the socket of a server."""
         loop = asyncio.get_running_loop()
         pieces = asyncio.Queue()
         deliver = asyncio.create_task(self.deliver(pieces, sink))
@@ -126,14 +128,16 @@ class Line:
         try:
             while piece := await source.read(PIECE):
                 now = loop.time()
-                if is_down:
+                if server:
+                    # There are servers that wait until their head was acknowledged before they send more.
+                    server.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
                     piece = await lead_data(piece, self.pass_on, 30)
                     self.free = max(self.free, now) + len(piece) / self.rate
                     due = self.free + self.delay
                 else:
                     due = max(now, begun + 2 * self.delay) + self.delay
                 pieces.put_nowait((due, piece))
-                if is_down and self.free - now > WAITING:
+                if server and self.free - now > WAITING:
                     await asyncio.sleep(self.free - now - WAITING)
         finally:
             pieces.put_nowait((loop.time() + self.delay, b""))
