@@ -15,8 +15,8 @@ use common::fs::{Dump, Fs, Op, Ours, Plain, dump, with_times_of};
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 use stmount::error::{Error, Kind, Result};
 use stmount::formats::{Volume, Writer};
@@ -34,6 +34,10 @@ struct Server {
     /// After so many requests that write it answers no more.
     left: AtomicU64,
     is_dead: AtomicBool,
+    /// Files that are sent wait until there are so many of them at once; and how many there are.
+    company: AtomicUsize,
+    sending: Mutex<usize>,
+    came: Condvar,
 }
 
 impl Server {
@@ -44,7 +48,21 @@ impl Server {
             faults: AtomicU64::new(0),
             left: AtomicU64::new(u64::MAX),
             is_dead: AtomicBool::new(false),
+            company: AtomicUsize::new(0),
+            sending: Mutex::new(0),
+            came: Condvar::new(),
         })
+    }
+
+    /// Waits for company, and gives up where none comes.
+    fn meet(&self) {
+        let mut sending = self.sending.lock().unwrap();
+        *sending += 1;
+        self.came.notify_all();
+        let company = self.company.load(SeqCst);
+        let waited =
+            self.came.wait_timeout_while(sending, Duration::from_secs(20), |sending| *sending < company).unwrap();
+        assert!(!waited.1.timed_out(), "{} and no more at once", *waited.0);
     }
 
     fn dies_after(&self, requests: u64) {
@@ -129,8 +147,9 @@ impl Writes for Link {
         let mut all = vec![0; bytes.len()? as usize];
         bytes.read_exact_at(0, &mut all)?;
         told(all.len() as u64 / 2)?;
+        self.0.meet();
         self.0.does(|| {
-            let between = self.0.at(".part");
+            let between = self.0.at(&format!(".{}.part", path.replace('/', "!")));
             fs::write(&between, &all)?;
             set_on(&between, set)?;
             fs::rename(&between, self.0.at(path))
@@ -197,19 +216,19 @@ impl Far for Nothing {
 
 /// A mount of the server, with its queue.
 fn mounted(server: &Arc<Server>, states: &Path) -> (Ours, Arc<Outbox>) {
-    mounted_with(server, states, None)
+    mounted_with(server, states, Fleet::new(2))
 }
 
-/// The same with a limit of what is sent.
-fn mounted_with(server: &Arc<Server>, states: &Path, limit: Option<Arc<Limit>>) -> (Ours, Arc<Outbox>) {
+/// The same with limits of what is sent.
+fn mounted_with(server: &Arc<Server>, states: &Path, fleet: Fleet) -> (Ours, Arc<Outbox>) {
     // What is open goes on being what it was.
     let opener = |path: &str, _: Object| {
         let bytes = fs::read(path).map_err(|e| Error::io(e, "it cannot be read"))?;
         Ok(Arc::new(Memory::new(bytes)) as Arc<dyn ReadAt>)
     };
-    let (fleet, patience) = (Arc::new(Fleet::new(2)), Duration::from_secs(5));
-    let tree = ShareTree::new(Box::new(Link(server.clone())), Box::new(opener), fleet, patience).unwrap();
-    let (outbox, tree, _) = Outbox::open("test://server/", Arc::new(tree), limit, states, &Claim::default()).unwrap();
+    let (fleet, patience) = (Arc::new(fleet), Duration::from_secs(5));
+    let tree = ShareTree::new(Box::new(Link(server.clone())), Box::new(opener), fleet.clone(), patience).unwrap();
+    let (outbox, tree, _) = Outbox::open("test://server/", Arc::new(tree), fleet, states, &Claim::default()).unwrap();
     let outbox = Arc::new(outbox);
     let volume = Volume { writer: Some(outbox.clone()), ..Volume::read_only(tree, "remote folder") };
     (Ours::of(volume), outbox)
@@ -352,13 +371,30 @@ fn what_is_sent_is_held_by_the_limit_and_comes() {
     let dir = tempfile::tempdir().unwrap();
     let (server, states) = (Server::new(&dir.path().join("server")), dir.path().join("states"));
     let limit = Arc::new(Limit::new(1000));
-    let (mut ours, _outbox) = mounted_with(&server, &states, Some(limit.clone()));
+    let (mut ours, _outbox) = mounted_with(&server, &states, Fleet::limited(2, Some(limit.clone())));
     ours.apply(&Op::Create(vec!["a"])).unwrap();
     ours.apply(&Op::Write(vec!["a"], 0, vec![7; 3000])).unwrap();
     flushed(&server, &ours, "");
     assert_eq!(fs::read(server.at("a")).unwrap(), [7; 3000]);
     // The first half leaves a debt of more than a second.
     assert!(limit.held() >= Duration::from_millis(500), "{:?}", limit.held());
+}
+
+#[test]
+fn small_files_are_sent_several_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (server, states) = (Server::new(&dir.path().join("server")), dir.path().join("states"));
+    let (mut ours, _outbox) = mounted_with(&server, &states, Fleet::new(4));
+    for name in ["a", "b", "c", "d", "e"] {
+        ours.apply(&Op::Create(vec![name])).unwrap();
+        ours.apply(&Op::Write(vec![name], 0, name.repeat(100).into_bytes())).unwrap();
+    }
+    // The fifth comes when one of the four is there; by then four were counted.
+    server.company.store(4, SeqCst);
+    flushed(&server, &ours, "");
+    for name in ["a", "b", "c", "d", "e"] {
+        assert_eq!(fs::read(server.at(name)).unwrap(), name.repeat(100).as_bytes());
+    }
 }
 
 #[test]

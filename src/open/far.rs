@@ -139,7 +139,7 @@ pub fn open_to_write(address: &str, how: &How, claim: &Claim) -> Result<Volume> 
     }
     let states = state_dir().ok_or_else(homeless)?;
     let tree = Arc::new(share_tree(KeptShare::to_write(address, &how.asking())?, how)?);
-    let (outbox, tree, left) = Outbox::open(&shown, tree, how.far.fleet.limit().cloned(), &states, claim)?;
+    let (outbox, tree, left) = Outbox::open(&shown, tree, how.far.fleet.clone(), &states, claim)?;
     let mut notes = Vec::new();
     if left.entries > 0 {
         let Left { entries, bytes } = left;

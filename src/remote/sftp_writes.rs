@@ -121,20 +121,25 @@ impl SftpShare {
         let opened = self.ssh.wait(session, session.sftp.open(name, flags, first));
         let handle = opened.map_err(|failure| failure.error)?;
         let len = bytes.len()?;
-        let written = self.write(session, &handle, bytes, 0..len, told).and_then(|()| {
-            let finish = async {
-                if session.knows(FSYNC) {
-                    session.sftp.extended(FSYNC, &[handle.as_slice().into()]).await?;
-                }
-                if !attrs.is_nothing() {
-                    session.sftp.fsetstat(&handle, attrs).await?;
-                }
-                Ok(())
-            };
-            self.ssh.wait(session, finish).map_err(|failure| failure.error)
-        });
-        let closed = self.ssh.wait(session, session.sftp.close(&handle)).map_err(|failure| failure.error);
-        written.and(closed)
+        let written = self.write(session, &handle, bytes, 0..len, told);
+        // All of these are on their way at once: a server does in their order what is to be done to one file.
+        let finish = async {
+            let (sftp, file) = (&session.sftp, [handle.as_slice().into()]);
+            let mut sent: Vec<Sent<'_, Asked<()>>> = Vec::new();
+            if written.is_ok() && session.knows(FSYNC) {
+                sent.push(send(sftp.extended(FSYNC, &file)).await);
+            }
+            if written.is_ok() && !attrs.is_nothing() {
+                sent.push(send(sftp.fsetstat(&handle, attrs)).await);
+            }
+            sent.push(send(sftp.close(&handle)).await);
+            for one in sent {
+                one.answer().await?;
+            }
+            Ok(())
+        };
+        let finished = self.ssh.wait(session, finish).map_err(|failure| failure.error);
+        written.and(finished)
     }
 
     fn write(

@@ -1,7 +1,8 @@
 //! A folder at the other end of a link, as a tree.
 //!
 //! ```text
-//!   list     one request for a directory, good for a while; an old one rather than none when the other end is gone
+//!   list     one request for a directory, good for a while; an old one rather than none when the other end is gone;
+//!            who lists one directory after another finds the next ones there already
 //!   attr     what the listing says where that is exact; else one request for the file, and for those beside it at once
 //!   open     one request: the length, the version and the front
 //! ```
@@ -34,6 +35,10 @@ const STILL: Duration = Duration::from_secs(60);
 
 /// Files that are asked for at once when their listing told only about how long they are.
 const BESIDE: usize = 32;
+
+/// Directories that are asked for ahead of who lists one behind the other, and so many entries are looked at for them.
+const AHEAD: usize = 8;
+const AHEAD_IN: usize = 512;
 
 /// Files that are kept ready to be read again.
 const OPENED: NonZeroUsize = NonZeroUsize::new(256).unwrap();
@@ -116,6 +121,10 @@ struct State {
     next: u64,
     places: HashMap<(u64, NameBuf), u64>,
     listings: HashMap<u64, Listing>,
+    /// In which order the directories in a directory are listed: which was the last, and when.
+    walks: HashMap<u64, (Instant, NameBuf)>,
+    /// Directories that are listed just now ahead of who will ask for them.
+    listing: HashSet<u64>,
     /// Where entries lie on the server that are shown at another place until all is done.
     lies: HashMap<u64, String>,
     /// What is renamed there just now: nobody knows under which name it can be had.
@@ -177,7 +186,21 @@ impl ShareTree {
         let nodes = HashMap::from([(ROOT, Known::new(ROOT, root))]);
         let (lies, moving, unsure) = (HashMap::new(), HashSet::new(), HashMap::new());
         let (changed, opened) = (HashMap::new(), LruCache::new(OPENED));
-        let state = State { nodes, next: ROOT + 1, places, listings, lies, moving, unsure, changed, looking, opened };
+        let (walks, listing) = (HashMap::new(), HashSet::new());
+        let state = State {
+            nodes,
+            next: ROOT + 1,
+            places,
+            listings,
+            walks,
+            listing,
+            lies,
+            moving,
+            unsure,
+            changed,
+            looking,
+            opened,
+        };
         let owner = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
         let (state, looked, away) = (Mutex::new(state), Condvar::new(), Away::default());
         let inner = Arc::new(Inner { share, opener, fleet, patience, owner, state, looked, away });
@@ -357,7 +380,22 @@ impl Inner {
         })
     }
 
+    /// The entries of a directory; those that are on their way already are waited for.
     fn listing(&self, dir: u64) -> Result<Listing> {
+        let until = Instant::now() + self.patience / 6;
+        let mut state = lock(&self.state);
+        while state.listing.contains(&dir) {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            state = self.looked.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        drop(state);
+        self.fresh_listing(dir)
+    }
+
+    fn fresh_listing(&self, dir: u64) -> Result<Listing> {
         let (path, old) = {
             let state = self.when_still(dir)?;
             if !state.known(dir)?.item.is_dir() {
@@ -395,6 +433,34 @@ impl Inner {
         let listing = Listing { at: Instant::now(), entries: Arc::new(entries) };
         state.listings.insert(dir, listing.clone());
         Ok(listing)
+    }
+
+    /// Takes note of who lists a directory. One behind another is a walk through all of them: the next ones are asked for
+    /// meanwhile.
+    fn walks(self: &Arc<Self>, dir: u64) {
+        let mut state = lock(&self.state);
+        let Some(known) = state.nodes.get(&dir).filter(|_| dir != ROOT) else { return };
+        let Ok(name) = Name::new(known.item.name.as_bytes()).map(Name::to_owned) else { return };
+        let parent = known.parent;
+        let before = state.walks.insert(parent, (Instant::now(), name.clone()));
+        let is_walk = before.is_some_and(|(at, before)| at.elapsed() < FRESH && before < name);
+        let Some(listing) = state.listings.get(&parent).filter(|_| is_walk) else { return };
+        let is_dir = |dir: &u64| state.known(*dir).is_ok_and(|known| known.item.is_dir());
+        let is_wanted = |dir: &u64| {
+            let is_fresh = state.listings.get(dir).is_some_and(|listing| listing.at.elapsed() < FRESH);
+            !is_fresh && !state.listing.contains(dir)
+        };
+        let behind = listing.entries.range((Bound::Excluded(name), Bound::Unbounded)).map(|(_, dir)| *dir);
+        let next: Vec<u64> = behind.take(AHEAD_IN).filter(is_dir).take(AHEAD).filter(is_wanted).collect();
+        state.listing.extend(&next);
+        drop(state);
+        for dir in next {
+            let ahead = Ahead { inner: self.clone(), dir };
+            self.fleet.send(true, move || {
+                // Who asks for it himself is told what is wrong with it.
+                let _ = ahead.inner.fresh_listing(ahead.dir);
+            });
+        }
     }
 
     /// What a file is, exactly. Those beside it that are not known either are asked for at once: who asks for one of them
@@ -466,6 +532,19 @@ impl Inner {
     }
 }
 
+/// A directory that is listed ahead. However that ends, nobody waits for it any longer.
+struct Ahead {
+    inner: Arc<Inner>,
+    dir: u64,
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        lock(&self.inner.state).listing.remove(&self.dir);
+        self.inner.looked.notify_all();
+    }
+}
+
 impl Tree for ShareTree {
     fn root(&self) -> Node {
         Node(ROOT)
@@ -489,6 +568,7 @@ impl Tree for ShareTree {
     }
 
     fn list(&self, dir: Node, after: Option<Name<'_>>, visit: &mut Visit<'_>) -> Result<()> {
+        self.0.walks(dir.0);
         let listing = self.0.listing(dir.0)?;
         let begin = after.map_or(Bound::Unbounded, |name| Bound::Excluded(name.to_owned()));
         for (name, node) in listing.entries.range((begin, Bound::Unbounded)) {

@@ -278,7 +278,8 @@ impl Ssh {
         let stream = stream.into_std().map_err(system)?;
         let line = Line(stream.try_clone().map_err(system)?);
         let stream = tokio::net::TcpStream::from_std(stream).map_err(system)?;
-        let preferred = russh::Preferred { key: known.kinds().into(), ..russh::Preferred::DEFAULT };
+        let preferred =
+            russh::Preferred { key: known.kinds().into(), cipher: ciphers().into(), ..russh::Preferred::DEFAULT };
         let config = client::Config {
             window_size: WINDOW,
             maximum_packet_size: PACKET,
@@ -290,6 +291,21 @@ impl Ssh {
         let greeted = client::connect_stream(Arc::new(config), stream, client).await;
         Ok((greeted.map_err(|e| unreachable(words(&e.to_string())))?, line))
     }
+}
+
+/// The ciphers, the fastest first: a processor that knows AES is faster with it, at both ends.
+fn ciphers() -> Vec<russh::cipher::Name> {
+    #[cfg(target_arch = "x86_64")]
+    let knows_aes = std::arch::is_x86_feature_detected!("aes") && std::arch::is_x86_feature_detected!("pclmulqdq");
+    #[cfg(target_arch = "aarch64")]
+    let knows_aes = std::arch::is_aarch64_feature_detected!("aes") && std::arch::is_aarch64_feature_detected!("pmull");
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let knows_aes = false;
+    let mut all = russh::Preferred::DEFAULT.cipher.to_vec();
+    if knows_aes {
+        all.sort_by_key(|name| *name != russh::cipher::AES_256_GCM);
+    }
+    all
 }
 
 const NO_FILES: &str = "the server lets this user in, but knows no sftp";

@@ -53,6 +53,11 @@ impl Fleet {
         fleet
     }
 
+    /// Requests at a time.
+    pub fn most(&self) -> usize {
+        self.most
+    }
+
     /// The limit, for who else uses the link.
     pub fn limit(&self) -> Option<&Arc<Limit>> {
         self.limit.as_ref()

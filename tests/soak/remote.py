@@ -21,8 +21,10 @@ be had, a process that stays, and at an acknowledged write that is lost.
 import array, asyncio, collections, ctypes, errno, functools, http.server, json, multiprocessing, os, random, re, shutil
 import signal, socket, struct, subprocess, sys, tempfile, time, zipfile
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "../servers"))
+import loopback
+
 STMOUNT = os.path.realpath(os.environ.get("STMOUNT", "stmount"))
-SERVERS = os.path.join(os.path.dirname(os.path.realpath(__file__)), "../servers")
 MINUTES = float(sys.argv[1]) if len(sys.argv) > 1 else 10
 SEED = int(sys.argv[2]) if len(sys.argv) > 2 else 1
 DEADLINE = 5
@@ -101,8 +103,8 @@ class Proxy:
                 if calm.value:
                     return line.end()
                 await asyncio.sleep(0.1)
-            if is_down and piece.startswith(b"229 "):
-                piece = await self.port_for_data(piece)
+            if is_down:
+                piece = await loopback.lead_data(piece, self.pass_on, 20)
             sink.write(piece)
             await sink.drain()
         if not line.is_silent and sink.can_write_eof():
@@ -137,15 +139,6 @@ class Proxy:
         sink.write(piece)
         await sink.drain()
         return True
-
-    async def port_for_data(self, reply):
-        """Connections for data of FTP go the same way."""
-        found = re.search(rb"\(\|\|\|(\d+)\|\)", reply)
-        if not found:
-            return reply
-        server = await asyncio.start_server(functools.partial(self.pass_on, to=int(found[1])), "127.0.0.1", 0)
-        asyncio.get_running_loop().call_later(20, server.close)
-        return reply.replace(found[1], b"%d" % server.sockets[0].getsockname()[1])
 
     async def weather(self):
         """What happens to all connections at once."""
@@ -499,40 +492,9 @@ def verify(log, place):
 # ---- servers ------------------------------------------------------------------------------------------------------------
 
 
-def free_ports(count):
-    while True:
-        first = random.randrange(20_000, 55_000)
-        try:
-            for n in range(count):
-                with socket.socket() as sock:
-                    sock.bind(("127.0.0.1", first + n))
-            return list(range(first, first + count))
-        except OSError:
-            pass
-
-
-def wait_for(port):
-    for _ in range(500):
-        with socket.socket() as sock:
-            if sock.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.02)
-    raise AssertionError(f"no server at {port}")
-
-
 def servers(work, ports):
     web, _, _, s3, ssh, ftp = ports
-    quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, start_new_session=True)
-    started = [
-        subprocess.Popen([f"{SERVERS}/nginx.sh", work, str(web)], **quiet),
-        subprocess.Popen(["s3s-fs", "--host", "127.0.0.1", "--access-key", "KEY", "--secret-key", "SECRET-OF-THE-KEY",
-                          "--port", str(s3), f"{work}/buckets"], **quiet),
-        subprocess.Popen([f"{SERVERS}/sshd.sh", work, str(ssh)], **quiet),
-        subprocess.Popen([sys.executable, f"{SERVERS}/ftpd.py", work, str(ftp), "clear"], **quiet),
-    ]
-    for port in (web, s3, ssh, ftp):
-        wait_for(port)
-    return started
+    return [loopback.nginx(work, web), loopback.s3(work, s3), loopback.sshd(work, ssh), loopback.pyftpd(work, ftp)]
 
 
 def corpus(work):
@@ -658,28 +620,21 @@ def ends_well(mount):
 def run(work):
     global FAILURES
     FAILURES, dice = f"{work}/failures", random.Random(SEED)
-    ENV.update(os.environ, STMOUNT_STATE_DIR=f"{work}/state", STMOUNT_CACHE_DIR=f"{work}/cache", HOME=f"{work}/home", NO_COLOR="1")
-    ENV.pop("SSH_AUTH_SOCK", None)
-    for name in ("home/.aws", "home/.ssh", "state", "cache"):
-        os.makedirs(f"{work}/{name}")
-    with open(f"{work}/home/.aws/credentials", "w") as file:
-        file.write("[default]\naws_access_key_id = KEY\naws_secret_access_key = SECRET-OF-THE-KEY\n")
-    truth = corpus(work)
-    ports = free_ports(11)
+    ports = loopback.free_ports(11)
     behind, (web, s3, ssh, ftp, own) = ports[:6], ports[6:]
     started = servers(work, behind)
-    shutil.copy(f"{work}/ssh/client", f"{work}/home/.ssh/id_ed25519")
-    os.chmod(f"{work}/home/.ssh/id_ed25519", 0o600)
-    pages = {name: open(f"{work}/root/{name}", "rb").read() for name in ("x.st", "x.zip")}
-    pairs = [(web, behind[0]), (s3, behind[3]), (ssh, behind[4]), (ftp, behind[5])]
-    helpers = [fork.Process(target=proxies, args=(pairs,), daemon=True),
-               fork.Process(target=errs, args=(own, pages, SEED), daemon=True)]
-    all, users = [], None
+    ENV.update(loopback.home(work), NO_COLOR="1")
+    helpers, all, users = [], [], None
     try:
+        truth = corpus(work)
+        pages = {name: open(f"{work}/root/{name}", "rb").read() for name in ("x.st", "x.zip")}
+        pairs = [(web, behind[0]), (s3, behind[3]), (ssh, behind[4]), (ftp, behind[5])]
+        helpers = [fork.Process(target=proxies, args=(pairs,), daemon=True),
+                   fork.Process(target=errs, args=(own, pages, SEED), daemon=True)]
         for helper in helpers:
             helper.start()
         for port in (web, s3, ssh, ftp, own):
-            wait_for(port)
+            loopback.wait_for(port)
         all = mounts(work, truth, (web, s3, ssh, ftp, own))
         for mount in all:
             mount.mount()
@@ -731,8 +686,7 @@ def run(work):
             subprocess.run(["umount", "-l", mount.point], stderr=subprocess.DEVNULL)
         for helper in helpers:
             helper.kill()
-        for one in started:
-            os.killpg(one.pid, signal.SIGTERM)
+        loopback.stop(started)
     failures = open(FAILURES).read().splitlines() if os.path.exists(FAILURES) else []
     need(not failures, "\n".join(failures[:20]))
     need(counts["acknowledged writes"] > 0 and reads > 0, "nothing was done")

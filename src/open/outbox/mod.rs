@@ -31,7 +31,7 @@ use crate::formats::{Holds, Outgoing, Settled, Watch, Writer};
 use crate::key::random;
 use crate::pool::lock;
 use crate::remote::{self, ShareTree};
-use crate::source::{Held, Limit, Stamp};
+use crate::source::{Fleet, Held, Stamp};
 use crate::tree::{Changes, Difference, Merged, Tree};
 use layer::Layer;
 use std::collections::BTreeMap;
@@ -68,7 +68,7 @@ pub struct Outbox {
 /// What the mount and the thread that sends have together.
 struct Shared {
     base: Arc<ShareTree>,
-    limit: Option<Arc<Limit>>,
+    fleet: Arc<Fleet>,
     dir: PathBuf,
     stamp: Stamp,
     state: Mutex<State>,
@@ -109,14 +109,15 @@ pub struct Left {
 }
 
 impl Outbox {
-    /// Takes a folder of a server over, with what an earlier mount has left to be done. `limit` is for what is sent.
+    /// Takes a folder of a server over, with what an earlier mount has left to be done. What is sent keeps to the
+    /// limits of the fleet.
     ///
     /// # Errors
     /// `Locked` when another mount has it; `ReadOnly` when nobody can write there; those of the journals.
     pub fn open(
         address: &str,
         base: Arc<ShareTree>,
-        limit: Option<Arc<Limit>>,
+        fleet: Arc<Fleet>,
         states: &Path,
         claim: &Claim,
     ) -> Result<(Self, Arc<dyn Tree>, Left)> {
@@ -148,7 +149,7 @@ impl Outbox {
             progress: Outgoing::default(),
             shown: None,
         };
-        let shared = Shared { base, limit, dir, stamp, state: Mutex::new(state), wake: Condvar::new() };
+        let shared = Shared { base, fleet, dir, stamp, state: Mutex::new(state), wake: Condvar::new() };
         let shared = Arc::new(shared);
         let worker = Worker::new(shared.clone());
         let thread = std::thread::Builder::new().name("stmount-upload".into()).spawn(move || worker.run());

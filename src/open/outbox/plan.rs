@@ -43,11 +43,27 @@ impl Step {
         }
     }
 
+    /// Whether this may be done at the same time as the step before it: neither needs what the other does. What is large fills
+    /// the line by itself, and goes alone.
+    pub fn is_apart_from(&self, before: &Self) -> bool {
+        match (before, self) {
+            (Self::Put { .. }, Self::Put { .. }) => before.bytes() <= SMALL && self.bytes() <= SMALL,
+            (Self::Remove { .. }, Self::Remove { .. }) => true,
+            // What is set of a directory may keep others from what is in it.
+            (Self::MakeDir { path: a }, Self::MakeDir { path: b })
+            | (Self::Set { path: a, .. }, Self::Set { path: b, .. }) => depth(a) == depth(b),
+            _ => false,
+        }
+    }
+
     /// Bytes of contents that go over the link.
     pub fn bytes(&self) -> u64 {
         if let Self::Put { size, .. } = self { *size } else { 0 }
     }
 }
+
+/// Files of at most so many bytes are sent several at a time: of a small one most of the time is that of the way.
+const SMALL: u64 = 4 << 20;
 
 /// What lies in the root on its way from one place to another begins so.
 const ON_THE_WAY: &str = ".stmount-moving-";

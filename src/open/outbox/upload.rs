@@ -1,10 +1,13 @@
 //! The thread that brings generations to the server.
 //!
 //! ```text
-//!   plan ──► step ──► step ──► ... ──► the tree of the server takes note ──► the journal goes
+//!   plan ──► step ──► steps ──► ... ──► the tree of the server takes note ──► the journal goes
 //!              │ failed
 //!              └──► a while later the same step again; the while doubles up to a minute
 //! ```
+//!
+//! Steps that follow each other and have nothing to do with each other are done several at a time: most of what a small file
+//! costs is the way to the server and back.
 //!
 //! Before anything is renamed on the server it is written down: a journal finds entries by their paths, and the next attempt,
 //! after a crash, has to know where they are.
@@ -14,13 +17,14 @@ use super::{Generation, MOVES, Shared};
 use crate::error::{Error, Kind, Result};
 use crate::key::random;
 use crate::pool::lock;
-use crate::remote::{Share, ShareTree, Writes};
+use crate::remote::{Set, Share, ShareTree, Writes};
+use crate::source::ReadAt;
 use crate::tree::{Changes, Merged, Time, Tree, find_path};
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::Path;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -116,13 +120,16 @@ impl Worker {
             *attempt = Some(Attempt { generation, merged, steps, moves: None, nameless, is_again: false });
         }
         let Some(attempt) = attempt else { return Ok(()) };
-        while let Some(step) = attempt.steps.front().cloned() {
-            lock(&self.shared.state).progress.steps = attempt.steps.len() as u64;
+        while let Some(first) = attempt.steps.front().cloned() {
             self.go_on()?;
-            let done = self.step(share, writes, &step, attempt);
+            let step_after = |pair: &(&Step, &Step)| pair.1.is_apart_from(pair.0);
+            let together = 1 + attempt.steps.iter().zip(attempt.steps.iter().skip(1)).take_while(step_after).count();
+            let done = match together {
+                1 => self.step(share, writes, &first, attempt).map(|()| drop(attempt.steps.pop_front())),
+                _ => self.several(share, writes, attempt, together),
+            };
             attempt.is_again = done.is_err();
-            done.map_err(|e| e.within(step.words()))?;
-            attempt.steps.pop_front();
+            done?;
             let mut state = lock(&self.shared.state);
             (state.progress.error, state.progress.again) = (None, None);
         }
@@ -134,7 +141,7 @@ impl Worker {
 
     /// Waits until the limit lets so many bytes go.
     fn pace(&self, bytes: u64) {
-        if let Some(limit) = &self.shared.limit {
+        if let Some(limit) = self.shared.fleet.limit() {
             limit.pass(usize::try_from(bytes).unwrap_or(usize::MAX), true, &|| self.go_on().is_ok());
         }
     }
@@ -146,8 +153,60 @@ impl Worker {
         }
     }
 
+    /// Does the first steps, which have nothing to do with each other, several at a time. What was not done of them is left.
+    fn several(&self, share: &dyn Share, writes: &dyn Writes, attempt: &mut Attempt, together: usize) -> Result<()> {
+        let behind = attempt.steps.split_off(together);
+        let (queue, left) = (Mutex::new(std::mem::take(&mut attempt.steps)), Mutex::new(VecDeque::new()));
+        let (failed, merged, rest) = (Mutex::new(None), &attempt.merged, behind.len());
+        let work = || {
+            while lock(&failed).is_none() {
+                let mut waiting = lock(&queue);
+                let Some(step) = waiting.pop_front() else { return };
+                self.are_left(waiting.len() + 1 + rest);
+                drop(waiting);
+                if let Err(e) = self.go_on().and_then(|()| self.apart(share, writes, &step, merged)) {
+                    lock(&left).push_back(step);
+                    lock(&failed).get_or_insert(e);
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            // Where there is no thread to be had, there is still this one.
+            let more = (1..together.min(self.shared.fleet.most())).map_while(|_| {
+                std::thread::Builder::new().name("stmount-upload".into()).spawn_scoped(scope, work).ok()
+            });
+            let more: Vec<_> = more.collect();
+            work();
+            more.into_iter().for_each(|thread| drop(thread.join()));
+        });
+        for mut steps in [lock(&left), lock(&queue)] {
+            attempt.steps.append(&mut steps);
+        }
+        attempt.steps.extend(behind);
+        lock(&failed).take().map_or(Ok(()), Err)
+    }
+
+    fn are_left(&self, steps: usize) {
+        lock(&self.shared.state).progress.steps = steps as u64;
+    }
+
     fn step(&self, share: &dyn Share, writes: &dyn Writes, step: &Step, attempt: &mut Attempt) -> Result<()> {
-        match step {
+        self.are_left(attempt.steps.len());
+        let Step::Move { node, from, to } = step else { return self.apart(share, writes, step, &attempt.merged) };
+        let place = &self.shared.dir;
+        let moved = note(place, &mut attempt.moves, &[from, to]).and_then(|()| {
+            self.shared.base.moves(*node, to, || match writes.rename(from, to) {
+                // The answer of the time before may have been lost on its way.
+                Err(e) if attempt.is_again && e.kind() == Kind::NotFound && share.look(to).is_ok() => Ok(()),
+                renamed => renamed,
+            })
+        });
+        moved.and_then(|()| note(place, &mut attempt.moves, &[])).map_err(|e| e.within(step.words()))
+    }
+
+    /// A step that is no move: nothing has to be written down for it.
+    fn apart(&self, share: &dyn Share, writes: &dyn Writes, step: &Step, merged: &Merged) -> Result<()> {
+        let done = match step {
             Step::MakeDir { path } => writes.make_dir(path),
             Step::Link { path, target } => writes.link(path, target),
             // What a server cannot hold keeps nothing else from it.
@@ -160,37 +219,38 @@ impl Worker {
             },
             Step::Remove { path } => writes.remove(path),
             Step::RemoveDir { path } => writes.remove_dir(path),
-            Step::Move { node, from, to } => {
-                let place = &self.shared.dir;
-                note(place, &mut attempt.moves, &[from, to])?;
-                self.shared.base.moves(*node, to, || match writes.rename(from, to) {
-                    // The answer of the time before may have been lost on its way.
-                    Err(e) if attempt.is_again && e.kind() == Kind::NotFound && share.look(to).is_ok() => Ok(()),
-                    renamed => renamed,
-                })?;
-                note(place, &mut attempt.moves, &[])
-            }
-            Step::Put { node, path, size, set } => {
-                let bytes = attempt.merged.open(*node)?;
-                let before = lock(&self.shared.state).progress.done;
-                let mut gone = 0;
-                let mut told = |sent: u64| {
-                    self.pace(sent.saturating_sub(gone));
-                    gone = gone.max(sent);
-                    lock(&self.shared.state).progress.done = before + sent.min(*size);
-                    self.go_on()
-                };
-                let put = writes.put(path, &*bytes, set, &mut told);
-                put.inspect_err(|_| lock(&self.shared.state).progress.done = before)?;
-                self.pace(size.saturating_sub(gone));
-                lock(&self.shared.state).progress.done = before + size;
-                match share.look(path)?.len {
-                    Some(len) if len != *size => {
-                        Err(Error::new(Kind::Io, format!("the server has {len} bytes of {size}")))
-                    }
-                    _ => Ok(()),
-                }
-            }
+            Step::Put { node, path, size, set } => self.put(share, writes, (path, *size), (&*merged.open(*node)?, set)),
+            Step::Move { .. } => Err(Error::new(Kind::System, "a move is written down first")),
+        };
+        done.map_err(|e| e.within(step.words()))
+    }
+
+    /// Sends a file, and counts what has gone as long as it counts.
+    fn put(
+        &self,
+        share: &dyn Share,
+        writes: &dyn Writes,
+        (path, size): (&str, u64),
+        (bytes, set): (&dyn ReadAt, &Set),
+    ) -> Result<()> {
+        let (mut gone, mut counted) = (0, 0);
+        let count = |now: u64, counted: &mut u64| {
+            let mut state = lock(&self.shared.state);
+            state.progress.done = (state.progress.done + now).saturating_sub(*counted);
+            *counted = now;
+        };
+        let put = writes.put(path, bytes, set, &mut |sent| {
+            self.pace(sent.saturating_sub(gone));
+            gone = gone.max(sent);
+            count(sent.min(size), &mut counted);
+            self.go_on()
+        });
+        put.inspect_err(|_| count(0, &mut counted))?;
+        self.pace(size.saturating_sub(gone));
+        count(size, &mut counted);
+        match share.look(path)?.len {
+            Some(len) if len != size => Err(Error::new(Kind::Io, format!("the server has {len} bytes of {size}"))),
+            _ => Ok(()),
         }
     }
 }
