@@ -233,6 +233,18 @@ impl Site {
         self.desk.ok(&["umount", "m"]);
     }
 
+    /// A copy of a container, made or brought up to date here.
+    #[track_caller]
+    fn comes_here(&self, name: &str, folder: &str) {
+        self.ok(&["sync", "-q"], &[&self.at(name), "copy.st"]);
+        if let Some(files) = &self.files {
+            assert!(fs::read(files.join(name)).unwrap() == fs::read(self.desk.path("copy.st")).unwrap());
+        }
+        let _ = fs::remove_dir_all(self.desk.path("out"));
+        self.desk.ok(&["unpack", "-q", "copy.st", "out"]);
+        self.same(folder, "out");
+    }
+
     #[track_caller]
     fn same(&self, one: &str, other: &str) {
         let diff = Command::new("diff").arg("-r").args([self.desk.path(one), self.desk.path(other)]).output().unwrap();
@@ -246,11 +258,13 @@ fn assert_takes_a_container(site: &Site) {
     let at = site.at("x.st");
     site.ok(&["pack", "-q"], &["d", &at]);
     site.has("x.st", "d");
+    site.comes_here("x.st", "d");
     let (code, told) = site.fails(&["pack", "-q"], &["more", &at]);
     assert!(code == EXISTS && told.contains("--force"), "{code}: {told}");
     let told = site.ok(&["pack", "--append"], &["more", &at]);
     assert_eq!(told.contains("only whole files"), site.whole, "{told}");
     site.has("x.st", "both");
+    site.comes_here("x.st", "both");
     let states = site.ok(&["log"], &[&at]).lines().filter(|line| line.contains(" files")).count();
     assert_eq!(states, 2, "both states are there");
     if let Some(files) = &site.files {

@@ -32,7 +32,9 @@ use std::io::{self, Read};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::sync_channel;
 use std::time::Instant;
+use streams::Running;
 use url::Url;
 
 /// The longest listing of a directory.
@@ -176,12 +178,65 @@ fn is_directory(control: &mut Control, path: &str) -> Fetched<bool> {
     Ok(control.ask("CWD", path)?.is_done())
 }
 
+/// Bytes that are kept while nobody knows yet whether they are of the same version.
+const UNSURE: usize = 16 << 20;
+
 impl Far for FtpObject {
     fn fetch(&self, range: Range<u64>, take: &mut dyn FnMut(&[u8]) -> Go) -> Fetched<()> {
         let from = if self.is_forward { 0 } else { range.start };
         let running = self.server.runs(self.number, range.end);
-        let (mut held, mut data) = self.transfer(from)?;
-        let (mut at, mut piece) = (from, vec![0; PIECE]);
+        let (held, data, goes_on) = self.transfer(from)?;
+        if !goes_on {
+            return self.read((held, data), from..range.end, running, take);
+        }
+        // What comes is asked for without a pause, and given to nobody before it is known to be of the same version.
+        std::thread::scope(|scope| {
+            let (told, answer) = sync_channel(1);
+            let ask = move || drop(told.send(self.is_still_the_same()));
+            let asker = std::thread::Builder::new().name("stmount-ftp".into()).spawn_scoped(scope, ask);
+            asker.map_err(|e| never(Kind::System, format!("cannot start a thread: {e}")))?;
+            let mut waiting = Some(answer);
+            let (mut before, mut said) = (Vec::new(), Ok(()));
+            let mut give = |piece: &[u8], is_last: bool| {
+                if let Some(answer) = &waiting {
+                    let has_enough = is_last || before.len() >= UNSURE;
+                    let heard = if has_enough { answer.recv().ok() } else { answer.try_recv().ok() };
+                    let Some(heard) = heard else {
+                        before.extend_from_slice(piece);
+                        return Go::On;
+                    };
+                    (waiting, said) = (None, heard);
+                    if said.is_err() || take(&std::mem::take(&mut before)) == Go::Away {
+                        return Go::Away;
+                    }
+                }
+                if piece.is_empty() { Go::On } else { take(piece) }
+            };
+            let read = self.read((held, data), from..range.end, running, &mut |piece| give(piece, false));
+            give(&[], true);
+            said.and(read)
+        })
+    }
+
+    fn is_stream(&self) -> bool {
+        true
+    }
+
+    fn is_forward(&self) -> bool {
+        self.is_forward
+    }
+}
+
+impl FtpObject {
+    /// Takes a stretch from a transfer, and leaves that for whoever goes on there.
+    fn read(
+        &self,
+        (mut held, mut data): (Held<'_>, wire::Pipe),
+        range: Range<u64>,
+        running: Running<'_>,
+        take: &mut dyn FnMut(&[u8]) -> Go,
+    ) -> Fetched<()> {
+        let (mut at, mut piece) = (range.start, vec![0; PIECE]);
         while at < range.end {
             // So that there is time for another try, over another connection.
             data.until(Instant::now() + self.server.patience() / 3);
@@ -214,31 +269,24 @@ impl Far for FtpObject {
         Ok(())
     }
 
-    fn is_stream(&self) -> bool {
-        true
-    }
-
-    fn is_forward(&self) -> bool {
-        self.is_forward
-    }
-}
-
-impl FtpObject {
-    /// A transfer from there on, of a file that is still what it was.
-    fn transfer(&self, from: u64) -> Fetched<(Held<'_>, wire::Pipe)> {
+    /// A transfer from there on. One that goes on was begun when the file was what it was; nobody has asked since.
+    fn transfer(&self, from: u64) -> Fetched<(Held<'_>, wire::Pipe, bool)> {
         let until = Instant::now() + self.server.patience() / 3;
-        if let Some((held, data)) = self.server.goes_on(self.number, from, until) {
-            let asked = self.server.beside(|control| {
-                let path = control.path(&self.path);
-                facts(control, &path)
-            });
-            match asked.transpose()? {
-                Some(facts) if facts == self.facts => return Ok((held, data)),
-                Some(_) => return Err(changed()),
-                None => {}
-            }
+        if let Some((held, data)) = self.server.goes_on(self.number, from, until)
+            && self.server.has_room()
+        {
+            return Ok((held, data, true));
         }
-        self.server.with_held(|control| self.begin(control, from))
+        let (held, data) = self.server.with_held(|control| self.begin(control, from))?;
+        Ok((held, data, false))
+    }
+
+    fn is_still_the_same(&self) -> Fetched<()> {
+        let now = self.server.with(|control| {
+            let path = control.path(&self.path);
+            facts(control, &path)
+        })?;
+        if now == self.facts { Ok(()) } else { Err(changed()) }
     }
 
     /// Begins to take it, if it is still what it was.

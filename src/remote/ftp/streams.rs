@@ -8,7 +8,6 @@
 //! on its way. So a transfer is not ended with the range it was begun for. One that is parked gives its connection to whoever
 //! has none.
 
-use super::super::Fetched;
 use super::control::Control;
 use super::server::{Held, Pool, Server};
 use super::wire::Pipe;
@@ -120,12 +119,9 @@ impl Server {
         self.freed.notify_all();
     }
 
-    /// Asks for something beside a transfer, where there is a connection for it.
-    pub fn beside<T>(&self, work: impl Fn(&mut Control) -> Fetched<T>) -> Option<Fetched<T>> {
-        let has_room = {
-            let pool = lock(&self.pool);
-            !pool.idle.is_empty() || pool.out + pool.parked.len() < pool.most
-        };
-        has_room.then(|| self.with(work))
+    /// Whether there is a connection for something beside a transfer.
+    pub fn has_room(&self) -> bool {
+        let pool = lock(&self.pool);
+        !pool.idle.is_empty() || pool.out + pool.parked.len() < pool.most
     }
 }
