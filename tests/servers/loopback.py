@@ -8,6 +8,7 @@ import asyncio, functools, multiprocessing, os, random, re, shutil, socket, subp
 HERE = os.path.dirname(os.path.realpath(__file__))
 KEY, SECRET = "KEY", "SECRET-OF-THE-KEY"
 WAITING = 0.05
+WINDOW = 6 << 20
 PIECE = 128 << 10
 
 
@@ -122,8 +123,8 @@ class Line:
     async def way(self, source, sink, server):
         """One direction; that towards here comes from the socket of a server."""
         loop = asyncio.get_running_loop()
-        pieces = asyncio.Queue()
-        deliver = asyncio.create_task(self.deliver(pieces, sink))
+        pieces, waiting = asyncio.Queue(), [0]
+        deliver = asyncio.create_task(self.deliver(pieces, sink, waiting))
         begun = loop.time()
         try:
             while piece := await source.read(PIECE):
@@ -137,13 +138,19 @@ class Line:
                 else:
                     due = max(now, begun + 2 * self.delay) + self.delay
                 pieces.put_nowait((due, piece))
+                waiting[0] += len(piece)
+                # Nobody sends more than the other end has room for, or when it has hung up.
+                while waiting[0] > WINDOW and not deliver.done():
+                    await asyncio.sleep(0.002)
+                if deliver.done():
+                    break
                 if server and self.free - now > WAITING:
                     await asyncio.sleep(self.free - now - WAITING)
         finally:
             pieces.put_nowait((loop.time() + self.delay, b""))
             await deliver
 
-    async def deliver(self, pieces, sink):
+    async def deliver(self, pieces, sink, waiting):
         loop = asyncio.get_running_loop()
         while True:
             due, piece = await pieces.get()
@@ -155,6 +162,7 @@ class Line:
                 return
             sink.write(piece)
             await sink.drain()
+            waiting[0] -= len(piece)
 
 
 def line(pairs, mbps, ms):

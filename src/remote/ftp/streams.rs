@@ -18,6 +18,12 @@ use std::time::{Duration, Instant};
 /// One that nobody went on with for so long is given up.
 const KEPT: Duration = Duration::from_secs(10);
 
+/// So far before a place one is that will come to it.
+const NEAR: u64 = 8 << 20;
+
+/// So long after it stands still somebody takes it on, if anybody does.
+const TAKEN_ON: Duration = Duration::from_millis(100);
+
 /// Of one object; more are of readers that went elsewhere.
 const OF_ONE: usize = 2;
 
@@ -80,8 +86,12 @@ impl Server {
         Running { server: self, of, end }
     }
 
-    /// A transfer that has come to this place of an object, once those have that will.
+    /// A transfer that has come to this place of an object, once those have that will. What is read ahead is asked for by
+    /// several at once, in any order: one that is just before this place is going to come to it, when the next of them takes it
+    /// on.
     pub fn goes_on(&self, of: u64, at: u64, until: Instant) -> Option<(Held<'_>, Pipe)> {
+        let is_before = |end: u64| end <= at && at - end <= NEAR;
+        let mut taken_on = Instant::now() + TAKEN_ON;
         let mut pool = lock(&self.pool);
         loop {
             pool.give_up_old();
@@ -90,8 +100,19 @@ impl Server {
                 pool.out += 1;
                 return Some((Held::again(self, control), data));
             }
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() || !pool.running.contains(&(of, at)) {
+            let now = Instant::now();
+            let runs = pool.running.iter().any(|(running, end)| *running == of && is_before(*end));
+            let stands = pool.parked.iter().any(|parked| parked.of == of && is_before(parked.at));
+            let until = match (runs, stands) {
+                (true, _) => {
+                    taken_on = now + TAKEN_ON;
+                    until
+                }
+                (false, true) => until.min(taken_on),
+                (false, false) => return None,
+            };
+            let left = until.saturating_duration_since(now);
+            if left.is_zero() {
                 return None;
             }
             pool = self.freed.wait_timeout(pool, left).unwrap_or_else(PoisonError::into_inner).0;
