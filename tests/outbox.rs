@@ -485,7 +485,10 @@ fn one_mount_at_a_time_and_a_folder_that_is_only_read_says_so() {
         let opener = |path: &str, _: Object| Ok(Arc::new(FileSource::open(Path::new(path))?) as Arc<dyn ReadAt>);
         Arc::new(ShareTree::new(share, Box::new(opener), Arc::new(Fleet::new(2)), Duration::from_secs(5)).unwrap())
     };
-    let open = |share: Box<dyn Share>| Outbox::open("test://server/", tree(share), None, &states, &Claim::default());
+    let open = |share: Box<dyn Share>| {
+        let fleet = Arc::new(Fleet::new(2));
+        Outbox::open("test://server/", tree(share), fleet, &states, &Claim::default())
+    };
     let first = open(Box::new(Link(server.clone()))).map(|(outbox, ..)| outbox).unwrap();
     assert_eq!(open(Box::new(Link(server.clone()))).err().unwrap().kind(), Kind::Locked);
     drop(first);
