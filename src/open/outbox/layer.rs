@@ -64,20 +64,31 @@ impl Layer {
             at = dir;
         }
         let parts: Vec<&[u8]> = names.iter().rev().map(|name| name.as_name().bytes()).collect();
-        Some(parts.join(&b'/'))
+        Some(self.unmoved(parts.join(&b'/')))
     }
 
     /// Where what had a path before an attempt that ended in the middle is now; nothing when something else has come there.
     fn moved(&self, path: &[u8]) -> Option<Vec<u8>> {
-        let behind = |path: &[u8], dir: &str| {
-            let rest = path.strip_prefix(dir.as_bytes()).filter(|rest| rest.is_empty() || rest[0] == b'/');
-            rest.map(<[u8]>::to_vec)
-        };
         self.moves.iter().try_fold(path.to_vec(), |path, (from, to)| match behind(&path, from) {
             Some(rest) => Some([to.as_bytes(), &rest].concat()),
             None => behind(&path, to).is_none().then_some(path),
         })
     }
+
+    /// The way back: the path that something had before. A journal has no others, whenever it was written: what is found by one
+    /// is looked for through all moves.
+    fn unmoved(&self, path: Vec<u8>) -> Vec<u8> {
+        self.moves.iter().rev().fold(path, |path, (from, to)| match behind(&path, to) {
+            Some(rest) => [from.as_bytes(), &rest].concat(),
+            None => path,
+        })
+    }
+}
+
+/// What of a path is behind this entry, where it is that or in it.
+fn behind(path: &[u8], dir: &str) -> Option<Vec<u8>> {
+    let rest = path.strip_prefix(dir.as_bytes()).filter(|rest| rest.is_empty() || rest[0] == b'/');
+    rest.map(<[u8]>::to_vec)
 }
 
 impl Before {

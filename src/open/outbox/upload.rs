@@ -289,7 +289,11 @@ pub fn moves_of(dir: &Path, base: &ShareTree) -> Result<Vec<(String, String)>> {
     if let Some((from, to)) = begun {
         match find_path(base, from.as_bytes()) {
             Ok(_) => {}
-            Err(e) if matches!(e.kind(), Kind::NotFound | Kind::NotADirectory) => moves.push((from, to)),
+            Err(e) if matches!(e.kind(), Kind::NotFound | Kind::NotADirectory) => {
+                // The next move is written behind it, and nobody could tell it then.
+                note(dir, &mut None, &[])?;
+                moves.push((from, to));
+            }
             Err(e) => return Err(e),
         }
     }
