@@ -24,7 +24,7 @@ root.
 Options of the peers are those below; rclone has the cache of files (`--vfs-cache-mode full`) in each step, and waits 0.1 s in
 place of 5 before it uploads.
 """
-import argparse, contextlib, filecmp, json, os, random, re, shutil, statistics, subprocess, sys, tempfile, time
+import argparse, contextlib, filecmp, json, os, random, re, shutil, signal, statistics, subprocess, sys, tempfile, time
 import urllib.request, zipfile
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "../tests/servers"))
@@ -391,8 +391,11 @@ def run(asked):
     os.makedirs(KEPT, exist_ok=True)
     work = os.path.realpath(tempfile.mkdtemp(prefix="stmount-remote-", dir="/var/tmp"))
     os.chmod(work, 0o755)
-    place = Place(work, kinds, asked.ms)
+    place = None
+    # Whoever ends it wants its servers ended as well.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("it was ended"))
     try:
+        place = Place(work, kinds, asked.ms)
         for _ in range(asked.rounds):
             for kind in kinds:
                 for program in programs:
@@ -400,7 +403,8 @@ def run(asked):
                         measure(place, kind, program, asked.steps.split(","), asked.ms)
     finally:
         subprocess.run(["umount", "-l", f"{work}/m"], stderr=subprocess.DEVNULL)
-        place.end()
+        if place:
+            place.end()
         shutil.rmtree(work, ignore_errors=True)
 
 
