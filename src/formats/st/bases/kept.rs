@@ -217,6 +217,7 @@ fn leaning(container: &Container, live: &mut Vec<Stretch>) -> Result<HashSet<u64
     let lies_elsewhere = |base: &Base| Ok(index.segment(base.address.get())?.is_some_and(|row| row.store != 0));
     let (mut found, mut with) = (HashSet::new(), Vec::new());
     loop {
+        let mut new = Vec::new();
         let before = found.len();
         let mut rows = index.all::<Rows<SegmentRow>>()?;
         while let Some(at) = rows.next()? {
@@ -229,9 +230,10 @@ fn leaning(container: &Container, live: &mut Vec<Stretch>) -> Result<HashSet<u64
             let leans = bases.iter().map(lies_elsewhere).collect::<Result<Vec<_>>>()?.contains(&true);
             if leans || is_base {
                 found.insert(row.record);
-                with.extend(bases.iter().map(stretch));
+                new.extend(bases.iter().map(stretch));
             }
         }
+        with.append(&mut new);
         join(&mut with);
         if found.len() == before {
             live.append(&mut with);
