@@ -9,6 +9,8 @@ mod dice;
 mod dress;
 #[path = "common/listing.rs"]
 mod listing;
+#[path = "common/verbs.rs"]
+mod verbs;
 #[path = "common/web.rs"]
 mod web;
 
@@ -19,6 +21,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use stmount::source::objects::{FolderObjects, Hold, Objects};
+use verbs::{assert_holds, assert_same, ends, len, noise, said};
 use web::Web;
 
 const USAGE: i32 = 1;
@@ -26,11 +29,6 @@ const LOCKED: i32 = 11;
 const UNSUPPORTED: i32 = 33;
 const MISSING: i32 = 34;
 const DAMAGED: i32 = 50;
-
-fn noise(len: usize, seed: u64) -> Vec<u8> {
-    let mut dice = Dice(seed);
-    (0..len).map(|_| dice.below(256) as u8).collect()
-}
 
 fn text(lines: usize, seed: u64) -> Vec<u8> {
     let mut dice = Dice(seed);
@@ -64,39 +62,6 @@ fn desk() -> Option<Desk> {
     fs::write(desk.path("game/levels/one.map"), noise(200_000, 5)).unwrap();
     fs::write(desk.path("game/readme"), "read me\n").unwrap();
     Some(desk)
-}
-
-#[track_caller]
-fn said(desk: &Desk, args: &[&str]) -> (i32, String) {
-    let said = desk.say(args);
-    let words = [said.stdout, said.stderr].concat();
-    (said.status.code().unwrap_or(-1), String::from_utf8_lossy(&words).into_owned())
-}
-
-#[track_caller]
-fn ends(desk: &Desk, args: &[&str], code: i32) -> String {
-    let (ended, words) = said(desk, args);
-    assert_eq!(ended, code, "{args:?}: {words}");
-    words
-}
-
-#[track_caller]
-fn assert_same(desk: &Desk, a: &str, b: &str) {
-    let diff = Command::new("diff").arg("-r").args([desk.path(a), desk.path(b)]).output().unwrap();
-    assert!(diff.status.success(), "{}", String::from_utf8_lossy(&diff.stdout));
-}
-
-/// Unpacks a container, and compares it with a folder.
-#[track_caller]
-fn assert_holds(desk: &Desk, args: &[&str], folder: &str) {
-    let _ = fs::remove_dir_all(desk.path("out"));
-    desk.ok(&[&["unpack", "-q", "-C", "out"], args].concat());
-    assert_same(desk, "out", folder);
-    fs::remove_dir_all(desk.path("out")).unwrap();
-}
-
-fn len(desk: &Desk, name: &str) -> u64 {
-    fs::metadata(desk.path(name)).unwrap().len()
 }
 
 fn info(desk: &Desk, args: &[&str]) -> serde_json::Value {

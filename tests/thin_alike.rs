@@ -8,23 +8,20 @@ mod dice;
 mod dress;
 #[path = "common/listing.rs"]
 mod listing;
+#[path = "common/verbs.rs"]
+mod verbs;
 
 use desk::Desk;
 use dice::Dice;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
+use verbs::{assert_holds, ends, len, noise};
 
 const MISSING: i32 = 34;
 
 /// No chunk is smaller.
 const CHUNK: usize = 8 << 10;
-
-fn noise(len: usize, seed: u64) -> Vec<u8> {
-    let mut dice = Dice(seed);
-    (0..len).map(|_| dice.below(256) as u8).collect()
-}
 
 /// The next version: in each chunk there is something new.
 fn later(bytes: &[u8], seed: u64) -> Vec<u8> {
@@ -56,26 +53,6 @@ fn desk() -> Option<Desk> {
     fs::write(desk.path("two/levels-2.wad"), later(&moved, 2)).unwrap();
     fs::write(desk.path("two/own"), noise(60_000, 4)).unwrap();
     Some(desk)
-}
-
-fn len(desk: &Desk, name: &str) -> u64 {
-    fs::metadata(desk.path(name)).unwrap().len()
-}
-
-#[track_caller]
-fn assert_holds(desk: &Desk, args: &[&str], folder: &str) {
-    let _ = fs::remove_dir_all(desk.path("out"));
-    desk.ok(&[&["unpack", "-q", "-C", "out"], args].concat());
-    let diff = Command::new("diff").arg("-r").args([desk.path("out"), desk.path(folder)]).output().unwrap();
-    assert!(diff.status.success(), "{}", String::from_utf8_lossy(&diff.stdout));
-}
-
-#[track_caller]
-fn ends(desk: &Desk, args: &[&str], code: i32) -> String {
-    let said = desk.say(args);
-    let words = String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).into_owned();
-    assert_eq!(said.status.code(), Some(code), "{args:?}: {words}");
-    words
 }
 
 #[test]
