@@ -43,17 +43,22 @@ impl Medium {
         self.read_right(at, into, &|bytes| Id::of(bytes).0 == *hash)
     }
 
+    /// The payload of a segment of this container, as stored.
+    pub fn payload(&self, row: &SegmentRow) -> Result<Vec<u8>> {
+        let mut payload = vec![0; row.payload_len as usize];
+        self.read_checked(place_of(row)?, &mut payload, &row.hash)?;
+        Ok(payload)
+    }
+
     /// What a segment of this container is decoded with.
     pub fn bases(&self, row: &SegmentRow) -> Result<Vec<Base>> {
         // Of a sealed one nothing can be read by itself.
-        let most = if self.sealing.is_sealed() { row.payload_len } else { segment::FRONT as u64 };
-        let mut front = vec![0; most.min(row.payload_len) as usize];
-        let at = row.record.checked_add(RECORD_HEADER_LEN).ok_or_else(|| damaged("its offset is too large"))?;
-        match most < row.payload_len {
-            true => self.read_exact_at(at, &mut front)?,
-            false => self.read_checked(at, &mut front, &row.hash)?,
+        if self.sealing.is_sealed() || row.payload_len <= segment::FRONT as u64 {
+            return segment::bases(self.sealing.open(Piece::Segment, &mut self.payload(row)?)?);
         }
-        segment::bases(self.sealing.open(Piece::Segment, &mut front)?)
+        let mut front = vec![0; segment::FRONT];
+        self.read_exact_at(place_of(row)?, &mut front)?;
+        segment::bases(&front)
     }
 
     /// The same of bytes that can be told in another way.
@@ -67,6 +72,11 @@ impl Medium {
         }
         read.and(Err(damaged("it fails its check")))
     }
+}
+
+/// Where the payload of a segment begins.
+fn place_of(row: &SegmentRow) -> Result<u64> {
+    row.record.checked_add(RECORD_HEADER_LEN).ok_or_else(|| damaged("its offset is too large"))
 }
 
 impl Deref for Medium {

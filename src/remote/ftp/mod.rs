@@ -109,9 +109,6 @@ fn server(text: &str, link: &Link) -> Result<(Arc<Server>, Url, String)> {
     Ok((server, url, path))
 }
 
-/// What is longer is not one range: while the second one comes its version is asked for.
-const LONG: u64 = 4 << 20;
-
 fn object(server: &Arc<Server>, path: &str) -> Fetched<Object> {
     let asked = server.with(|control| {
         let told = control.path(path);
@@ -136,9 +133,6 @@ fn object(server: &Arc<Server>, path: &str) -> Fetched<Object> {
     }
     let stamp = facts.changed.as_ref().map(|changed| format!("{changed} {}", facts.len));
     let (len, modified) = (facts.len, facts.modified());
-    if len > LONG && has_rest {
-        server.prepare();
-    }
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let number = NEXT.fetch_add(1, Relaxed);
     let far = FtpObject { server: server.clone(), path: path.to_owned(), facts, is_forward: !has_rest, number };

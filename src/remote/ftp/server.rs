@@ -189,27 +189,6 @@ impl Server {
         }
     }
 
-    /// Makes sure that there is a second connection, before it is needed beside a transfer: to be let in takes eight ways to
-    /// the server and back.
-    pub fn prepare(self: &Arc<Self>) {
-        let mut pool = lock(&self.pool);
-        if pool.most < 2 || pool.out + pool.idle.len() + pool.parked.len() > 1 {
-            return;
-        }
-        pool.out += 1;
-        drop(pool);
-        let server = self.clone();
-        let connect = move || {
-            let (login, until) = (lock(&server.login).clone(), Instant::now() + server.patience() / 3);
-            let control = Control::connect(&server.place, login.as_ref(), until);
-            let control = control.inspect_err(|failure| log::debug!("{}: {}", server.place.host, failure.error)).ok();
-            drop(Held { server: &server, control, was_idle: false });
-        };
-        if std::thread::Builder::new().name("stmount-ftp".into()).spawn(connect).is_err() {
-            lock(&self.pool).out -= 1;
-        }
-    }
-
     fn is_let_in(&self, login: Option<&Login>) {
         let is_first = !std::mem::replace(&mut lock(&self.pool).has_worked, true);
         let is_told = login.is_some_and(|login| login.password.is_some()) && self.place.security == Security::Clear;

@@ -5,9 +5,8 @@
 
 use super::super::generations::History;
 use super::super::index::Index;
-use super::super::layout::{Base, INCOMPAT_THIN, RECORD_HEADER_LEN};
+use super::super::layout::{Base, INCOMPAT_THIN};
 use super::super::limits;
-use super::super::medium::Medium;
 use super::super::rows::{ExtentRow, MetaRow, Nodes, Rows, SegmentRow};
 use super::super::tree::Container;
 use super::under::overlaps;
@@ -88,7 +87,7 @@ impl Kept {
                     }
                     let new = SegmentRow { record: 0, store: number, ..row };
                     if kept.add(new) {
-                        let bytes = payload(container.medium(), &row)?;
+                        let bytes = container.medium().payload(&row)?;
                         related |= !container.medium().bases(&row)?.is_empty();
                         put(&row, &bytes)?;
                         moved.insert(row.record, row.address);
@@ -202,12 +201,6 @@ impl ReadAt for Same {
     fn stored(&self, range: Range<u64>) -> Option<Stored> {
         Some(Stored { owner: self.owner, ..self.file.stored(range)? })
     }
-}
-
-pub fn payload(medium: &Medium, row: &SegmentRow) -> Result<Vec<u8>> {
-    let mut payload = vec![0; row.payload_len as usize];
-    medium.read_checked(row.record.saturating_add(RECORD_HEADER_LEN), &mut payload, &row.hash)?;
-    Ok(payload)
 }
 
 /// The own segments of which something is needed that are decoded with what lies in a base, and those that these are decoded

@@ -23,7 +23,7 @@ mod under;
 
 pub use catalog::{Added, Collected, add, collect};
 pub use entry::{Entry, entries, name};
-pub use kept::{Kept, Put, payload};
+pub use kept::{Kept, Put};
 pub use under::{Ground, Under};
 
 use super::index::Index;

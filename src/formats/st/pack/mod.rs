@@ -25,7 +25,7 @@ mod guess;
 mod kin;
 mod walk;
 
-use super::bases::{self, Ground, Kept, Under};
+use super::bases::{Ground, Kept, Under};
 use super::commit::Commit;
 use super::index::Index;
 use super::layout::{CommitHead, INCOMPAT_THIN, RecordType, TableRef, TotalsItem};
@@ -246,7 +246,7 @@ impl Written<'_> {
     /// Takes over the segments that stay as they are.
     fn copy(&mut self, keeping: &Keeping) -> Result<()> {
         for row in keeping.kept.own() {
-            let payload = bases::payload(&keeping.medium, row)?;
+            let payload = keeping.medium.payload(row)?;
             let placed = self.log.append(RecordType::Segment, &[&payload])?;
             self.segments.push(SegmentRow { record: placed.record, ..*row });
         }
